@@ -1,0 +1,1 @@
+"""The operator's and developer's command line."""

@@ -1,0 +1,1 @@
+"""Asks the right AI agent, once."""

@@ -1,0 +1,1 @@
+"""Formats replies, stores results and delivers callbacks."""

@@ -1,0 +1,1 @@
+"""Takes messages in over HTTP and hands them to the broker."""

@@ -1,0 +1,1 @@
+"""Answers polls from the stored results."""
