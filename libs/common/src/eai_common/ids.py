@@ -1,0 +1,55 @@
+"""Message ids: UUIDv7 that carry a check mark, so that the poller knows an id of ours from one that never was.
+
+Layout (RFC 9562, section 5.7): 48 bits of Unix milliseconds, version, 12 random bits, variant, 30 random bits, and in
+the last 32 bits a keyed hash of everything before them. Any UUID library reads it as a version 7 UUID. Why:
+docs/decisions/0002-message-ids-carry-a-check-mark.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from eai_common.clock import Clock
+
+__all__ = ["Ids", "issued_at"]
+
+_SYSTEM_RANDOM = random.SystemRandom()
+_TAG_BITS = 32
+_TAG_MASK = (1 << _TAG_BITS) - 1
+
+
+class Ids:
+    """Makes message ids. `random_bits` is `random.Random(seed).getrandbits` in a simulation."""
+
+    def __init__(
+        self, clock: Clock, key: bytes = b"", random_bits: Callable[[int], int] = _SYSTEM_RANDOM.getrandbits
+    ) -> None:
+        self._clock = clock
+        self._key = key
+        self._random_bits = random_bits
+
+    def message_id(self) -> str:
+        """A new id, in the canonical 36 character form."""
+        unix_ms = int(self._clock.now().timestamp() * 1000)
+        head = unix_ms << 80 | 0x7 << 76 | self._random_bits(12) << 64 | 0b10 << 62 | self._random_bits(30) << _TAG_BITS
+        return str(UUID(int=head | _tag(head, self._key)))
+
+    def random_id(self) -> str:
+        """A short random name for a process, a lease or a request: 32 hexadecimal digits."""
+        return f"{self._random_bits(128):032x}"
+
+
+def issued_at(message_id: UUID, key: bytes = b"") -> datetime | None:
+    """When a gateway with this key issued the id; None when no such gateway did."""
+    if message_id.version != 7 or message_id.int & _TAG_MASK != _tag(message_id.int & ~_TAG_MASK, key):
+        return None
+    return datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
+
+
+def _tag(head: int, key: bytes) -> int:
+    digest = hashlib.blake2b(head.to_bytes(16, "big"), key=key[:64], digest_size=4, person=b"eai message id").digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,32 @@
+"""When to try again: exponential backoff with full jitter, a provider's own wish honoured, and a last attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+__all__ = ["RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`."""
+
+    max_retries: int = 5
+    base: timedelta = timedelta(seconds=5)
+    longest: timedelta = timedelta(minutes=10)
+
+    def allows_another(self, attempt: int) -> bool:
+        """Whether a failed try number `attempt` (1 is the first delivery) may be followed by another."""
+        return attempt <= self.max_retries
+
+    def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
+        """How long to wait after the failed try number `attempt`; never shorter than `retry_after`.
+
+        Full jitter over the upper half: spreads a storm, yet gives a provider time to recover
+        (source of the idea: AWS Architecture Blog, "Exponential Backoff And Jitter"). `random` gives [0, 1).
+        """
+        ceiling = min(self.longest, self.base * (1 << min(attempt - 1, 20)))
+        waited = ceiling / 2 + (ceiling / 2) * random()
+        return max(waited, retry_after or timedelta())

@@ -1,0 +1,30 @@
+"""Settings: read once at start, typed, validated, documented. No other module reads the environment."""
+
+from eai_common.settings.base import Duration, Group, Items, SettingsError, load
+from eai_common.settings.describe import SettingDescription, describe
+from eai_common.settings.groups import (
+    BrokerSettings,
+    HttpSettings,
+    ProcessSettings,
+    RedisSettings,
+    TaskSettings,
+    TelemetrySettings,
+    WorkerSettings,
+)
+
+__all__ = [
+    "BrokerSettings",
+    "Duration",
+    "Group",
+    "HttpSettings",
+    "Items",
+    "ProcessSettings",
+    "RedisSettings",
+    "SettingDescription",
+    "SettingsError",
+    "TaskSettings",
+    "TelemetrySettings",
+    "WorkerSettings",
+    "describe",
+    "load",
+]

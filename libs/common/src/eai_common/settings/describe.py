@@ -1,0 +1,63 @@
+"""Settings as documentation: what `./eai config` shows and `docs/configuration.md` is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import get_type_hints
+
+from pydantic import SecretStr
+
+from eai_common.settings.base import Group, is_secret, takes, variable_name
+
+__all__ = ["SettingDescription", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDescription:
+    """One variable, in words."""
+
+    variable: str
+    group: str
+    takes: str
+    default: str | None  # None: it is required
+    description: str
+    is_secret: bool
+
+
+def describe(settings: type[object]) -> list[SettingDescription]:
+    """Every variable of a service's settings, in the order of its groups."""
+    hints = get_type_hints(settings)
+    return [
+        description
+        for field in fields(settings)  # type: ignore[arg-type]  # a dataclass by contract
+        for description in _describe_group(hints[field.name])
+    ]
+
+
+def _describe_group(group: type[Group]) -> list[SettingDescription]:
+    return [
+        SettingDescription(
+            variable=variable_name(group, name),
+            group=group.__name__.removesuffix("Settings"),
+            takes=takes(group, name),
+            default=None if field.is_required() else _shown(field.get_default(call_default_factory=True)),
+            description=field.description or "",
+            is_secret=is_secret(field),
+        )
+        for name, field in group.model_fields.items()
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value)

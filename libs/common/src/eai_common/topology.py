@@ -1,0 +1,96 @@
+"""Exchanges, queues, bindings, the delay ladder and the dead-letter queues, as data. Adapters apply it.
+
+    exchange (topic) ──routing key──▶ queue of a stage ──gives up──▶ <exchange>.dlx (direct) ──▶ <queue>.dlq
+                                            │ retry_after                       key: the queue's name
+                                            ▼
+    <exchange>.retry.<seconds> (fanout) ──▶ eai.delay.<seconds> ──TTL──▶ <exchange>.retry.return (direct) ──▶ the queue
+
+A message goes into the ladder with its queue's name as routing key and keeps it, which is how it finds its way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+__all__ = ["LADDER", "STAGE_BINDINGS", "Rung", "StageQueue", "Topology"]
+
+STAGE_BINDINGS: dict[str, tuple[str, ...]] = {
+    "transcriber": ("message.audio",),
+    "agent-router": ("message.text", "message.transcribed", "history.update"),
+    "formatter": ("agent.replied", "message.failed"),
+    "callbacks": ("task.completed",),
+}
+"""Which events each consumer takes."""
+
+LADDER: tuple[timedelta, ...] = tuple(
+    timedelta(seconds=s) for s in (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
+)
+"""The rungs that a delay is rounded up to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageQueue:
+    """A consumer's durable queue."""
+
+    name: str
+    routing_keys: tuple[str, ...]
+
+    @property
+    def dead_letter_queue(self) -> str:
+        return f"{self.name}.dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One delay queue. Everything in it waits equally long, so the head is always the next to leave."""
+
+    queue: str
+    exchange: str
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The whole of it, from the two names and the type that are settings.
+
+    `delivery_limit` is the broker's own backstop against a message that kills its consumer; the runtime gives up well
+    before it, so that the user gets an answer.
+    """
+
+    exchange: str = "eai_agent_exchange"
+    prefix: str = "eai"
+    queue_type: str = "quorum"
+    delivery_limit: int = 50
+    max_length: int = 1_000_000
+    ladder: tuple[timedelta, ...] = field(default=LADDER)
+
+    @property
+    def dead_letter_exchange(self) -> str:
+        return f"{self.exchange}.dlx"
+
+    @property
+    def return_exchange(self) -> str:
+        return f"{self.exchange}.retry.return"
+
+    @property
+    def stage_queues(self) -> tuple[StageQueue, ...]:
+        return tuple(StageQueue(self.queue_of(consumer), keys) for consumer, keys in STAGE_BINDINGS.items())
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        return tuple(self._rung(delay) for delay in self.ladder)
+
+    def queue_of(self, consumer: str) -> str:
+        """The queue's name for a consumer of STAGE_BINDINGS. Raises KeyError for any other."""
+        if consumer not in STAGE_BINDINGS:
+            raise KeyError(consumer)
+        return f"{self.prefix}.{consumer}"
+
+    def rung_for(self, delay: timedelta) -> Rung:
+        """The first rung that is not shorter than `delay`, else the longest."""
+        return self._rung(next((rung for rung in self.ladder if rung >= delay), self.ladder[-1]))
+
+    def _rung(self, delay: timedelta) -> Rung:
+        seconds = f"{delay.total_seconds():g}"
+        return Rung(f"{self.prefix}.delay.{seconds}", f"{self.exchange}.retry.{seconds}", delay)
