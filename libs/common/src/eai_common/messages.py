@@ -18,6 +18,7 @@ from eai_common.errors import Permanent
 from eai_common.replies import ReplyMessage
 
 __all__ = [
+    "EVENTS",
     "AgentReplied",
     "Event",
     "HistoryMessage",
@@ -33,6 +34,7 @@ __all__ = [
     "decode",
     "encode",
     "rfc3339",
+    "salvage",
 ]
 
 SCHEMA_VERSION = 1
@@ -59,7 +61,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=())
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "unknown"
     """The event's name: its routing key and its AMQP `type`."""
     fails_task: ClassVar[bool] = True
     """Whether giving up on it must be told to the user as `message.failed`."""
@@ -160,6 +162,21 @@ class _Predecessor(BaseModel):
     type: Literal["user_message"]
 
 
+EVENTS: Mapping[str, type[Event]] = {
+    kind.name: kind
+    for kind in (
+        MessageText,
+        MessageAudio,
+        MessageTranscribed,
+        HistoryUpdate,
+        AgentReplied,
+        MessageFailed,
+        TaskCompleted,
+    )
+}
+"""Every event by its name."""
+
+_IDENTITY = ("message_id", "user_number", "message_type", "timestamp", "metadata", "callback_url", "trace_headers")
 _JSON_OBJECT = TypeAdapter(dict[str, Any])
 
 
@@ -168,7 +185,9 @@ def encode(event: Event) -> bytes:
     return event.__pydantic_serializer__.to_json(event, by_alias=True)
 
 
-def decode(body: bytes, *, event_name: str | None, accepts: Sequence[type[EventT]], fallback_time: datetime) -> EventT:
+def decode(
+    body: bytes, *, event_name: str | None, accepts: Sequence[type[EventT]], fallback_time: datetime | None
+) -> EventT:
     """The event in a body; `event_name` (AMQP `type`, else the routing key) says which of `accepts` it is.
 
     A predecessor's body, or a name that is none of ours, is read as the first of `accepts`. `fallback_time` stands in
@@ -177,12 +196,26 @@ def decode(body: bytes, *, event_name: str | None, accepts: Sequence[type[EventT
     fields = _json_object(body)
     if "schema" not in fields:
         fields = _from_predecessor(fields)
-    fields.setdefault("timestamp", fallback_time)
+    if fallback_time is not None:
+        fields.setdefault("timestamp", fallback_time)
     chosen = next((kind for kind in accepts if kind.name == event_name), accepts[0])
     try:
         return chosen.model_validate(fields)
     except ValidationError as error:
         raise InvalidMessage(f"not a {chosen.name} of schema {SCHEMA_VERSION}: {_where(error)}") from error
+
+
+def salvage(body: bytes) -> Event | None:
+    """What can be told of a body that no handler reads: whose message it was. None when not even that.
+
+    So that a message which was accepted once still ends in an answer, when its body is of a schema that this version
+    does not know.
+    """
+    try:
+        fields = _json_object(body)
+        return Event.model_validate({name: fields[name] for name in _IDENTITY if name in fields})
+    except (InvalidMessage, ValidationError):
+        return None
 
 
 def rfc3339(moment: datetime) -> str:

@@ -1,0 +1,148 @@
+"""One delivery on its way through the runtime, and what can become of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar, cast
+
+from eai_common.broker import Delivery, Headers
+from eai_common.errors import Deferred, StageError
+from eai_common.messages import Event, rfc3339
+from eai_common.stage.context import Attempt, StageContext
+
+__all__ = [
+    "Defer",
+    "Done",
+    "GiveUp",
+    "On",
+    "Retry",
+    "Verdict",
+    "Work",
+    "attempt_of",
+    "headers_after_deferral",
+    "headers_after_failure",
+    "on",
+]
+
+ATTEMPT = "x-eai-attempt"
+WAITED_MS = "x-eai-waited-ms"
+ERRORS = "x-eai-errors"
+_ERRORS_KEPT = 5
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+Handle = Callable[[Event, StageContext], Awaitable[Event | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """Which handler takes which event; what it returns is emitted. Made by `on`, which keeps the two in step."""
+
+    event: type[Event]
+    handle: Handle
+
+
+def on(event: type[EventT], handle: Callable[[EventT, StageContext], Awaitable[Event | None]]) -> On:
+    """Let `handle` take every `event`."""
+    return On(event, cast(Handle, handle))  # the runtime hands it nothing but what was decoded as `event`
+
+
+@dataclass(slots=True)
+class Work:
+    """A delivery, and what the steps have found out about it."""
+
+    delivery: Delivery
+    attempt: Attempt
+    owner: str  # unique to this delivery: whose lease it is
+    event: Event | None = None  # None until it is decoded
+
+    @property
+    def event_name(self) -> str:
+        """A bounded metric label."""
+        return self.event.name if self.event is not None else "undecoded"
+
+    @property
+    def message_id(self) -> str | None:
+        return self.event.message_id if self.event is not None else self.delivery.message_id
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Handled; `emit` is the event that follows, if one does."""
+
+    emit: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The try failed and another may succeed."""
+
+    error: StageError
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Come again later; it was no try."""
+
+    error: Deferred
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No further try: tell the user, keep the dead letter."""
+
+    error: StageError
+
+
+Verdict = Done | Retry | Defer | GiveUp
+
+
+def attempt_of(headers: Headers) -> Attempt:
+    """The attempt that a delivery with these headers is. Headers that someone garbled count as a first attempt."""
+    number, waited_ms = headers.get(ATTEMPT), headers.get(WAITED_MS)
+    return Attempt(
+        number=number if isinstance(number, int) and number > 0 else 1,
+        waited=timedelta(milliseconds=waited_ms if isinstance(waited_ms, int) and waited_ms > 0 else 0),
+    )
+
+
+def headers_after_failure(work: Work, error: StageError, *, stage: str, at: datetime, delay: timedelta) -> Headers:
+    """The delivery's headers for its next try, or its dead letter: one attempt more, the error added to its history."""
+    history = [
+        *_history(work.delivery.headers),
+        {
+            "attempt": work.attempt.number,
+            "stage": stage,
+            "at": rfc3339(at),
+            "error_code": error.error_code,
+            "error": str(error)[:500],
+        },
+    ]
+    return {
+        **work.delivery.headers,
+        ATTEMPT: work.attempt.number + 1,
+        WAITED_MS: _milliseconds(work.attempt.waited + delay),
+        ERRORS: json.dumps(history[-_ERRORS_KEPT:], ensure_ascii=False),
+    }
+
+
+def headers_after_deferral(work: Work, delay: timedelta) -> Headers:
+    """The delivery's headers after a wait that was no try."""
+    return {**work.delivery.headers, WAITED_MS: _milliseconds(work.attempt.waited + delay)}
+
+
+def _history(headers: Headers) -> list[object]:
+    try:
+        history = json.loads(str(headers.get(ERRORS, "[]")))
+    except ValueError:
+        return []
+    return history if isinstance(history, list) else []
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

@@ -1,0 +1,34 @@
+"""What is kept in Redis: a message's status and result, a stage's checkpoints, a user's thread.
+
+| key | value | lives |
+|---|---|---|
+| `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
+| `task:status:{id}` | hash: status, stage, attempts, times of each stage | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
+| `checkpoint:{id}:<stage>` | `lease:<owner>`, then `done:<event and body>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
+| `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
+| `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
+
+The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
+"""
+
+from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
+from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
+from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
+from eai_common.store.threads import AgentIdCache, ThreadStore
+
+__all__ = [
+    "AgentIdCache",
+    "Checkpoints",
+    "Claim",
+    "HeldElsewhere",
+    "Mine",
+    "Recorded",
+    "Redis",
+    "StoreUnavailable",
+    "TaskStatus",
+    "TaskStore",
+    "TaskView",
+    "ThreadStore",
+    "open_memory_redis",
+    "open_redis",
+]

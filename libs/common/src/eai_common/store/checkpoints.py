@@ -1,0 +1,128 @@
+"""What makes at-least-once delivery have its effect once: a lease while a stage works, a record when it has.
+
+The lease is short and renewed, so that a dead replica's message is taken up soon; the record is what a redelivery
+emits again instead of doing the work twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from eai_common.clock import Clock
+from eai_common.store.client import Redis, StoreUnavailable, store_errors
+
+__all__ = ["Checkpoints", "Claim", "HeldElsewhere", "Mine", "Recorded"]
+
+_LEASE = b"lease:"
+_DONE = b"done:"
+
+# KEYS: checkpoint. ARGV: the lease's value, new ttl in ms. Extends (or, with ttl 0, ends) a lease that is still ours.
+_IF_OURS = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Nobody works on it: go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldElsewhere:
+    """Another delivery of the same message is being worked on; its lease ends in `remaining` unless it is renewed."""
+
+    remaining: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """It was done; `outcome` is what was recorded."""
+
+    outcome: bytes
+
+
+Claim = Mine | HeldElsewhere | Recorded
+
+
+class Checkpoints:
+    """The checkpoints of one stage. Methods raise StoreUnavailable when Redis is out of reach."""
+
+    def __init__(self, redis: Redis, *, stage: str, lease: timedelta, ttl: timedelta, clock: Clock) -> None:
+        self._redis = redis
+        self._stage = stage
+        self._lease = lease
+        self._ttl = ttl
+        self._clock = clock
+        self._if_ours = redis.register_script(_IF_OURS)
+        self._held: dict[str, str] = {}
+
+    async def claim(self, message_id: str, owner: str) -> Claim:
+        """Take the lease, or learn why not, in one round trip. `owner` is unique to the delivery."""
+        key = self._key(message_id)
+        lease_ms = _ms(self._lease)
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.set(key, _LEASE + owner.encode(), nx=True, px=lease_ms)
+                pipeline.get(key)
+                pipeline.pttl(key)
+                was_set, value, remaining_ms = await pipeline.execute()
+        if was_set:
+            self._held[message_id] = owner
+            return Mine()
+        if value is not None and value.startswith(_DONE):
+            return Recorded(value.removeprefix(_DONE))
+        return HeldElsewhere(timedelta(milliseconds=max(0, remaining_ms)))
+
+    async def record(self, message_id: str, outcome: bytes) -> None:
+        """The work is done; from now on a redelivery gets `outcome`."""
+        with store_errors():
+            await self._redis.set(self._key(message_id), _DONE + outcome, px=_ms(self._ttl))
+        self._held.pop(message_id, None)
+
+    async def release(self, message_id: str, owner: str) -> None:
+        """The work was not done: the next delivery may claim at once."""
+        self._held.pop(message_id, None)
+        with store_errors():
+            await self._if_ours(keys=[self._key(message_id)], args=[_LEASE + owner.encode(), "0"])
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """While this is open, the leases that are held are renewed, all in one round trip each time."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self._renew_for_ever(), name=f"{self._stage}/renew-leases")
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(self._lease / 3)
+            if not self._held:
+                continue
+            try:
+                await self._renew(dict(self._held))
+            except StoreUnavailable:
+                continue  # a lease that runs out meanwhile costs at worst a second try; the record still decides
+
+    async def _renew(self, held: dict[str, str]) -> None:
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for message_id, owner in held.items():
+                    await self._if_ours(
+                        keys=[self._key(message_id)], args=[_LEASE + owner.encode(), _ms(self._lease)], client=pipeline
+                    )
+                await pipeline.execute()
+
+    def _key(self, message_id: str) -> str:
+        return f"checkpoint:{{{message_id}}}:{self._stage}"
+
+
+def _ms(duration: timedelta) -> int:
+    return max(1, round(duration.total_seconds() * 1000))

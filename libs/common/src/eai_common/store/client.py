@@ -1,0 +1,89 @@
+"""Opens the Redis client, and turns its failures into the one error that the runtime knows what to do with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from eai_common.errors import Unavailable
+from eai_common.settings.groups import RedisSettings
+
+__all__ = ["Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "store_errors"]
+
+Redis = redis.asyncio.Redis
+"""Answers in bytes."""
+
+_PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+    OSError,
+)
+
+
+class StoreUnavailable(Unavailable):
+    """Redis is unreachable, loading, full or failing over."""
+
+    error_code = "STORE_UNAVAILABLE"
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise StoreUnavailable for what passes by itself; a wrong command or type is our bug and goes through."""
+    try:
+        yield
+    except _PASSING as error:
+        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+
+
+@asynccontextmanager
+async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
+    """A client for REDIS_URL. Connects when first used, so a Redis that is down does not stop a start."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        max_connections=settings.pool_size,
+        timeout=settings.timeout.total_seconds(),
+        socket_timeout=settings.timeout.total_seconds(),
+        socket_connect_timeout=settings.timeout.total_seconds(),
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
+        health_check_interval=30,
+        **({"password": password} if (password := settings.password.get_secret_value()) else {}),
+    )
+    client = redis.asyncio.Redis.from_pool(pool)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def open_memory_redis() -> AsyncIterator[Redis]:
+    """A Redis inside this process, for `./eai up` without REDIS_URL: same commands and scripts, nothing kept."""
+    import fakeredis  # imported here: production images need not carry it
+
+    client = fakeredis.FakeAsyncRedis()
+    try:
+        yield client
+    finally:
+        await client.aclose()

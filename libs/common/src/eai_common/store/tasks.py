@@ -1,0 +1,136 @@
+"""A message's status and result. The formatter is the only one that writes results; every stage notes where it is.
+
+A terminal state is final: the first one wins, and no late note of a redelivered message can undo it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, cast
+
+from eai_common.messages import Outcome, rfc3339
+from eai_common.settings.groups import TaskSettings
+from eai_common.store.client import Redis, store_errors
+
+__all__ = ["TaskStatus", "TaskStore", "TaskView"]
+
+# KEYS: status. ARGV: ttl in ms, then created_at, then field and value pairs. Returns 1 if noted, 0 if already terminal.
+_NOTE = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'completed' or status == 'failed' then return 0 end
+redis.call('HSETNX', KEYS[1], 'created_at', ARGV[2])
+redis.call('HSET', KEYS[1], 'status', 'processing', unpack(ARGV, 3))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+# KEYS: status, result. ARGV: outcome, result, result ttl ms, status ttl ms, now, created_at.
+# Returns the outcome that holds.
+_FINISH = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'completed' or status == 'failed' then return status end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('HSETNX', KEYS[1], 'created_at', ARGV[6])
+redis.call('HSET', KEYS[1], 'status', ARGV[1], 'stage', 'done', 'updated_at', ARGV[5], 'finished_at', ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return ARGV[1]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """Where a message is. `fields` holds the rest of the hash: timestamps, attempts, times of each stage."""
+
+    status: Literal["processing", "completed", "failed"]
+    stage: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status != "processing"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What the store knows of a message: its result if it is still there, its status if it ever was."""
+
+    result: bytes | None
+    status: TaskStatus | None
+
+
+class TaskStore:
+    """Status and results. Every method raises StoreUnavailable when Redis is out of reach."""
+
+    def __init__(self, redis: Redis, settings: TaskSettings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._note = redis.register_script(_NOTE)
+        self._finish = redis.register_script(_FINISH)
+
+    async def note_queued(self, message_id: str, *, stage: str, at: datetime) -> None:
+        """The message was accepted and waits for `stage`."""
+        await self._noted(message_id, at, {"stage": stage, "queued_at": rfc3339(at)})
+
+    async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
+        """`stage` works on the message."""
+        started = {"stage": stage, "attempts": str(attempt), f"{stage}:started_at": rfc3339(at)}
+        await self._noted(message_id, at, started)
+
+    async def note_error(self, message_id: str, *, stage: str, at: datetime, error_code: str, then: str) -> None:
+        """A try in `stage` failed; `then` says what follows, in words."""
+        await self._noted(message_id, at, {"stage": stage, "last_error": f"{error_code} ({then})"})
+
+    async def finish(
+        self, message_id: str, outcome: Outcome, result: bytes, *, at: datetime, accepted_at: datetime
+    ) -> Outcome:
+        """Store the terminal state unless there is one; the one that holds is returned."""
+        with store_errors():
+            holds = await self._finish(
+                keys=[_status_key(message_id), _result_key(message_id)],
+                args=[
+                    outcome,
+                    result,
+                    _ms(self._settings.task_result_ttl.total_seconds()),
+                    _ms(self._settings.task_status_ttl.total_seconds()),
+                    rfc3339(at),
+                    rfc3339(accepted_at),
+                ],
+            )
+        return cast(Outcome, holds.decode())
+
+    async def read(self, message_id: str) -> TaskView:
+        """Result and status in one round trip."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.get(_result_key(message_id))
+                pipeline.hgetall(_status_key(message_id))
+                result, hash_ = await pipeline.execute()
+        return TaskView(result, _status_of(hash_))
+
+    async def _noted(self, message_id: str, at: datetime, fields: dict[str, str]) -> None:
+        now = rfc3339(at)
+        pairs = [part for pair in {**fields, "updated_at": now}.items() for part in pair]
+        ttl = _ms(self._settings.task_processing_ttl.total_seconds())
+        with store_errors():
+            await self._note(keys=[_status_key(message_id)], args=[ttl, now, *pairs])
+
+
+def _status_of(hash_: dict[bytes, bytes]) -> TaskStatus | None:
+    fields = {name.decode(): value.decode() for name, value in hash_.items()}
+    status = fields.pop("status", None)
+    if status not in ("processing", "completed", "failed"):
+        return None
+    return TaskStatus(cast(Literal["processing", "completed", "failed"], status), fields.pop("stage", ""), fields)
+
+
+def _result_key(message_id: str) -> str:
+    return f"task:{{{message_id}}}"
+
+
+def _status_key(message_id: str) -> str:
+    return f"task:status:{{{message_id}}}"
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,72 @@
+"""W3C trace context: continued from HTTP, carried in the broker's message headers, and put on every log line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from eai_common.settings.groups import TelemetrySettings
+
+__all__ = ["Tracing", "note_error", "open_tracing", "trace_headers", "trace_id"]
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """Spans for one service. Without an exporter the ids still flow, so logs of all stages join on them."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("eai")
+
+    @contextmanager
+    def span(self, name: str, *, carrier: Mapping[str, str | int], kind: SpanKind) -> Iterator[Span]:
+        """A span that continues the trace in `carrier`, or begins one. An exception is recorded and goes on."""
+        with self._tracer.start_as_current_span(name, context=_extracted(carrier), kind=kind) as span:
+            yield span
+
+    def close(self) -> None:
+        """Export what is left."""
+        self._provider.shutdown()
+
+
+def open_tracing(settings: TelemetrySettings, *, service: str) -> Tracing:
+    """Tracing for a service, exporting over OTLP/HTTP when that is enabled (the standard OTEL_* variables apply)."""
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    if settings.otel_enabled:
+        # Imported here: the exporter brings a second HTTP client, which a process without tracing does not need.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(provider)
+
+
+def trace_headers() -> dict[str, str]:
+    """The current span's context as `traceparent` and `tracestate`; empty outside of a span."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier
+
+
+def trace_id() -> str | None:
+    """The current trace's id, 32 hexadecimal digits; None outside of a span."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+def note_error(error: BaseException) -> None:
+    """Mark the current span as failed."""
+    span = trace.get_current_span()
+    span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+
+
+def _extracted(carrier: Mapping[str, str | int]) -> Context:
+    return _PROPAGATOR.extract({key.lower(): str(value) for key, value in carrier.items()})
