@@ -1,0 +1,33 @@
+"""The one guarded HTTP client, for URLs that a caller chose: it reaches public addresses and nothing inside."""
+
+from eai_common.outbound.client import Answered, Fetched, GuardedClient
+from eai_common.outbound.errors import (
+    OutboundFailed,
+    OutboundRefused,
+    OutboundRejected,
+    OutboundTimeout,
+    OutboundTooLarge,
+    OutboundUnknownHost,
+    OutboundUnreachable,
+)
+from eai_common.outbound.network import Resolver, resolve_by_system
+from eai_common.outbound.policy import AllowedHosts, AllowedNetworks, HostRule, OutboundPolicy
+
+__all__ = [
+    "AllowedHosts",
+    "AllowedNetworks",
+    "Answered",
+    "Fetched",
+    "GuardedClient",
+    "HostRule",
+    "OutboundFailed",
+    "OutboundPolicy",
+    "OutboundRefused",
+    "OutboundRejected",
+    "OutboundTimeout",
+    "OutboundTooLarge",
+    "OutboundUnknownHost",
+    "OutboundUnreachable",
+    "Resolver",
+    "resolve_by_system",
+]
