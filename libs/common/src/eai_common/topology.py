@@ -78,6 +78,11 @@ class Topology:
         return tuple(StageQueue(self.queue_of(consumer), keys) for consumer, keys in STAGE_BINDINGS.items())
 
     @property
+    def consumable_queues(self) -> frozenset[str]:
+        """What can be consumed: the stages' queues and their dead letters. The delay queues empty themselves."""
+        return frozenset(name for queue in self.stage_queues for name in (queue.name, queue.dead_letter_queue))
+
+    @property
     def rungs(self) -> tuple[Rung, ...]:
         return tuple(self._rung(delay) for delay in self.ladder)
 

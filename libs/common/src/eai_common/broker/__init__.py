@@ -16,6 +16,7 @@ from typing import Protocol
 from eai_common.errors import Permanent, Unavailable
 
 __all__ = [
+    "AlreadySettled",
     "Broker",
     "BrokerUnavailable",
     "Consumer",
@@ -53,6 +54,10 @@ class SettlementLost(Exception):
     """The delivery's channel is gone, so it cannot be settled: the broker will deliver it again."""
 
 
+class AlreadySettled(Exception):
+    """The delivery was settled before: a mistake of the caller, who must decide once what becomes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message on its way to the broker. `event` is the AMQP `type` property: the name of the event in the body."""
@@ -76,7 +81,10 @@ class DeadLetterReason:
 
 
 class Delivery(Protocol):
-    """One message handed to us. It must be settled exactly once; unsettled, it comes again."""
+    """One message handed to us. It must be settled exactly once; unsettled, it comes again.
+
+    Settling it a second time raises AlreadySettled. A settlement that raised BrokerUnavailable was none.
+    """
 
     @property
     def queue(self) -> str:
@@ -84,7 +92,7 @@ class Delivery(Protocol):
 
     @property
     def routing_key(self) -> str:
-        """The key it was published with; after a wait in the delay ladder, the queue's name."""
+        """The key it was first published with, also after a wait in the ladder and as a dead letter."""
 
     @property
     def body(self) -> bytes: ...
@@ -102,11 +110,15 @@ class Delivery(Protocol):
         """Ours only: the broker's own (x-death, x-first-death-*, x-delivery-count) are left out."""
 
     @property
-    def timestamp(self) -> datetime | None: ...
+    def timestamp(self) -> datetime | None:
+        """When it was published, to the millisecond; None when the publisher did not say."""
 
     @property
     def redeliveries(self) -> int:
-        """How often it was handed out before without being settled (a consumer died, or handed it back). 0 at first."""
+        """How often it was handed out before without being settled (a consumer died, or handed it back). 0 at first.
+
+        Classic queues only know whether it was: 0 or 1.
+        """
 
     async def ack(self) -> None:
         """Done: the broker forgets it. Raises SettlementLost."""
@@ -115,17 +127,18 @@ class Delivery(Protocol):
         """Hand it back untouched, for another consumer; used while draining. Raises SettlementLost."""
 
     async def retry_after(self, delay: timedelta, headers: Headers) -> None:
-        """Let it wait outside the consumers, then deliver it to this queue again with `headers` instead of the old ones.
+        """Let it wait outside the consumers, then deliver it to this queue again, with `headers` for the old ones.
 
         The waiting copy is confirmed before the original is acked. It waits at least `delay`, rounded up to a rung
         of the ladder; longer than the longest rung counts as the longest. Raises BrokerUnavailable (the original is
-        then still unsettled) or SettlementLost.
+        then still unsettled) or SettlementLost; ValueError for a dead letter, which is published anew instead.
         """
 
     async def dead_letter(self, reason: DeadLetterReason, headers: Headers) -> None:
         """Move it to `<queue>.dlq` with `headers` and the reason; confirmed before the original is acked.
 
-        Raises BrokerUnavailable (the original is then still unsettled) or SettlementLost.
+        Raises BrokerUnavailable (the original is then still unsettled) or SettlementLost; ValueError for a dead
+        letter.
         """
 
 
@@ -154,10 +167,16 @@ class Broker(Publisher, Protocol):
     """The whole port."""
 
     def consume(self, queue: str, *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
-        """Subscribe to a queue of the topology. Leaving the context gives unsettled deliveries back to the broker."""
+        """Subscribe to a queue of the topology, a dead-letter queue too; ValueError for any other.
+
+        Leaving the context gives unsettled deliveries back to the broker.
+        """
 
     async def depth(self, queue: str) -> int:
-        """How many messages are ready in the queue (unsettled ones not counted). Raises BrokerUnavailable."""
+        """How many messages are ready in a queue of the topology, unsettled ones not counted.
+
+        Raises BrokerUnavailable; ValueError for any other queue.
+        """
 
     @property
     def is_ready(self) -> bool:

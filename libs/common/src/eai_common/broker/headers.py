@@ -1,0 +1,77 @@
+"""The header names that the adapters share, and what a dead letter says about itself.
+
+A dead letter is its message unchanged (body, properties, routing key, the headers of the last attempt) plus the headers
+named here; whoever replays it publishes it again `without_dead_letter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from eai_common.broker import DeadLetterReason, Headers
+
+__all__ = [
+    "DEAD_LETTER_AT",
+    "DEAD_LETTER_ERROR",
+    "DEAD_LETTER_ERROR_CODE",
+    "DEAD_LETTER_QUEUE",
+    "DEAD_LETTER_STAGE",
+    "DELIVERY_LIMIT",
+    "DeadLetter",
+    "dead_letter_headers",
+    "read_dead_letter",
+    "without_dead_letter",
+]
+
+DEAD_LETTER_ERROR_CODE = "x-eai-dead-letter-error-code"
+DEAD_LETTER_ERROR = "x-eai-dead-letter-error"
+DEAD_LETTER_STAGE = "x-eai-dead-letter-stage"
+DEAD_LETTER_QUEUE = "x-eai-dead-letter-queue"
+DEAD_LETTER_AT = "x-eai-dead-letter-at"
+
+DELIVERY_LIMIT = DeadLetterReason(
+    "DELIVERY_LIMIT", "handed out again and again without being settled: it may kill its consumer", stage="broker"
+)
+"""Why the broker itself gives up a message."""
+
+_LONGEST_ERROR = 1000
+_NAMES = frozenset(
+    {DEAD_LETTER_ERROR_CODE, DEAD_LETTER_ERROR, DEAD_LETTER_STAGE, DEAD_LETTER_QUEUE, DEAD_LETTER_AT},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What the headers of a dead letter tell: why, from which queue and when it was given up."""
+
+    reason: DeadLetterReason
+    queue: str
+    at: datetime
+
+
+def dead_letter_headers(headers: Headers, dead_letter: DeadLetter) -> dict[str, str | int]:
+    """`headers` and the story of the dead letter; its error text is cut, as AMQP headers must fit in one frame."""
+    return {
+        **headers,
+        DEAD_LETTER_ERROR_CODE: dead_letter.reason.error_code,
+        DEAD_LETTER_ERROR: dead_letter.reason.error[:_LONGEST_ERROR],
+        DEAD_LETTER_STAGE: dead_letter.reason.stage,
+        DEAD_LETTER_QUEUE: dead_letter.queue,
+        DEAD_LETTER_AT: dead_letter.at.astimezone(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def read_dead_letter(headers: Headers) -> DeadLetter | None:
+    """The story that `dead_letter_headers` wrote; None if there is none."""
+    if not headers.keys() >= _NAMES:
+        return None
+    code, error, stage = (str(headers[name]) for name in (DEAD_LETTER_ERROR_CODE, DEAD_LETTER_ERROR, DEAD_LETTER_STAGE))
+    at = datetime.fromisoformat(str(headers[DEAD_LETTER_AT]))
+    return DeadLetter(DeadLetterReason(code, error, stage), str(headers[DEAD_LETTER_QUEUE]), at)
+
+
+def without_dead_letter(headers: Headers) -> Mapping[str, str | int]:
+    """The headers that the message had before it was given up."""
+    return {name: value for name, value in headers.items() if name not in _NAMES}
