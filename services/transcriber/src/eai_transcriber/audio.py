@@ -1,0 +1,163 @@
+"""From the bytes of a voice message to pieces that a recogniser takes. Plain CPU work: it runs in a worker thread."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterator
+from datetime import timedelta
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.packet import Packet
+
+from eai_transcriber.container import SoundFile, open_sound
+from eai_transcriber.errors import AudioTooLong, AudioUnsupported
+from eai_transcriber.pauses import quietest_point
+from eai_transcriber.recognizer import Audio, SoundFormat, Takes
+from eai_transcriber.workers import Stop
+
+__all__ = ["pieces"]
+
+SAMPLE_RATE = 16_000  # what speech models are trained on; more adds size, not words
+_SAMPLE_BYTES = 2
+_SEARCH_S = 15  # how far back from the longest piece a pause is looked for
+
+
+def pieces(content: bytes, takes: Takes, longest: timedelta, stop: Stop) -> list[Audio]:
+    """The recording in pieces that fit `takes`, in order; joined they are the whole, no sample lost or doubled.
+
+    A file that fits goes as it is. Raises AudioUnsupported, or AudioTooLong for more than `longest`.
+    """
+    with open_sound(content) as sound:
+        whole = _as_it_is(content, sound, takes, stop)
+    if whole is not None:
+        _refuse_longer(whole.duration, longest)
+        return [whole]
+    with open_sound(content) as sound:  # anew: measuring has read it to the end
+        return list(_cut(_decoded(sound, stop), takes, longest))
+
+
+def _as_it_is(content: bytes, sound: SoundFile, takes: Takes, stop: Stop) -> Audio | None:
+    """The file unchanged, or None if the recogniser would not take it."""
+    if sound.sound_format not in takes.formats or len(content) > takes.largest_bytes:
+        return None
+    duration = _measured(sound, takes.longest, stop)
+    if not timedelta() < duration <= takes.longest:
+        return None
+    return Audio(content, sound.sound_format, duration)
+
+
+def _measured(sound: SoundFile, enough: timedelta, stop: Stop) -> timedelta:
+    """How long the packets last, counted until it is more than `enough`. A header's own claim may be anything."""
+    duration_s = 0.0
+    for packet in _packets(sound, stop):
+        if packet.duration and packet.time_base:
+            duration_s += float(packet.duration * packet.time_base)
+        if duration_s > enough.total_seconds():
+            break
+    return timedelta(seconds=duration_s)
+
+
+def _packets(sound: SoundFile, stop: Stop) -> Iterator[Packet[AudioStream]]:
+    """The track's packets; a file that breaks off ends there."""
+    packets = sound.container.demux(sound.track)
+    while True:
+        stop.check()
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            return
+        if packet is None:
+            return
+        yield packet
+
+
+def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
+    """The sound as 16-bit mono samples at 16 kHz; packets that cannot be decoded are left out."""
+    resample = _Resampler()
+    for packet in _packets(sound, stop):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            yield resample(frame)
+    yield resample.rest()
+
+
+class _Resampler:
+    """Changes to 16 kHz mono; begins anew when a broken or spliced file changes its rate or layout midway."""
+
+    def __init__(self) -> None:
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler: AudioResampler | None = None
+
+    def __call__(self, frame: AudioFrame) -> bytes:
+        before = b""
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or kind != self._kind:
+            before = self.rest()
+            self._kind, self._resampler = kind, AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        frame.pts = None  # count samples, not the file's opinion of the time
+        return before + _samples(self._resampler.resample(frame))
+
+    def rest(self) -> bytes:
+        """What is still inside."""
+        return _samples(self._resampler.resample(None)) if self._resampler else b""
+
+
+def _samples(frames: list[AudioFrame]) -> bytes:
+    return b"".join(bytes(frame.planes[0])[: frame.samples * _SAMPLE_BYTES] for frame in frames)
+
+
+def _cut(decoded: Iterator[bytes], takes: Takes, longest: timedelta) -> Iterator[Audio]:
+    most_bytes = _piece_bytes(takes)
+    waiting = bytearray()
+    seen_bytes = 0
+    for samples in decoded:
+        seen_bytes += len(samples)
+        _refuse_longer(_duration(seen_bytes), longest)
+        waiting += samples
+        while len(waiting) > most_bytes:
+            end = _cut_point(waiting, most_bytes)
+            yield _as_wav(bytes(waiting[:end]))
+            del waiting[:end]
+    if not seen_bytes:
+        raise AudioUnsupported("the file holds no sound that can be decoded")
+    if waiting:
+        yield _as_wav(bytes(waiting))
+
+
+def _piece_bytes(takes: Takes) -> int:
+    by_time = int(takes.longest.total_seconds() * SAMPLE_RATE) * _SAMPLE_BYTES
+    by_size = (takes.largest_bytes - 1024) // _SAMPLE_BYTES * _SAMPLE_BYTES  # the header is smaller than that
+    return min(by_time, by_size)
+
+
+def _cut_point(waiting: bytearray, most_bytes: int) -> int:
+    search_from = max(most_bytes - _SEARCH_S * SAMPLE_RATE * _SAMPLE_BYTES, most_bytes // 2 // _SAMPLE_BYTES * 2)
+    with memoryview(waiting) as view, view[search_from:most_bytes].cast("h") as samples:
+        return search_from + quietest_point(samples, SAMPLE_RATE) * _SAMPLE_BYTES
+
+
+def _as_wav(samples: bytes) -> Audio:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(_SAMPLE_BYTES)
+        writer.setframerate(SAMPLE_RATE)
+        writer.writeframes(samples)
+    return Audio(file.getvalue(), SoundFormat.WAV_LINEAR16, _duration(len(samples)))
+
+
+def _duration(size_bytes: int) -> timedelta:
+    return timedelta(seconds=size_bytes / _SAMPLE_BYTES / SAMPLE_RATE)
+
+
+def _refuse_longer(duration: timedelta, longest: timedelta) -> None:
+    if duration > longest:
+        raise AudioTooLong(f"longer than {longest.total_seconds():g} s")

@@ -1,0 +1,143 @@
+"""What the transcriber is told from outside."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic_settings import NoDecode
+
+from eai_common.outbound import AllowedHosts, AllowedNetworks, OutboundPolicy
+from eai_common.settings import Duration, Group, Items
+from eai_transcriber.google_speech import GoogleSpeechOptions
+from eai_transcriber.handler import Limits
+from eai_transcriber.openai_speech import OpenAISpeechOptions
+
+__all__ = ["AudioSettings", "SpeechSettings"]
+
+Provider = Literal["google", "openai"]
+
+
+def _names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Providers = Annotated[
+    tuple[Provider, ...],
+    NoDecode,
+    BeforeValidator(_names),
+    WithJsonSchema(
+        {"type": "array", "takes": "google, openai, or both in the order to try them, separated by a comma"}
+    ),
+]
+
+
+class AudioSettings(Group):
+    """Voice messages: where they may come from and how big they may be."""
+
+    transcribe_allowed_urls: AllowedHosts = Field(
+        (), description="Hosts that audio may be fetched from. Empty: any host with public addresses."
+    )
+    transcribe_allowed_networks: AllowedNetworks = Field(
+        (),
+        description="Networks that audio may be fetched from though they are not public, on any port.",
+    )
+    transcribe_max_duration: Duration = Field(timedelta(seconds=600), description="Longest voice message.")
+    max_audio_size_mb: float = Field(25, gt=0, le=200, description="Largest voice message, in MiB.")
+    upload_timeout_seconds: Duration = Field(
+        timedelta(seconds=60), description="Longest time that fetching the audio may take, redirects included."
+    )
+    transcribe_workers: int = Field(
+        2, ge=1, le=64, description="Voice messages converted side by side in one process; about the number of CPUs."
+    )
+
+    @property
+    def policy(self) -> OutboundPolicy:
+        return OutboundPolicy(
+            allow_http=True,
+            allowed_hosts=self.transcribe_allowed_urls,
+            allowed_networks=self.transcribe_allowed_networks,
+            max_bytes=self.largest_bytes,
+        )
+
+    @property
+    def largest_bytes(self) -> int:
+        return int(self.max_audio_size_mb * 1024 * 1024)
+
+
+class SpeechSettings(Group):
+    """Who turns speech into text."""
+
+    speech_providers: Providers = Field(
+        ("google",), min_length=1, description="The next is asked when one is down, slow or out of quota."
+    )
+    speech_parallel: int = Field(
+        4, ge=1, le=100, description="Pieces of one long voice message that are recognised side by side."
+    )
+    speech_languages: Items = Field(
+        ("pt-BR",), min_length=1, description="Languages to expect, the likeliest first; some models take only one."
+    )
+    speech_phrases: Items = Field((), description="Names and words to listen for, such as street names.")
+    speech_punctuation: bool = Field(True, description="Ask for punctuation, where the model can.")
+    speech_model: str = Field("long", description="Google's model, such as long, short or chirp_2.")
+    speech_region: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="Google's region for speech; if empty, GOOGLE_REGION."
+    )
+    speech_endpoint: str = Field(
+        "", description="host:port to ask instead of Google's. On this machine (a sandbox) without TLS or credentials."
+    )
+    google_project_id: str = Field("", description="Project that is asked and pays.")
+    google_region: str = Field("us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services.")
+    google_application_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
+    )
+    openai_transcription_url: str = Field(
+        "", description="Base URL of an OpenAI-compatible service, such as https://api.openai.com/v1."
+    )
+    openai_transcription_model: str = Field("whisper-1", description="Model to ask the OpenAI-compatible service for.")
+    openai_transcription_key: SecretStr = Field(
+        SecretStr(""), description="Key of the OpenAI-compatible service; empty for one that asks for none."
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_providers_need(self) -> SpeechSettings:
+        if "google" in self.speech_providers and not (self.google_project_id or self.speech_endpoint):
+            raise ValueError("GOOGLE_PROJECT_ID: is required, takes a project's id, when SPEECH_PROVIDERS has google")
+        if "openai" in self.speech_providers and not self.openai_transcription_url:
+            raise ValueError("OPENAI_TRANSCRIPTION_URL: is required, takes a URL, when SPEECH_PROVIDERS has openai")
+        return self
+
+    @property
+    def google(self) -> GoogleSpeechOptions:
+        return GoogleSpeechOptions(
+            project=self.google_project_id or "sandbox",
+            location=self.speech_region or self.google_region,
+            endpoint=self.speech_endpoint,
+            credentials=self.google_application_credentials.get_secret_value(),
+            languages=self.speech_languages,
+            model=self.speech_model,
+            phrases=self.speech_phrases,
+            punctuation=self.speech_punctuation,
+        )
+
+    @property
+    def openai(self) -> OpenAISpeechOptions:
+        return OpenAISpeechOptions(
+            url=self.openai_transcription_url,
+            key=self.openai_transcription_key.get_secret_value(),
+            model=self.openai_transcription_model,
+            language=self.speech_languages[0].partition("-")[0].lower(),
+            prompt=", ".join(self.speech_phrases),
+        )
+
+
+def limits(audio: AudioSettings, speech: SpeechSettings) -> Limits:
+    """What one voice message may cost."""
+    return Limits(
+        largest_bytes=audio.largest_bytes,
+        longest=audio.transcribe_max_duration,
+        download=audio.upload_timeout_seconds,
+        pieces_side_by_side=speech.speech_parallel,
+    )
