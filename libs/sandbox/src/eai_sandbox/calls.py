@@ -1,0 +1,75 @@
+"""The record of what was asked of the sandbox, so that a test can ask how often and with what."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from eai_sandbox.jsontype import JsonObject
+
+__all__ = ["Call", "CallLog", "Target"]
+
+
+_NOT_YET = datetime.min.replace(tzinfo=UTC)
+
+
+class Target(StrEnum):
+    """An outside service that the sandbox stands in for."""
+
+    SPEECH = "speech"
+    AGENT_ENGINE = "agent_engine"
+    EAI = "eai"
+    LETTA = "letta"
+    OPENAI = "openai"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that was understood; `outcome` changes while it runs."""
+
+    target: Target
+    protocol: str  # "grpc" or "http"
+    method: str  # what was called, in the words of the protocol
+    content: str  # the question; for speech the recognizer's name and the language codes
+    thread_id: str | None = None  # the conversation: Agent Engine's thread_id, Letta's agent_id, OpenAI's user
+    message_id: str | None = None  # the caller's own id of the message, if it gave one
+    at: datetime = _NOT_YET
+    number: int = 0  # 1 is the first call since the record was cleared
+    outcome: str = "running"  # then: answered, malformed, refused:<status>, cancelled, failed
+    history: bool = False  # an update of the history: recorded, not answered
+
+    def as_json(self) -> JsonObject:
+        """The call as the control route shows it."""
+        return {**asdict(self), "target": self.target.value, "at": self.at.isoformat()}
+
+
+class CallLog:
+    """The latest calls, oldest first; `total` counts those that fell out of the record too."""
+
+    def __init__(self, *, limit: int, now: Callable[[], datetime]) -> None:
+        self._calls: deque[Call] = deque(maxlen=limit)
+        self._now = now
+        self.total = 0
+
+    def note(self, call: Call) -> Call:
+        """Record a call that has just come in."""
+        self.total += 1
+        call.at, call.number = self._now(), self.total
+        self._calls.append(call)
+        return call
+
+    def of(self, target: Target | None = None, *, thread_id: str | None = None) -> list[Call]:
+        """The recorded calls of one service or all, of one conversation or all."""
+        return [
+            call
+            for call in self._calls
+            if (target is None or call.target is target) and (thread_id is None or call.thread_id == thread_id)
+        ]
+
+    def clear(self) -> None:
+        """Forget every call and count from one again."""
+        self._calls.clear()
+        self.total = 0

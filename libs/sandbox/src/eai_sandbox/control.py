@@ -1,0 +1,82 @@
+"""The sandbox's own routes: order faults, read the calls, lose the agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from starlette.routing import Route
+
+from eai_sandbox.calls import CallLog, Target
+from eai_sandbox.faults import Fault, Faults
+from eai_sandbox.http_edge import Answer, Asked, detail_error, endpoint, parse
+from eai_sandbox.refusal import Refused
+
+__all__ = ["Control"]
+
+
+class Control:
+    """What a test holds the sandbox by, from outside its process."""
+
+    def __init__(self, calls: CallLog, faults: Faults, *, forget_agents: Callable[[], None]) -> None:
+        self._calls = calls
+        self._faults = faults
+        self._forget_agents = forget_agents
+
+    @property
+    def routes(self) -> list[Route]:
+        """Everything under /sandbox."""
+        handlers = (
+            ("GET", "/sandbox/health", self.health),
+            ("PUT", "/sandbox/faults", self.put_fault),
+            ("GET", "/sandbox/faults", self.list_faults),
+            ("DELETE", "/sandbox/faults", self.clear_faults),
+            ("GET", "/sandbox/calls", self.list_calls),
+            ("DELETE", "/sandbox/calls", self.clear_calls),
+            ("DELETE", "/sandbox/agents", self.forget_agents),
+        )
+        return [Route(path, endpoint(handle, detail_error), methods=[method]) for method, path, handle in handlers]
+
+    async def health(self, asked: Asked) -> Answer:
+        """That it is there."""
+        return Answer({"status": "ok"})
+
+    async def put_fault(self, asked: Asked) -> Answer:
+        """Order a fault; answers with all that stand."""
+        self._faults.put(parse(Fault, asked.body))
+        return await self.list_faults(asked)
+
+    async def list_faults(self, asked: Asked) -> Answer:
+        """The faults that stand."""
+        return Answer({"faults": self._faults.as_json()})
+
+    async def clear_faults(self, asked: Asked) -> Answer:
+        """Take every fault back."""
+        self._faults.clear()
+        return Answer({"faults": []})
+
+    async def list_calls(self, asked: Asked) -> Answer:
+        """The recorded calls, oldest first, of one `?target=` or `?thread_id=`; `total` is since the last clearing."""
+        query = asked.request.query_params
+        calls = self._calls.of(_target(query.get("target")), thread_id=query.get("thread_id"))
+        return Answer({"calls": [call.as_json() for call in calls], "count": len(calls), "total": self._calls.total})
+
+    async def clear_calls(self, asked: Asked) -> Answer:
+        """Forget the calls."""
+        self._calls.clear()
+        return Answer({"calls": [], "count": 0, "total": 0})
+
+    async def forget_agents(self, asked: Asked) -> Answer:
+        """Make the EAI Agent Service forget every agent that it made."""
+        self._forget_agents()
+        return Answer({"agents": 0})
+
+
+def _target(given: str | None) -> Target | None:
+    if given is None:
+        return None
+    try:
+        return Target(given)
+    except ValueError as error:
+        known = ", ".join(Target)
+        raise Refused(f"target: got {given!r}, takes one of {known}", status=HTTPStatus.UNPROCESSABLE_ENTITY) from error

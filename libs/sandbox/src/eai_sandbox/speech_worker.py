@@ -1,0 +1,81 @@
+"""One recogniser in a process of its own: `python -m eai_sandbox.speech_worker`.
+
+A process, because pocketsphinx holds the interpreter lock for as long as it listens (0.5 s for 3 s of speech), which
+would block the event loop from any thread. It reads jobs from stdin and writes one line of JSON for each to stdout, and
+it ends at the end of stdin, so that none is left when the parent is killed.
+
+A job is one line of JSON, `{"size": bytes, "limit_s": 60, "linear16": [rate, channels] or null}`, and then the audio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import BinaryIO
+
+from pocketsphinx import Decoder
+
+from eai_sandbox import audio
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Serve jobs until stdin ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up between the answers
+    decoder: Decoder | None = None
+    while line := sys.stdin.buffer.readline():
+        job = json.loads(line)
+        content = _read_exactly(sys.stdin.buffer, job["size"])
+        decoder = decoder or Decoder(
+            loglevel="FATAL", cmn="batch"
+        )  # batch: an answer does not depend on the one before
+        answers.write(json.dumps(_recognise(decoder, content, job)).encode() + b"\n")
+        answers.flush()
+    return 0
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        sys.exit(0)  # the parent died in the middle
+    return content
+
+
+def _recognise(decoder: Decoder, content: bytes, job: dict[str, object]) -> dict[str, object]:
+    try:
+        samples = _samples_of(content, job)
+    except audio.Undecodable as error:
+        return {"error": "undecodable", "text": str(error)}
+    except audio.AudioTooLong:
+        return {"error": "too_long", "text": "audio is longer than the limit"}
+    heard = [_listen(decoder, speech) for speech in audio.speech_in(samples)]
+    return {"duration_s": len(samples) / audio.BYTES_PER_SECOND, "heard": [one for one in heard if one["text"]]}
+
+
+def _samples_of(content: bytes, job: dict[str, object]) -> bytes:
+    limit_s, linear16 = job["limit_s"], job["linear16"]
+    assert isinstance(limit_s, int | float)
+    if isinstance(linear16, list):
+        rate, channels = linear16
+        return audio.from_linear16(content, rate=rate, channels=channels, limit_s=limit_s)
+    return audio.decode(content, limit_s=limit_s)
+
+
+def _listen(decoder: Decoder, speech: audio.Speech) -> dict[str, object]:
+    decoder.start_utt()
+    decoder.process_raw(speech.samples, full_utt=True)
+    decoder.end_utt()
+    hypothesis = decoder.hyp()
+    sure = [min(1.0, word.prob) for word in decoder.seg() or () if not word.word.startswith(("<", "["))]
+    return {
+        "text": hypothesis.hypstr if hypothesis else "",
+        "confidence": sum(sure) / len(sure) if sure else 0.0,
+        "end_s": speech.end_s,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
