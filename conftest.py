@@ -1,0 +1,67 @@
+"""Fixtures that tests of every package share: real servers, started once for each run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from eai_cli.servers import RabbitServer, RedisServer, ServerMissing, private_rabbitmq, private_redis
+
+ServerT = TypeVar("ServerT", RabbitServer, RedisServer)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteServer:
+    """A server that somebody else runs; it can be used, not broken."""
+
+    url: str
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitServer | RemoteServer]:
+    """A RabbitMQ with a `url`: the one of EAI_TEST_RABBITMQ_URL, else a private one."""
+    with _server("EAI_TEST_RABBITMQ_URL", private_rabbitmq) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer | RemoteServer]:
+    """A Redis with a `url`: the one of EAI_TEST_REDIS_URL, else a private one."""
+    with _server("EAI_TEST_REDIS_URL", private_redis) as server:
+        yield server
+
+
+@pytest.fixture()
+def own_rabbitmq(rabbitmq_server: RabbitServer | RemoteServer) -> RabbitServer:
+    """The private RabbitMQ, to be stopped, killed and started by a test that leaves it running."""
+    if isinstance(rabbitmq_server, RemoteServer):
+        pytest.skip("this test stops and starts the server, and EAI_TEST_RABBITMQ_URL is not ours to stop")
+    return rabbitmq_server
+
+
+@pytest.fixture()
+def own_redis(redis_server: RedisServer | RemoteServer) -> RedisServer:
+    """The private Redis, to be stopped, killed and started by a test that leaves it running."""
+    if isinstance(redis_server, RemoteServer):
+        pytest.skip("this test stops and starts the server, and EAI_TEST_REDIS_URL is not ours to stop")
+    return redis_server
+
+
+@contextmanager
+def _server(variable: str, private: Callable[[], AbstractContextManager[ServerT]]) -> Iterator[ServerT | RemoteServer]:
+    with ExitStack() as opened:
+        if url := os.environ.get(variable):
+            yield RemoteServer(url)
+            return
+        try:
+            server = opened.enter_context(private())
+        except ServerMissing as missing:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(f"{missing}; or set {variable}")
+        yield server
