@@ -66,7 +66,7 @@ class Event(BaseModel):
     fails_task: ClassVar[bool] = True
     """Whether giving up on it must be told to the user as `message.failed`."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, validation_alias="schema", serialization_alias="schema")
     message_id: MessageId
     user_number: str = Field(min_length=1, max_length=64)
     message_type: MessageType = "text"

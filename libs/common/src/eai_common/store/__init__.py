@@ -7,12 +7,14 @@
 | `checkpoint:{id}:<stage>` | `lease:<owner>`, then `done:<event and body>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
+| `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 """
 
 from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
+from eai_common.store.latency import LatencyStore
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
 
@@ -21,6 +23,7 @@ __all__ = [
     "Checkpoints",
     "Claim",
     "HeldElsewhere",
+    "LatencyStore",
     "Mine",
     "Recorded",
     "Redis",

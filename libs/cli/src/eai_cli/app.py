@@ -1,0 +1,96 @@
+"""The commands. Each loads its own module when it is called, so that `./eai send` does not wait for what `up` needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="eai",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="The gateway between chat channels and AI agents: run it, talk to it, test it.",
+)
+
+BaseUrl = Annotated[str, typer.Option("--base-url", envvar="EAI_BASE_URL", help="Where the gateway is.")]
+Token = Annotated[str, typer.Option("--token", envvar="EAI_TOKEN", help="API token, if the gateway asks for one.")]
+User = Annotated[str, typer.Option("--user", help="The user's number.")]
+_HERE = "http://127.0.0.1:8000"
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run all five services in this process until Ctrl-C.
+
+    Without RABBITMQ_URL and REDIS_URL everything stays in memory; without Google credentials a local sandbox answers.
+    """
+    from eai_cli.up import run_up
+
+    raise typer.Exit(run_up(host, port))
+
+
+@app.command()
+def send(
+    text: Annotated[str, typer.Argument(help="What the user writes.", show_default=False)] = "",
+    audio: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A recording to send instead.")
+    ] = None,
+    user: User = "+5521999990000",
+    provider: Annotated[str | None, typer.Option(help="The agent's provider.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the raw result.")] = False,
+    wait: Annotated[float, typer.Option(help="Longest wait for the answer, in seconds.")] = 300.0,
+    base_url: BaseUrl = _HERE,
+    token: Token = "",
+) -> None:
+    """Send one message, typed or spoken, wait for the answer and print it.
+
+    Exit code 0: answered; 1: the gateway could not answer it; 2: it was not accepted.
+    """
+    from eai_cli.gateway import Gateway
+    from eai_cli.send import Message, run_send
+
+    if bool(text.strip()) == (audio is not None):
+        raise typer.BadParameter("give either a text or --audio FILE")
+    message = Message(user, text, audio, provider)
+    raise typer.Exit(run_send(Gateway(base_url, token), message, as_json=as_json, wait_s=wait))
+
+
+@app.command()
+def chat(
+    user: Annotated[str | None, typer.Option(help="The user's number; a new one each time by default.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The agent's provider.")] = None,
+    base_url: BaseUrl = _HERE,
+    token: Token = "",
+) -> None:
+    """Talk with the agent. An empty line or Ctrl-D ends the conversation."""
+    from eai_cli.chat import run_chat
+    from eai_cli.gateway import Gateway
+
+    raise typer.Exit(run_chat(Gateway(base_url, token), user, provider))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def test(context: typer.Context) -> None:
+    """Run the tests on private RabbitMQ and Redis servers; everything after `test` goes to pytest."""
+    from eai_cli.run_tests import run_tests
+
+    raise typer.Exit(run_tests(context.args))
+
+
+@app.command()
+def config(
+    check: Annotated[bool, typer.Option("--check", help="Read the environment and say what is wrong.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/configuration.md.")] = False,
+) -> None:
+    """Show every setting: its variable, what it takes, its default."""
+    from eai_cli.configuration import run_config
+
+    raise typer.Exit(run_config(check=check, markdown=markdown))

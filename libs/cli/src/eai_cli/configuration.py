@@ -1,0 +1,106 @@
+"""`./eai config`: the settings of all services, as a table, as a check, and as `docs/configuration.md`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from eai_cli.services import DEFINITIONS
+from eai_common.settings import SettingDescription, SettingsError, describe, load
+
+__all__ = ["Setting", "all_settings", "as_markdown", "run_config"]
+
+_INTRODUCTION = """# Configuration
+
+Every service reads its settings from environment variables once, when it starts, and refuses to start with a value it
+cannot use: the message names the variable, what it got and what it takes. A secret `NAME` can also be given as
+`NAME_FILE`, the path of a file that holds it. Durations take 300, "30s", "5m" or "24h"; a bare number counts seconds.
+`./eai config --check` reads the environment as the services would and reports every mistake at once.
+
+This page is made from the code by `./eai config --markdown > docs/configuration.md`; a test holds it current.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable and the services that read it."""
+
+    description: SettingDescription
+    services: tuple[str, ...]
+
+
+def all_settings() -> list[Setting]:
+    """Every variable of every service once, in the order of the groups."""
+    descriptions: dict[str, SettingDescription] = {}
+    readers: dict[str, list[str]] = {}
+    for definition in DEFINITIONS:
+        for description in describe(definition.settings):
+            descriptions.setdefault(description.variable, description)
+            readers.setdefault(description.variable, []).append(definition.name)
+    return [Setting(description, tuple(readers[name])) for name, description in descriptions.items()]
+
+
+def as_markdown() -> str:
+    """`docs/configuration.md`."""
+    parts = [_INTRODUCTION]
+    group = ""
+    for setting in all_settings():
+        described = setting.description
+        if described.group != group:
+            group = described.group
+            parts.append(
+                f"\n## {group}\n\n| variable | takes | default | read by | what it is |\n|---|---|---|---|---|\n"
+            )
+        parts.append(
+            f"| `{described.variable}`{' (secret)' if described.is_secret else ''} | {_cell(described.takes)} | "
+            f"{_default(described)} | {_readers(setting)} | {_cell(described.description)} |\n"
+        )
+    return "".join(parts)
+
+
+def run_config(*, check: bool, markdown: bool) -> int:
+    """Show, or check; gives the exit code: 2 when a setting is wrong."""
+    if markdown:
+        sys.stdout.write(as_markdown())
+        return 0
+    if check:
+        return _check()
+    table = Table("variable", "takes", "default", "read by", "what it is")
+    for setting in all_settings():
+        described = setting.description
+        default = "required" if described.default is None else described.default
+        table.add_row(described.variable, described.takes, default, _readers(setting), described.description)
+    Console().print(table)
+    return 0
+
+
+def _check() -> int:
+    mistakes: list[str] = []
+    for definition in DEFINITIONS:
+        try:
+            load(definition.settings, os.environ)
+        except SettingsError as error:
+            mistakes += [line for line in error.mistakes if line not in mistakes]
+    for line in mistakes:
+        sys.stderr.write(f"{line}\n")
+    if not mistakes:
+        sys.stdout.write("every setting can be used\n")
+    return 2 if mistakes else 0
+
+
+def _default(described: SettingDescription) -> str:
+    if described.default is None:
+        return "required"
+    return f"`{described.default}`" if described.default else ""
+
+
+def _readers(setting: Setting) -> str:
+    return "all" if len(setting.services) == len(DEFINITIONS) else ", ".join(setting.services)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

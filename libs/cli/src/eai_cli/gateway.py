@@ -1,0 +1,92 @@
+"""A client of the gateway, as a channel integrator would write one: post, then poll until there is a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+__all__ = ["Gateway", "GatewayError", "Reply"]
+
+_POLL_EVERY_S = 0.1
+_POLL_RARELY_S = 1.0
+
+
+class GatewayError(Exception):
+    """The gateway cannot be reached, or did not accept the message; the text says what it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A final result. `body` is the JSON object as it came."""
+
+    body: dict[str, Any]
+    raw: str
+
+    @property
+    def is_completed(self) -> bool:
+        return self.body.get("status") == "completed"
+
+    @property
+    def text(self) -> str:
+        """What the user reads, whether it is an answer or an apology."""
+        return str(self.body.get("content") or self.body.get("error") or "")
+
+    @property
+    def transcript(self) -> str | None:
+        found = self.body.get("transcript")
+        return str(found) if found is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Talks to one gateway. `on_stage` in `answer` is told the name of each stage that the message comes to."""
+
+    base_url: str
+    token: str = ""
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
+
+    def post(self, user: str, message: str, *, message_type: str | None = None, provider: str | None = None) -> str:
+        """Send one message; gives its id. Raises GatewayError."""
+        body = {"user_number": user, "message": message, "message_type": message_type, "provider": provider}
+        response = self._request(
+            "POST", "/api/v1/message/webhook/user", {k: v for k, v in body.items() if v is not None}
+        )
+        if response.status_code not in (201, 202):
+            raise GatewayError(_refusal(response))
+        return str(response.json()["message_id"])
+
+    def answer(self, message_id: str, *, wait_s: float, on_stage: Callable[[str], None] | None = None) -> Reply:
+        """Poll until the result is there. Raises GatewayError, also when it is not there after `wait_s` seconds."""
+        path = f"/api/v1/message/response?message_id={message_id}"
+        began = time.monotonic()
+        while True:
+            response = self._request("GET", path)
+            if response.status_code == 200:
+                return Reply(response.json(), response.text)
+            if response.status_code != 202:
+                raise GatewayError(_refusal(response))
+            if on_stage is not None:
+                on_stage(str(response.json().get("stage", "")))
+            waited_s = time.monotonic() - began
+            if waited_s > wait_s:
+                raise GatewayError(f"no answer after {wait_s:g} s; ask again with message id {message_id}")
+            time.sleep(_POLL_EVERY_S if waited_s < 5 else _POLL_RARELY_S)
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        try:
+            return self.client.request(method, f"{self.base_url.rstrip('/')}{path}", json=body, headers=headers)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise GatewayError(f"no gateway at {self.base_url} ({error}); start one with ./eai up") from error
+
+
+def _refusal(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+        return f"{response.status_code} {body['error']}: {body['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"

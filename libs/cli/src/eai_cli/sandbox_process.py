@@ -1,0 +1,82 @@
+"""The sandbox as a child process: it loads on the other core, and ends with its parent even when that is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+__all__ = ["SandboxAddress", "SandboxFailed", "SandboxProcess", "sandbox_environment", "started_sandbox"]
+
+_STOP_WITHIN_S = 5
+
+
+class SandboxFailed(Exception):
+    """The sandbox ended before it was ready; what it said is on stderr."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxAddress:
+    """Where the sandbox listens."""
+
+    http_url: str
+    grpc_target: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProcess:
+    """A sandbox that was started, perhaps not ready yet."""
+
+    process: subprocess.Popen[bytes]
+
+    def address(self) -> SandboxAddress:
+        """Wait until it is ready. Raises SandboxFailed."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SandboxFailed(f"the sandbox ended with code {self.process.wait()}")
+        told = json.loads(line)
+        return SandboxAddress(told["http"], told["grpc"])
+
+
+@contextmanager
+def started_sandbox() -> Iterator[SandboxProcess]:
+    """Start it and do not wait; it is stopped at the end of the context."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eai_sandbox", "--exit-with-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C in the terminal must not take it away from messages that are being drained
+    )
+    try:
+        yield SandboxProcess(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def sandbox_environment(sandbox: SandboxAddress) -> dict[str, str]:
+    """The settings that point every provider at the sandbox."""
+    return {
+        "GOOGLE_PROJECT_ID": "sandbox",
+        "GOOGLE_AGENT_ENGINE_ID": "1",
+        "SPEECH_ENDPOINT": sandbox.grpc_target,
+        "SPEECH_LANGUAGES": "en-US",  # the sandbox hears English only
+        "AGENT_ENGINE_TRANSPORT": "rest",  # starts in a third of the time that the gRPC client takes to load
+        "AGENT_ENGINE_ENDPOINT": sandbox.http_url,
+        "EAI_AGENT_SERVICE_URL": sandbox.http_url,
+        "OPENAI_BASE_URL": f"{sandbox.http_url}/v1",
+        "OPENAI_MODEL": "sandbox",
+        "AGENT_PROVIDERS": "google_agent_engine,eai_agent_service,openai",
+        "TRANSCRIBE_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }

@@ -1,0 +1,157 @@
+"""Builds a service's ASGI app: its routes and probes, wrapped in what every request goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import structlog
+from opentelemetry.trace import SpanKind
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eai_common.http.errors import ErrorBody, HttpError, error_handlers, error_response
+from eai_common.ids import Ids
+from eai_common.settings.groups import HttpSettings, TelemetrySettings
+from eai_common.telemetry import Metrics, Tracing, get_logger, trace_id
+
+__all__ = ["HttpParts", "build_app"]
+
+log = get_logger("eai.http")
+
+_QUIET = frozenset({"/live", "/ready", "/health", "/metrics"})
+_REQUEST_ID_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class HttpParts:
+    """What the HTTP side stands on."""
+
+    ids: Ids
+    metrics: Metrics
+    tracing: Tracing
+    settings: HttpSettings
+    telemetry_settings: TelemetrySettings
+
+
+def build_app(routes: Sequence[BaseRoute], parts: HttpParts) -> ASGIApp:
+    """The app for these routes."""
+    return Starlette(
+        routes=list(routes),
+        middleware=[Middleware(_Observed, parts=parts, routes=routes), Middleware(_LimitedBody, parts=parts)],
+        exception_handlers=dict(error_handlers),
+    )
+
+
+class _Observed:
+    """Gives the request an id and a span, counts it, and logs it in one line."""
+
+    def __init__(self, app: ASGIApp, parts: HttpParts, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._parts = parts
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        request_id = _request_id(request) or self._parts.ids.random_id()
+        request.state.request_id = request_id
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
+            await send(message)
+
+        endpoint = _template(self._routes, scope)
+        metrics = self._parts.metrics
+        began = time.perf_counter()
+        with (
+            metrics.http_in_flight.track_inprogress(),
+            self._parts.tracing.span(f"{scope['method']} {endpoint}", carrier=request.headers, kind=SpanKind.SERVER),
+            structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=trace_id()),
+        ):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                took_s = time.perf_counter() - began
+                metrics.http_requests.labels(_method(scope), endpoint, str(status)).inc()
+                metrics.http_duration.labels(_method(scope), endpoint).observe(took_s)
+                if self._parts.telemetry_settings.enable_request_logging and endpoint not in _QUIET:
+                    log.info(
+                        "request_answered",
+                        method=scope["method"],
+                        endpoint=endpoint,
+                        status=status,
+                        took_ms=round(took_s * 1000, 1),
+                    )
+
+
+class _LimitedBody:
+    """Counts the body while it streams in: a Content-Length that lies changes nothing."""
+
+    def __init__(self, app: ASGIApp, parts: HttpParts) -> None:
+        self._app = app
+        self._limit_mb = parts.settings.max_request_size_mb
+        self._limit_bytes = int(self._limit_mb * 2**20)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        too_large = HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            ErrorBody("Payload too large", f"The body may have {self._limit_mb:g} MiB at most"),
+            headers={"Connection": "close"},
+        )
+        request = Request(scope)
+        if _declared_length(request) > self._limit_bytes:
+            await error_response(request, too_large)(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit_bytes:
+                raise too_large
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _request_id(request: Request) -> str | None:
+    """The caller's own id, when it is short and printable enough to be put into headers and logs."""
+    given = request.headers.get("x-request-id") or request.headers.get("x-correlation-id")
+    if given is None or not 0 < len(given) <= _REQUEST_ID_BYTES or not given.isascii() or not given.isprintable():
+        return None
+    return given
+
+
+def _declared_length(request: Request) -> int:
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
+
+
+def _template(routes: Sequence[BaseRoute], scope: Scope) -> str:
+    """The route's own path, never the raw one: a metric label must stay bounded."""
+    for route in routes:
+        match, _ = route.matches(scope)
+        if match is not Match.NONE:
+            return str(getattr(route, "path", "mounted"))
+    return "unmatched"

@@ -1,0 +1,299 @@
+"""Runs a service: reads its settings, opens what it stands on, consumes and serves until SIGTERM, then drains.
+
+A service is a definition: its settings, and a `build` that turns open parts into stages and routes. `python -m
+eai_<stage>` runs one with real RabbitMQ and Redis; `./eai up` runs all five in one process on shared parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import uvloop
+from redis.exceptions import RedisError
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from eai_common.broker import Broker, TopologyMismatch
+from eai_common.broker.rabbitmq import RabbitOptions, open_rabbitmq
+from eai_common.clock import Clock, SystemClock
+from eai_common.errors import StageError
+from eai_common.http import Check, Health, HttpParts, bound_socket, build_app, probe_routes, serve
+from eai_common.ids import Ids
+from eai_common.settings import (
+    BrokerSettings,
+    HttpSettings,
+    ProcessSettings,
+    RedisSettings,
+    SettingsError,
+    TaskSettings,
+    TelemetrySettings,
+    WorkerSettings,
+    load,
+)
+from eai_common.stage import Stage, StageParts, run_stage
+from eai_common.store import Redis, open_redis
+from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
+
+__all__ = [
+    "CommonSettings",
+    "Parts",
+    "Running",
+    "Service",
+    "ServiceDefinition",
+    "health_checks",
+    "main",
+    "rabbit_options",
+    "reported",
+    "run_services",
+    "stop_on_signals",
+]
+
+log = get_logger("eai.service")
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """The groups that every service reads."""
+
+    process: ProcessSettings
+    broker: BrokerSettings
+    redis: RedisSettings
+    tasks: TaskSettings
+    worker: WorkerSettings
+    http: HttpSettings
+    telemetry: TelemetrySettings
+
+
+SettingsT = TypeVar("SettingsT", bound=CommonSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service stands on. The broker is what wiring made it: RabbitMQ, or memory in `./eai up`."""
+
+    redis: Redis
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
+    tracing: Tracing
+    opened_broker: Broker | None = None
+
+    @property
+    def broker(self) -> Broker:
+        if self.opened_broker is None:
+            raise AssertionError("a service that uses the broker must name it in its definition's `needs`")
+        return self.opened_broker
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What `build` makes of the parts."""
+
+    stages: Sequence[Stage] = ()
+    routes: Sequence[BaseRoute] = ()
+
+
+Need = Literal["rabbitmq", "redis"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDefinition(Generic[SettingsT]):
+    """A service, before anything is opened.
+
+    `uses` is what it must be configured with; `needs` is the part of it without which it is not ready. One that
+    `serves_clients` must have tokens in production.
+    """
+
+    name: str
+    settings: type[SettingsT]
+    build: Callable[[SettingsT, Parts], AbstractAsyncContextManager[Service]]
+    uses: frozenset[Need] = frozenset({"rabbitmq", "redis"})
+    needs: frozenset[Need] = frozenset({"rabbitmq", "redis"})
+    serves_clients: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A built service with what its stages need."""
+
+    service: Service
+    settings: CommonSettings
+    parts: Parts
+
+
+def main(definition: ServiceDefinition[SettingsT]) -> int:
+    """Run the service as this process. Returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
+    try:
+        settings = load(definition.settings, os.environ)
+        _require_real_parts(definition, settings)
+    except SettingsError as error:
+        print(f"{definition.name}: wrong settings\n{error}", file=sys.stderr)  # noqa: T201  # before there is a log
+        return 2
+    configure_logging(settings.telemetry, service=definition.name)
+    return reported(lambda: uvloop.run(_run_alone(definition, settings)))
+
+
+def reported(run: Callable[[], None]) -> int:
+    """Run to the end; gives the exit code, 1 with a line for each cause when it failed. A bug keeps its traceback."""
+    code = 0
+    try:
+        run()
+    except* (StageError, TopologyMismatch, OSError) as errors:
+        code = 1
+        for cause in _leaves(errors):
+            log.error("service_failed", error=str(cause), error_type=type(cause).__name__)
+    return code
+
+
+async def run_services(
+    running: Sequence[Running],
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    health: Health,
+    *,
+    on_started: Callable[[], None],
+) -> None:
+    """Run the services' stages, and one HTTP server, in this process until `stop`; then drain.
+
+    A stage or server that dies takes the others down: a restarted pod is better than a half-dead one.
+    """
+    grace_s = max(one.settings.process.shutdown_grace.total_seconds() for one in running)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(app, listener, stop, grace_s=grace_s), name="http")
+        for one in running:
+            for stage in one.service.stages:
+                group.create_task(run_stage(stage, _stage_parts(one), stop), name=f"stage/{stage.name}")
+        health.is_started = True
+        on_started()
+        await stop.wait()
+        health.is_stopping = True
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def health_checks(needs: frozenset[Need], parts: Parts) -> dict[str, Check]:
+    """The checks that decide readiness."""
+
+    async def redis_answers() -> bool:
+        try:
+            return bool(await parts.redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def broker_is_ready() -> bool:
+        return parts.broker.is_ready
+
+    checks: dict[Need, Check] = {"redis": redis_answers, "rabbitmq": broker_is_ready}
+    return {name: check for name, check in checks.items() if name in needs}
+
+
+async def _run_alone(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> None:
+    stop = stop_on_signals()
+    listener = bound_socket(settings.http.host, settings.http.port)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        parts = await stack.enter_async_context(_open_parts(definition, settings))
+        service = await stack.enter_async_context(definition.build(settings, parts))
+        health = Health(definition.name, health_checks(definition.needs, parts))
+        metrics_path = settings.telemetry.metrics_path if settings.telemetry.prometheus_enabled else None
+        routes = [*service.routes, *probe_routes(health, parts.metrics, metrics_path)]
+        app = build_app(routes, HttpParts(parts.ids, parts.metrics, parts.tracing, settings.http, settings.telemetry))
+        host, port = listener.getsockname()[:2]
+        await run_services(
+            [Running(service, settings, parts)],
+            app,
+            listener,
+            stop,
+            health,
+            on_started=lambda: log.info("service_started", address=f"{host}:{port}"),
+        )
+    log.info("service_stopped")
+
+
+@asynccontextmanager
+async def _open_parts(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> AsyncIterator[Parts]:
+    clock = SystemClock()
+    tracing = open_tracing(settings.telemetry, service=definition.name)
+    async with AsyncExitStack() as stack:
+        stack.callback(tracing.close)
+        broker = None
+        if "rabbitmq" in definition.uses:
+            options = rabbit_options(settings.broker, connection_name=definition.name)
+            broker = await stack.enter_async_context(open_rabbitmq(options))
+        yield Parts(
+            redis=await stack.enter_async_context(open_redis(settings.redis)),
+            clock=clock,
+            ids=Ids(clock, settings.tasks.message_id_key.get_secret_value().encode()),
+            metrics=Metrics(),
+            tracing=tracing,
+            opened_broker=broker,
+        )
+
+
+def rabbit_options(settings: BrokerSettings, *, connection_name: str) -> RabbitOptions:
+    """The adapter's options from the settings."""
+    return RabbitOptions(
+        url=settings.url.get_secret_value(),
+        topology=settings.topology,
+        publish_timeout=settings.publish_timeout,
+        connect_timeout=settings.connect_timeout,
+        connection_name=connection_name,
+    )
+
+
+def _require_real_parts(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> None:
+    mistakes = []
+    if "rabbitmq" in definition.uses and not settings.broker.url.get_secret_value():
+        mistakes.append("RABBITMQ_URL: is required, takes an address such as amqp://user:password@host:5672/")
+    if "redis" in definition.uses and not settings.redis.url.get_secret_value():
+        mistakes.append("REDIS_URL: is required, takes an address such as redis://host:6379/0")
+    if definition.serves_clients and settings.process.environment == "production" and not settings.http.tokens:
+        mistakes.append("API_TOKEN: is required in production, takes tokens separated by commas")
+    if mistakes:
+        raise SettingsError(mistakes)
+
+
+def _stage_parts(one: Running) -> StageParts:
+    parts, settings = one.parts, one.settings
+    return StageParts(
+        broker=parts.broker,
+        redis=parts.redis,
+        clock=parts.clock,
+        ids=parts.ids,
+        metrics=parts.metrics,
+        tracing=parts.tracing,
+        broker_settings=settings.broker,
+        worker_settings=settings.worker,
+        task_settings=settings.tasks,
+        process_settings=settings.process,
+    )
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,9 @@
+"""Runs the agent router: `python -m eai_agent_router`."""
+
+import sys
+
+from eai_common.service import main
+from eai_agent_router.service import AGENT_ROUTER
+
+if __name__ == "__main__":
+    sys.exit(main(AGENT_ROUTER))

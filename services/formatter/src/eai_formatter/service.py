@@ -1,0 +1,33 @@
+"""Puts the formatter together: two consumers, one that formats and stores, one that delivers callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from eai_common.messages import AgentReplied, MessageFailed
+from eai_common.service import Parts, Service, ServiceDefinition
+from eai_common.stage import Stage, on
+from eai_common.store import LatencyStore, TaskStore
+from eai_formatter.handler import FormatFailure, FormatReply
+from eai_formatter.settings import Settings
+from eai_formatter.texts import FailureTexts
+
+__all__ = ["FORMATTER"]
+
+
+@asynccontextmanager
+async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+    results = TaskStore(parts.redis, settings.tasks)
+    formats = Stage(
+        "formatter",
+        (
+            on(AgentReplied, FormatReply(results, LatencyStore(parts.redis), parts.clock)),
+            on(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
+        ),
+    )
+    yield Service(stages=[formats])
+
+
+FORMATTER = ServiceDefinition("formatter", Settings, _build)
+"""The only writer of results."""

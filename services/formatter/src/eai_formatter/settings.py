@@ -1,0 +1,14 @@
+"""What the formatter is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eai_common.service import CommonSettings
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Everything that the formatter reads."""

@@ -1,0 +1,9 @@
+"""Runs ingress: `python -m eai_ingress`."""
+
+import sys
+
+from eai_common.service import main
+from eai_ingress.service import INGRESS
+
+if __name__ == "__main__":
+    sys.exit(main(INGRESS))

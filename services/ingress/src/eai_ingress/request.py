@@ -1,0 +1,158 @@
+"""The webhook's body: what a channel sends for one message of a user, checked field by field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
+
+from eai_common.http import ErrorBody, HttpError
+from eai_common.http.errors import FieldError
+from eai_common.messages import MessageType
+
+__all__ = ["Rules", "WebhookRequest", "parse_webhook"]
+
+_DIGITS = re.compile(r"\+?[0-9]{8,15}")
+_OPAQUE = re.compile(r"[A-Za-z0-9_+.-]{1,64}")
+_ENGINE_ID = re.compile(r"[0-9]{1,32}|projects/[a-z0-9-]{1,64}/locations/[a-z0-9-]{1,64}/reasoningEngines/[0-9]{1,32}")
+_AUDIO_PATH = re.compile(r"\.(mp3|wav|m4a|aac|ogg|oga|flac|wma|opus)$", re.IGNORECASE)
+_MESSAGE_CHARACTERS = 4096
+_METADATA_BYTES = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules that settings decide."""
+
+    providers: frozenset[str]
+    opaque_user_numbers: bool = False
+    callback_allow_http: bool = False
+
+
+class WebhookRequest(BaseModel):
+    """One message of a user. Unknown fields are ignored, wrong types are not converted."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    user_number: str
+    message: str
+    message_type: Literal["text", "audio"] | None = None
+    previous_message: str | None = Field(None, max_length=16_384)
+    metadata: dict[str, JsonValue] | None = None
+    provider: str | None = None
+    reasoning_engine_id: str | None = None
+    callback_url: str | None = Field(None, max_length=2048)
+
+    @property
+    def kind(self) -> MessageType:
+        """The given type, else what the message looks like: a URL of an audio file is audio, anything else text."""
+        if self.message_type is not None:
+            return self.message_type
+        if _is_http_url(self.message) and _AUDIO_PATH.search(urlsplit(self.message).path):
+            return "audio"
+        return "text"
+
+    @field_validator("user_number")
+    @classmethod
+    def _user_number(cls, value: str, info: ValidationInfo) -> str:
+        if _DIGITS.fullmatch(value):
+            return f"+{value.removeprefix('+')}"
+        if _rules(info).opaque_user_numbers and _OPAQUE.fullmatch(value):
+            return value
+        raise ValueError("takes a number in E.164 form, 8 to 15 digits, with or without the leading +")
+
+    @field_validator("message")
+    @classmethod
+    def _message(cls, value: str) -> str:
+        trimmed = value.strip()
+        if not trimmed:
+            raise ValueError("must not be empty")
+        if len(trimmed) > _MESSAGE_CHARACTERS:
+            raise ValueError(f"has {len(trimmed)} characters, takes {_MESSAGE_CHARACTERS} at most")
+        return trimmed
+
+    @field_validator("message_type")
+    @classmethod
+    def _audio_is_a_url(cls, value: MessageType | None, info: ValidationInfo) -> MessageType | None:
+        if value == "audio" and not _is_http_url(info.data.get("message", "")):
+            raise ValueError("is audio, so message takes the http or https URL of the recording")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if value is not None and (size := len(orjson.dumps(value))) > _METADATA_BYTES:
+            raise ValueError(f"has {size} bytes as JSON, takes {_METADATA_BYTES} at most")
+        return value
+
+    @field_validator("provider")
+    @classmethod
+    def _provider(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = _rules(info).providers
+        if value is not None and value not in known:
+            raise ValueError(f"is not configured here, takes one of {', '.join(sorted(known))}")
+        return value
+
+    @field_validator("reasoning_engine_id")
+    @classmethod
+    def _engine_id(cls, value: str | None) -> str | None:
+        if value is not None and not _ENGINE_ID.fullmatch(value):
+            raise ValueError("takes digits, or projects/…/locations/…/reasoningEngines/<digits>")
+        return value
+
+    @field_validator("callback_url")
+    @classmethod
+    def _callback_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        schemes = ("https", "http") if _rules(info).callback_allow_http else ("https",)
+        if not _is_http_url(value) or urlsplit(value).scheme not in schemes:
+            raise ValueError(f"takes an absolute URL of scheme {' or '.join(schemes)}")
+        return value
+
+
+def parse_webhook(body: bytes, rules: Rules) -> WebhookRequest:
+    """The request in a body. Raises HttpError 400 that names each wrong field."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _invalid(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    if not isinstance(fields, dict):
+        raise _invalid("The body must be a JSON object")
+    try:
+        return WebhookRequest.model_validate(fields, context=rules)
+    except ValidationError as error:
+        details = [FieldError(_path(found["loc"]), _words(found["msg"])) for found in error.errors(include_url=False)]
+        first = details[0]
+        raise _invalid(f"{first.field}: {first.message}", details) from error
+
+
+def _invalid(message: str, details: list[FieldError] | None = None) -> HttpError:
+    return HttpError(400, ErrorBody("Invalid request", message, details or ()))
+
+
+def _rules(info: ValidationInfo) -> Rules:
+    assert isinstance(info.context, Rules), "validate with a Rules as context"
+    return info.context
+
+
+def _is_http_url(text: str) -> bool:
+    if any(character.isspace() for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "body"
+
+
+def _words(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,30 @@
+"""What ingress is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from eai_common.service import CommonSettings
+from eai_common.settings import Group, Items
+
+__all__ = ["IngressSettings", "Settings"]
+
+
+class IngressSettings(Group):
+    """What ingress accepts."""
+
+    agent_providers: Items = Field(
+        ("google_agent_engine",),
+        description="Providers that a message may name: google_agent_engine, eai_agent_service, openai. "
+        "List those that agent-router is configured for.",
+    )
+    callback_allow_http: bool = Field(False, description="Also accept callback URLs without TLS.")
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Everything that ingress reads."""
+
+    ingress: IngressSettings
