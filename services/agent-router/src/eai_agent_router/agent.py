@@ -1,0 +1,65 @@
+"""The port: what the stage asks of an agent, whichever provider runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from eai_common.clock import Deadline
+from eai_common.messages import HistoryMessage
+from eai_common.replies import ReplyMessage
+
+__all__ = ["Agent", "Answer", "History", "Provider", "Turn"]
+
+
+class Provider(StrEnum):
+    """Who runs an agent, as a client names it in `provider`."""
+
+    GOOGLE_AGENT_ENGINE = "google_agent_engine"
+    EAI_AGENT_SERVICE = "eai_agent_service"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One thing the user says, and what an agent needs to answer it."""
+
+    message_id: str
+    thread_id: str  # the user's number: one user, one conversation
+    text: str
+    previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
+    reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Messages of a conversation that took place elsewhere, in order."""
+
+    message_id: str
+    thread_id: str
+    messages: tuple[HistoryMessage, ...]
+    reasoning_engine_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The messages of one turn, closed by its usage statistics; at least one is the assistant's."""
+
+    messages: tuple[ReplyMessage, ...]
+    agent_id: str
+
+
+class Agent(Protocol):
+    """Answers users and remembers their threads. Every adapter passes `AgentContract`.
+
+    Both methods raise the errors of `eai_agent_router.errors`, AgentTimeout once the deadline has passed among them.
+    """
+
+    async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        """The agent's answer to the user's words; a second call with the same turn may ask a second time."""
+
+    async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
+        """Put messages into the thread without an answer; returns what the provider said to it."""

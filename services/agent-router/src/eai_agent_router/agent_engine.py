@@ -1,0 +1,97 @@
+"""What both ways to Google Agent Engine share: which engine, what it is asked, and who answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from eai_agent_router.agent import Answer, History, Turn
+from eai_agent_router.errors import AgentBadRequest
+from eai_agent_router.langchain import TurnStamp, replies_in
+from eai_common.messages import HistoryMessage
+
+__all__ = ["Engines", "answer_in", "history_input", "turn_input"]
+
+_DIGITS = re.compile(r"[0-9]{1,30}")
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines that messages may go to, all of one project and region."""
+
+    project: str
+    region: str
+    default_id: str
+    allowed_ids: frozenset[str] = field(default_factory=frozenset)  # empty: every engine of the project
+
+    @property
+    def parent(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}"
+
+    def resource_name(self, requested: str | None) -> str:
+        """The full name of the engine that is asked for, or of the default one.
+
+        Takes digits, or a full name in this project and region: an engine elsewhere needs another endpoint. Nothing
+        else gets near a path. Raises AgentBadRequest.
+        """
+        engine_id = self._engine_id(requested or self.default_id)
+        if self.allowed_ids and engine_id not in self.allowed_ids | {self._engine_id(self.default_id)}:
+            raise AgentBadRequest("reasoning_engine_id: is not one of AGENT_ENGINE_ALLOWED_IDS")
+        return f"{self.parent}/reasoningEngines/{engine_id}"
+
+    def _engine_id(self, name: str) -> str:
+        engine_id = name.removeprefix(f"{self.parent}/reasoningEngines/")
+        if _DIGITS.fullmatch(engine_id) is None:
+            raise AgentBadRequest(
+                f"reasoning_engine_id: takes digits, or {self.parent}/reasoningEngines/ and digits; got {len(name)} "
+                "characters that are neither"
+            )
+        return engine_id
+
+
+def turn_input(turn: Turn) -> dict[str, JsonValue]:
+    """What the engine's method is called with to answer.
+
+    The previous message travels in front of the question, in the same request, so there is no moment at which the
+    engine has one without the other. Its id is made from the message's: LangGraph replaces a message whose id the
+    thread already holds, so even a second try after a lost answer does not double it. The question has no id on
+    purpose: replaced in place, it would stand before its own first answer, and the model would have nothing to answer.
+    """
+    question: JsonValue = {"role": "human", "content": turn.text}
+    if turn.previous_message is None:
+        return _input(turn.thread_id, [question])
+    said_before: JsonValue = {
+        "role": "ai",
+        "content": turn.previous_message,
+        "id": f"{turn.message_id}-previous",
+    }
+    return _input(turn.thread_id, [said_before, question])
+
+
+def history_input(history: History) -> dict[str, JsonValue]:
+    """What the engine's method is called with to remember; each message has an id, so a repetition changes nothing.
+
+    The mark stands in both places: deployed engines take it beside `input`, our contract has it inside, and an engine
+    ignores the one that it does not look for.
+    """
+    messages = [_remembered(history, number, message) for number, message in enumerate(history.messages)]
+    given = _input(history.thread_id, messages)
+    return {**given, "input": {"messages": messages, "type": "history"}, "type": "history"}
+
+
+def answer_in(output: JsonValue, turn: Turn, *, at: datetime) -> Answer:
+    """The answer in an engine's output. Raises AgentBadResponse or AgentRefused."""
+    agent_id = f"user_{turn.thread_id}"
+    return Answer(replies_in(output, TurnStamp(turn.message_id, agent_id, at)), agent_id)
+
+
+def _input(thread_id: str, messages: Sequence[JsonValue]) -> dict[str, JsonValue]:
+    return {"input": {"messages": list(messages)}, "config": {"configurable": {"thread_id": thread_id}}}
+
+
+def _remembered(history: History, number: int, message: HistoryMessage) -> JsonValue:
+    return {"role": message.role, "content": message.content, "id": f"{history.message_id}-{number}"}

@@ -1,0 +1,132 @@
+"""Google Agent Engine over gRPC, by Google's own generated client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, cast
+
+import grpc.aio
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import GoogleAPICallError
+from google.protobuf import struct_pb2
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from pydantic import JsonValue
+
+from eai_agent_router.agent import Answer, History, Provider, Turn
+from eai_agent_router.agent_engine import Engines, answer_in, history_input, turn_input
+from eai_agent_router.errors import AgentTimeout
+from eai_agent_router.failures import Failure, error_for
+from eai_agent_router.lean_import import import_service
+from eai_common.clock import Deadline
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+__all__ = ["AgentEngineGrpc", "Queries", "Query", "open_queries"]
+
+_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_LARGEST_EXACT = 2**53  # a Struct holds every number as a double
+
+
+class Query(Protocol):
+    """google.cloud.aiplatform_v1.QueryReasoningEngineResponse."""
+
+    @classmethod
+    def pb(cls, instance: Query) -> _RawQuery:
+        """The plain protobuf message inside."""
+
+
+class _RawQuery(Protocol):
+    output: struct_pb2.Value
+
+
+class Queries(Protocol):
+    """What is used of google.cloud.aiplatform_v1.ReasoningEngineExecutionServiceAsyncClient."""
+
+    async def query_reasoning_engine(
+        self, request: Mapping[str, object], *, retry: None, timeout: float, metadata: tuple[tuple[str, str], ...]
+    ) -> Query:
+        """`timeout` in seconds; without `retry` the library tries once."""
+
+
+class AgentEngineGrpc:
+    """Queries engines by one unary call each. The library's own retries are off: the stage retries."""
+
+    def __init__(self, queries: Queries, engines: Engines, *, class_method: str) -> None:
+        self._queries = queries
+        self._engines = engines
+        self._class_method = class_method
+
+    async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        output = await self._query(turn, turn_input(turn), deadline)
+        return answer_in(output, turn, at=deadline.clock.now())
+
+    async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
+        return await self._query(history, history_input(history), deadline)
+
+    async def _query(self, asked: Turn | History, given: Mapping[str, JsonValue], deadline: Deadline) -> JsonValue:
+        name = self._engines.resource_name(asked.reasoning_engine_id)
+        if deadline.has_passed:
+            raise AgentTimeout("no time was left to ask the engine")
+        try:
+            response = await self._queries.query_reasoning_engine(
+                {"name": name, "input": _struct(given), "class_method": self._class_method},
+                retry=None,
+                timeout=deadline.remaining_s(),
+                metadata=(("x-message-id", asked.message_id),),
+            )
+        except GoogleAPICallError as error:
+            raise error_for(_failure_of(error)) from error
+        return _json(type(response).pb(response).output)
+
+
+@asynccontextmanager
+async def open_queries(endpoint: str, credentials: Credentials | None) -> AsyncIterator[Queries]:
+    """Google's client for `host[:port]`. Without credentials the channel has no TLS: for this machine's own sandbox."""
+    service = import_service("google.cloud.aiplatform_v1", "reasoning_engine_execution_service")
+    client_type = service.ReasoningEngineExecutionServiceAsyncClient
+    if credentials is None:
+        channel = grpc.aio.insecure_channel(endpoint, options=_UNLIMITED)
+        client = client_type(transport=client_type.get_transport_class("grpc_asyncio")(channel=channel))
+    else:
+        client = client_type(credentials=credentials, client_options=ClientOptions(api_endpoint=endpoint))
+    try:
+        yield cast(Queries, client)
+    finally:
+        await client.transport.close()
+
+
+def _struct(given: Mapping[str, JsonValue]) -> struct_pb2.Struct:
+    struct = struct_pb2.Struct()
+    struct.update(given)
+    return struct
+
+
+def _json(value: struct_pb2.Value) -> JsonValue:
+    """The value as JSON has it: whole numbers are whole again, as they were before they became doubles."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {key: _json(item) for key, item in value.struct_value.fields.items()}
+        case "list_value":
+            return [_json(item) for item in value.list_value.values]
+        case "number_value":
+            number: float = value.number_value
+            return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else number
+        case "string_value":
+            return str(value.string_value)
+        case "bool_value":
+            return bool(value.bool_value)
+        case _:
+            return None
+
+
+def _failure_of(error: GoogleAPICallError) -> Failure:
+    code = error.grpc_status_code
+    delays = [detail.retry_delay for detail in error.details if isinstance(detail, RetryInfo)]
+    return Failure(
+        provider=Provider.GOOGLE_AGENT_ENGINE,
+        code=code.name if code is not None else "UNKNOWN",
+        says=error.message or "",
+        retry_after=delays[0].ToTimedelta() if delays else None,
+    )

@@ -1,0 +1,102 @@
+"""EAI Agent Service: it makes one agent for each user; the talking is done with the Letta server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from eai_agent_router.agent import Answer, History, Turn
+from eai_agent_router.errors import AgentBadRequest, AgentBadResponse, AgentNotFound
+from eai_agent_router.json_api import JsonApi
+from eai_agent_router.langchain import TurnStamp
+from eai_agent_router.letta import letta_replies
+from eai_agent_router.ports import AgentIds
+from eai_common.clock import Deadline
+
+__all__ = ["EaiAgents", "LettaAgent", "NewAgent"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """What an agent is made with; what is not said here is the service's own choice."""
+
+    agent_type: str
+    model: str | None = None
+
+
+class _Made(BaseModel):
+    agent_id: str = Field(min_length=1, max_length=200)
+
+
+class EaiAgents:
+    """The users' agents: remembered, else made. Two messages of one user that come together make one."""
+
+    def __init__(self, service: JsonApi, agent_ids: AgentIds, new_agent: NewAgent) -> None:
+        self._service = service
+        self._agent_ids = agent_ids
+        self._new_agent = new_agent
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def agent_of(self, turn: Turn, *, deadline: Deadline, lost: str | None = None) -> str:
+        """The id of the user's agent; a new one if none is known, or only `lost`, which the service has forgotten."""
+        async with self._making.setdefault(turn.thread_id, asyncio.Lock()):
+            known = await self._agent_ids.get(turn.thread_id)
+            if known is not None and known != lost:
+                return known
+            made = await self._make(turn, deadline)
+            # Before the first question: if it cannot be remembered, the message waits, and nothing was asked yet.
+            await self._agent_ids.put(turn.thread_id, made)
+            return made
+
+    async def _make(self, turn: Turn, deadline: Deadline) -> str:
+        wanted: dict[str, JsonValue] = {
+            "user_number": turn.thread_id,
+            "agent_type": self._new_agent.agent_type,
+            "name": f"{self._new_agent.agent_type}_{turn.thread_id}",
+            "tags": [self._new_agent.agent_type],
+        }
+        if self._new_agent.model is not None:
+            wanted["model"] = self._new_agent.model
+        answer = await self._service.post("/api/v1/agent/create", wanted, message_id=turn.message_id, deadline=deadline)
+        try:
+            return _Made.model_validate(answer).agent_id
+        except ValidationError as error:
+            raise AgentBadResponse("the EAI Agent Service made an agent without an id", answer=answer) from error
+
+
+class LettaAgent:
+    """Talks to the users' agents.
+
+    It cannot `remember`: Letta answers whatever it is sent, and the service offers no other way in.
+    """
+
+    def __init__(self, agents: EaiAgents, letta: JsonApi) -> None:
+        self._agents = agents
+        self._letta = letta
+
+    async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        agent_id = await self._agents.agent_of(turn, deadline=deadline)
+        try:
+            answer = await self._say(agent_id, turn, deadline)
+        except AgentNotFound:
+            agent_id = await self._agents.agent_of(turn, deadline=deadline, lost=agent_id)
+            answer = await self._say(agent_id, turn, deadline)
+        stamp = TurnStamp(turn.message_id, agent_id, deadline.clock.now())
+        return Answer(letta_replies(answer, stamp), agent_id)
+
+    async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
+        raise AgentBadRequest("the EAI Agent Service cannot take messages without answering them")
+
+    async def _say(self, agent_id: str, turn: Turn, deadline: Deadline) -> JsonValue:
+        """The previous message goes in the same request as the question: both arrive, or neither."""
+        question: JsonValue = {"role": "user", "content": turn.text}
+        before: list[JsonValue] = (
+            [{"role": "assistant", "content": turn.previous_message}] if turn.previous_message is not None else []
+        )
+        path = f"/v1/agents/{quote(agent_id, safe='')}/messages"
+        said: dict[str, JsonValue] = {"messages": [*before, question]}
+        return await self._letta.post(path, said, message_id=turn.message_id, deadline=deadline)

@@ -1,0 +1,89 @@
+"""What can go wrong with an agent, as types that say what to do next.
+
+Clients, metrics and the texts for users go by `error_code`. No text holds what the user or the agent said, nor a token.
+"""
+
+from __future__ import annotations
+
+from eai_common.errors import Permanent, Retriable
+
+__all__ = [
+    "AgentBadRequest",
+    "AgentBadResponse",
+    "AgentInputTooLong",
+    "AgentNotFound",
+    "AgentRateLimited",
+    "AgentRefused",
+    "AgentTimeout",
+    "AgentUnauthorized",
+    "AgentUnavailable",
+    "ProviderNotConfigured",
+]
+
+
+class AgentTimeout(Retriable):
+    """No answer before the deadline. The provider may have worked on it all the same."""
+
+    error_code = "AGENT_TIMEOUT"
+
+
+class AgentUnavailable(Retriable):
+    """The provider is down, overloaded, out of reach, or its agent crashed on the way."""
+
+    error_code = "AGENT_UNAVAILABLE"
+
+
+class AgentRateLimited(Retriable):
+    """The provider wants fewer calls; `retry_after` is its own wish, if it gave one."""
+
+    error_code = "AGENT_RATE_LIMITED"
+
+
+class AgentUnauthorized(Retriable):
+    """Our credentials were refused.
+
+    Retriable, because it is never the message's fault: a key in rotation or an IAM binding that has yet to spread
+    passes within minutes, and whoever waits through the retries gets an answer instead of an apology.
+    """
+
+    error_code = "AGENT_UNAUTHORIZED"
+
+
+class AgentRefused(Permanent):
+    """A safety filter blocked the question or the answer."""
+
+    error_code = "AGENT_REFUSED"
+
+
+class AgentBadRequest(Permanent):
+    """The provider, or our own check before it, does not accept the request."""
+
+    error_code = "AGENT_BAD_REQUEST"
+
+
+class AgentInputTooLong(Permanent):
+    """The message, or the thread with it, is more than the model takes."""
+
+    error_code = "AGENT_INPUT_TOO_LONG"
+
+
+class AgentNotFound(Permanent):
+    """There is no such engine, agent or model."""
+
+    error_code = "AGENT_NOT_FOUND"
+
+
+class AgentBadResponse(Permanent):
+    """The provider answered, and it is no answer that we know. `answer` is for the dead letter, never for a log."""
+
+    error_code = "AGENT_BAD_RESPONSE"
+
+    def __init__(self, text: str, *, answer: object = None) -> None:
+        super().__init__(text)
+        self.answer = answer
+
+
+class ProviderNotConfigured(Permanent):
+    """The message names a provider that this deployment does not run."""
+
+    error_code = "AGENT_PROVIDER_NOT_CONFIGURED"

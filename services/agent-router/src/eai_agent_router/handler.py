@@ -1,0 +1,111 @@
+"""What the stage decides: which agent answers, how long it may take, and what goes on from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from eai_agent_router.agent import Agent, History, Provider, Turn
+from eai_agent_router.errors import ProviderNotConfigured
+from eai_common.clock import Deadline
+from eai_common.errors import StageError
+from eai_common.messages import AgentReplied, HistoryUpdate, MessageText, MessageTranscribed
+from eai_common.stage import StageContext
+from eai_common.telemetry import get_logger
+
+__all__ = ["Agents", "RouteMessage", "Threads", "UpdateHistory", "turn_of"]
+
+log = get_logger(__name__)
+
+_MARGIN = timedelta(seconds=1)
+_LARGEST_SHARE = 0.1
+
+
+class Threads(Protocol):
+    """The books on users' threads: when each was last used, and how many messages it has."""
+
+    async def touch(self, user_number: str, *, at: datetime) -> None:
+        """Note one more message in the user's thread."""
+
+
+class Agents:
+    """The agents of this deployment, by provider."""
+
+    def __init__(self, by_provider: Mapping[str, Agent], *, default: Provider) -> None:
+        self._by_provider = by_provider
+        self._default = default
+
+    def named(self, provider: str | None) -> Agent:
+        """The agent of a message's provider, the default one for None. Raises ProviderNotConfigured."""
+        agent = self._by_provider.get(provider or self._default)
+        if agent is None:
+            raise ProviderNotConfigured(f"provider: takes one of {', '.join(sorted(self._by_provider))}")
+        return agent
+
+
+class RouteMessage:
+    """Has what a user wrote or said answered by the agent of the message's provider."""
+
+    consumes = (MessageText, MessageTranscribed)
+
+    def __init__(self, agents: Agents, threads: Threads) -> None:
+        self._agents = agents
+        self._threads = threads
+
+    async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
+        agent = self._agents.named(message.provider)
+        answer = await agent.ask(turn_of(message), deadline=_before_settling(ctx.deadline))
+        await _note_use(self._threads, message.user_number, at=ctx.clock.now())
+        return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
+
+
+class UpdateHistory:
+    """Puts messages into a user's thread. Nothing follows in the pipeline; an answer to the client's request would be
+    emitted from here, made from what `remember` returns."""
+
+    consumes = (HistoryUpdate,)
+
+    def __init__(self, agents: Agents, threads: Threads) -> None:
+        self._agents = agents
+        self._threads = threads
+
+    async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> None:
+        agent = self._agents.named(message.provider)
+        history = History(
+            message_id=message.message_id,
+            thread_id=message.user_number,
+            messages=tuple(message.messages),
+            reasoning_engine_id=message.reasoning_engine_id,
+        )
+        await agent.remember(history, deadline=_before_settling(ctx.deadline))
+        await _note_use(self._threads, message.user_number, at=ctx.clock.now())
+
+
+def turn_of(message: MessageText | MessageTranscribed) -> Turn:
+    """The turn that a message starts.
+
+    A transcript goes on as it is, however unsure the recogniser was: a note in the text would stay in the thread as
+    the user's own words, and recognisers do not agree on what 0.6 means.
+    """
+    return Turn(
+        message_id=message.message_id,
+        thread_id=message.user_number,
+        text=message.message if isinstance(message, MessageText) else message.transcript,
+        previous_message=message.previous_message,
+        reasoning_engine_id=message.reasoning_engine_id,
+    )
+
+
+async def _note_use(threads: Threads, user_number: str, *, at: datetime) -> None:
+    """Best effort: an answer that was paid for is not thrown away because the books could not be kept."""
+    try:
+        await threads.touch(user_number, at=at)
+    except StageError as error:
+        log.warning("thread_not_noted", error_code=error.error_code)
+
+
+def _before_settling(deadline: Deadline) -> Deadline:
+    """A little before the delivery's own, so that a slow agent is AGENT_TIMEOUT, and time is left to settle."""
+    margin_s = min(_MARGIN.total_seconds(), deadline.remaining_s() * _LARGEST_SHARE)
+    return Deadline(deadline.at_s - margin_s, deadline.clock)

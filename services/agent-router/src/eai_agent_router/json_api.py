@@ -1,0 +1,181 @@
+"""JSON over HTTP with a provider: one deadline, the failure table, and nothing of a body in any error."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+import httpx
+import orjson
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from eai_agent_router.agent import Provider
+from eai_agent_router.errors import AgentBadResponse, AgentTimeout, AgentUnavailable
+from eai_agent_router.failures import CANONICAL_CODES, Failure, error_for
+from eai_common.clock import Deadline
+
+__all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "by", "failure_in", "open_http", "parsed"]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+class Authorization(Protocol):
+    """Who we are to a provider."""
+
+    async def headers(self) -> Mapping[str, str]:
+        """The headers to send; raises AgentUnauthorized or AgentUnavailable if they cannot be had."""
+
+
+class NoAuthorization:
+    """For a provider that asks for none."""
+
+    async def headers(self) -> Mapping[str, str]:
+        return {}
+
+
+class StaticToken:
+    """A bearer token that does not change."""
+
+    def __init__(self, token: str) -> None:
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+
+    async def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+
+@asynccontextmanager
+async def open_http() -> AsyncIterator[httpx.AsyncClient]:
+    """A client for one provider. It has no timeout of its own (the deadline is one for the whole call), follows no
+    redirect (a token must not travel), and has no limit of connections (the prefetch count is the limit)."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    async with httpx.AsyncClient(timeout=None, limits=limits, follow_redirects=False) as client:
+        yield client
+
+
+@asynccontextmanager
+async def by(deadline: Deadline, provider: Provider) -> AsyncIterator[None]:
+    """Whatever runs in here ends at the deadline, with AgentTimeout."""
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            yield
+    except TimeoutError as error:
+        raise AgentTimeout(f"{provider} did not answer before the deadline") from error
+
+
+class JsonApi:
+    """One provider's API below one base address."""
+
+    def __init__(
+        self, provider: Provider, client: httpx.AsyncClient, base_url: str, authorization: Authorization
+    ) -> None:
+        self._provider = provider
+        self._client = client
+        self._base_url = base_url.rstrip("/")
+        self._authorization = authorization
+
+    async def post(self, path: str, body: Mapping[str, JsonValue], *, message_id: str, deadline: Deadline) -> JsonValue:
+        """The parsed answer to a POST. Raises the errors of the port, by the failure table.
+
+        `message_id` goes along in a header, so that the provider's log and ours can be laid side by side.
+        """
+        headers = {"content-type": "application/json", "x-message-id": message_id}
+        return await self._call("POST", path, orjson.dumps(body), headers, deadline)
+
+    async def get(self, path: str, *, deadline: Deadline) -> JsonValue:
+        """The parsed answer to a GET. Raises the errors of the port, by the failure table."""
+        return await self._call("GET", path, None, {}, deadline)
+
+    async def _call(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], deadline: Deadline
+    ) -> JsonValue:
+        async with by(deadline, self._provider):
+            known = {**headers, **await self._authorization.headers()}
+            try:
+                response = await self._client.request(method, f"{self._base_url}{path}", content=content, headers=known)
+            except httpx.TransportError as error:
+                raise AgentUnavailable(f"{self._provider} is out of reach ({type(error).__name__})") from error
+            except httpx.DecodingError as error:
+                raise AgentBadResponse(f"{self._provider} answered in a broken encoding") from error
+        if not response.is_success:
+            raise error_for(failure_in(response, self._provider, now=deadline.clock.now()))
+        return parsed(response.content, self._provider)
+
+
+def parsed(body: bytes, provider: Provider) -> JsonValue:
+    """The JSON in a body; a byte-order mark in front is allowed. Raises AgentBadResponse."""
+    try:
+        value: JsonValue = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
+    except orjson.JSONDecodeError as error:
+        raise AgentBadResponse(f"{provider} answered {len(body)} bytes that are not JSON", answer=body) from error
+    return value
+
+
+class _Detail(BaseModel):
+    """One of Google's error details; only RetryInfo has a delay (source: google/rpc/error_details.proto)."""
+
+    retry_delay: str = Field("", alias="retryDelay", pattern=r"^$|^\d+(\.\d+)?s$")
+
+
+class ErrorBody(BaseModel):
+    """An error object: Google has a number in `code` and a name in `status`, OpenAI a name in `code`."""
+
+    code: int | str | None = None
+    status: str | None = None
+    message: str | None = None
+    details: list[JsonValue] = Field(default_factory=list)
+
+    @property
+    def name(self) -> str | None:
+        """The error's name, if it is one: what goes into texts must not be free text."""
+        canonical = CANONICAL_CODES.get(self.code) if isinstance(self.code, int) else self.code
+        name = self.status or canonical
+        return name if name is not None and _CODE.fullmatch(name) else None
+
+    @property
+    def retry_delay(self) -> timedelta | None:
+        for detail in self.details:
+            try:
+                delay = _Detail.model_validate(detail).retry_delay
+            except ValidationError:
+                continue
+            if delay:
+                return timedelta(seconds=float(delay[:-1]))
+        return None
+
+
+class _Envelope(BaseModel):
+    error: ErrorBody
+
+
+def failure_in(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
+    """What a response other than 2xx says."""
+    try:
+        body = _Envelope.model_validate_json(response.content.removeprefix(BYTE_ORDER_MARK)).error
+    except ValidationError:  # not the usual shape: judge by the status, and by whatever text there is
+        body = ErrorBody(message=response.text[:10_000])
+    return Failure(
+        provider=provider,
+        status=response.status_code,
+        code=body.name,
+        says=body.message or "",
+        retry_after=_retry_after(response.headers.get("retry-after"), now) or body.retry_delay,
+    )
+
+
+def _retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """RFC 9110, section 10.2.3: seconds, or a date."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,6}(\.\d+)?", value.strip()):
+        return timedelta(seconds=float(value))
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(timedelta(), moment.astimezone(UTC) - now)

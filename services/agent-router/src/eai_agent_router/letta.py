@@ -1,0 +1,119 @@
+"""From a Letta server's answer to the messages that clients know. Pure; the shapes are nearly the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
+
+from eai_agent_router.errors import AgentBadResponse
+from eai_agent_router.langchain import TurnStamp
+from eai_common.messages import rfc3339
+from eai_common.replies import (
+    AssistantMessage,
+    ReasoningMessage,
+    ReplyMessage,
+    ToolCall,
+    ToolCallMessage,
+    UsageStatistics,
+)
+
+__all__ = ["letta_replies"]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Usage(_Lenient):
+    completion_tokens: int = 0
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+    step_count: int = 0
+    steps_messages: list[JsonValue] | None = None
+    run_ids: list[str] | None = None
+
+
+class _Answer(_Lenient):
+    messages: list[dict[str, JsonValue]]
+    usage: Annotated[_Usage, BeforeValidator(lambda value: {} if value is None else value)] = _Usage()
+
+
+class _Typed(_Lenient):
+    message_type: str
+
+
+class _Part(_Lenient):
+    type: Literal["text"]
+    text: str
+
+
+class _Calls(_Lenient):
+    """One call in older servers, several in newer ones."""
+
+    tool_call: ToolCall | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @property
+    def all(self) -> list[ToolCall]:
+        return self.tool_calls or ([self.tool_call] if self.tool_call else [])
+
+
+class _Content(_Lenient):
+    content: str | list[_Part]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class _Known(BaseModel):
+    reply: ReplyMessage
+
+
+_KNOWN = frozenset({"user_message", "assistant_message", "reasoning_message", "tool_return_message"})
+
+
+def letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
+    """The messages of one answer, closed by their usage statistics. Kinds that clients do not know are left out.
+
+    Raises AgentBadResponse if the shape is unknown or the assistant says nothing.
+    """
+    try:
+        known = _Answer.model_validate(answer)
+        replies = [reply for number, given in enumerate(known.messages) for reply in _replies(given, number, stamp)]
+    except ValidationError as error:
+        places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
+        raise AgentBadResponse(
+            f"Letta's answer has an unknown shape at: {', '.join(places[:5])}", answer=answer
+        ) from error
+    if not any(isinstance(reply, AssistantMessage) and reply.content.strip() for reply in replies):
+        raise AgentBadResponse("Letta's answer has no text for the user", answer=answer)
+    return (*replies, _statistics(known.usage, replies, stamp))
+
+
+def _replies(given: dict[str, JsonValue], number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
+    kind = _Typed.model_validate(given).message_type
+    told: dict[str, object] = {"id": f"{stamp.message_id}:{number}", **given}
+    if kind == "tool_call_message":
+        for call in _Calls.model_validate(given).all:
+            yield ToolCallMessage.model_validate({**told, "tool_call": call})
+    elif kind in _KNOWN:
+        yield _Known.model_validate({"reply": _with_text(told)}).reply
+
+
+def _with_text(told: dict[str, object]) -> dict[str, object]:
+    return {**told, "content": _Content.model_validate(told).text} if "content" in told else told
+
+
+def _statistics(usage: _Usage, replies: Sequence[ReplyMessage], stamp: TurnStamp) -> UsageStatistics:
+    models = (reply.model_name for reply in replies if isinstance(reply, AssistantMessage | ReasoningMessage))
+    return UsageStatistics.model_validate(
+        {
+            **usage.model_dump(),
+            "agent_id": stamp.agent_id,
+            "processed_at": rfc3339(stamp.received_at),
+            "model_names": list(dict.fromkeys(name for name in models if name)),
+        }
+    )

@@ -1,0 +1,165 @@
+"""What the agent router is told about its providers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from eai_agent_router.agent import Provider
+from eai_agent_router.agent_engine import Engines
+from eai_agent_router.eai_service import NewAgent
+from eai_agent_router.google_credentials import is_loopback
+from eai_agent_router.openai_chat import ChatOptions
+from eai_common.settings import Group, Items
+
+__all__ = ["AgentEngineSettings", "AgentSettings", "EaiSettings", "OpenAiSettings", "RouterSettings"]
+
+_DIGITS = r"^(\d{1,30}|projects/[\w-]+/locations/[\w-]+/reasoningEngines/\d{1,30})?$"
+
+
+def _base_url(value: str) -> str:
+    if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+        raise ValueError("not an http(s) address")
+    return value.rstrip("/")
+
+
+def _endpoint(value: str) -> str:
+    """Plain http would show our token to everybody on the way, so it is for this machine only."""
+    parts = urlsplit(value if "//" in value else f"//{value}")
+    if value and (not parts.hostname or parts.path.strip("/") or (parts.scheme == "http" and not is_loopback(value))):
+        raise ValueError("not an endpoint")
+    return value.rstrip("/")
+
+
+BaseUrl = Annotated[
+    str, AfterValidator(_base_url), WithJsonSchema({"type": "string", "takes": "an http:// or https:// address"})
+]
+Endpoint = Annotated[
+    str,
+    AfterValidator(_endpoint),
+    WithJsonSchema({"type": "string", "takes": "host:port or https://host:port, http:// only for this machine"}),
+]
+
+
+class RouterSettings(Group):
+    """Which agent answers."""
+
+    agent_provider: Provider = Field(
+        Provider.GOOGLE_AGENT_ENGINE, description="Who answers a message that names no provider; must be configured."
+    )
+
+
+class AgentEngineSettings(Group):
+    """Google Agent Engine; configured once there is an engine."""
+
+    google_project_id: str = Field("", pattern=r"^[\w.:-]*$", description="Project that is asked and pays.")
+    google_region: str = Field("us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services.")
+    google_agent_engine_id: str = Field(
+        "", pattern=_DIGITS, description="Engine that answers a message which names none: digits or its full name."
+    )
+    google_application_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
+    )
+    agent_engine_transport: Literal["grpc", "rest"] = Field(
+        "grpc", description="rest for networks where gRPC is not open; it also understands long-running operations."
+    )
+    agent_engine_endpoint: Endpoint = Field(
+        "", description="Asked instead of Google's. On this machine (a sandbox) without TLS or credentials."
+    )
+    agent_engine_class_method: str = Field(
+        "async_query", pattern=r"^\w+$", description="Method of the deployed agent that answers."
+    )
+    agent_engine_allowed_ids: Items = Field(
+        (), description="Engines that a message may name, beside the default one. Empty: all of the project."
+    )
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> AgentEngineSettings:
+        if self.google_agent_engine_id and not self.google_project_id:
+            raise ValueError("GOOGLE_PROJECT_ID: is required, takes a project's id, when GOOGLE_AGENT_ENGINE_ID is set")
+        parent = f"projects/{self.google_project_id}/locations/{self.google_region}/reasoningEngines/"
+        for name in (self.google_agent_engine_id, *self.agent_engine_allowed_ids):
+            if not (engine := name.removeprefix(parent)).isdecimal() and name:
+                raise ValueError(
+                    f'GOOGLE_AGENT_ENGINE_ID, AGENT_ENGINE_ALLOWED_IDS: got "{engine}", take digits, or {parent} and '
+                    "digits"
+                )
+        return self
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.google_agent_engine_id)
+
+    @property
+    def host(self) -> str:
+        """`host[:port]` to ask, without a scheme."""
+        given = self.agent_engine_endpoint
+        if given:
+            return given.partition("//")[2] or given
+        is_global = self.google_region == "global"
+        return "aiplatform.googleapis.com" if is_global else f"{self.google_region}-aiplatform.googleapis.com"
+
+    @property
+    def is_local(self) -> bool:
+        return is_loopback(self.host)
+
+    @property
+    def engines(self) -> Engines:
+        allowed = (name.rpartition("/")[2] for name in self.agent_engine_allowed_ids)
+        return Engines(self.google_project_id, self.google_region, self.google_agent_engine_id, frozenset(allowed))
+
+
+class EaiSettings(Group):
+    """EAI Agent Service and the Letta server behind it; configured once there is an address."""
+
+    eai_agent_service_url: BaseUrl = Field("", description="Where agents are made.")
+    eai_agent_service_token: SecretStr = Field(SecretStr(""), description="Bearer token of both.")
+    letta_api_url: BaseUrl = Field("", description="Where agents are talked to. Empty: EAI_AGENT_SERVICE_URL.")
+    eai_agent_type: str = Field("agentic_search", description="Kind of agent that is made for a new user.")
+    eai_agent_model: str = Field("", description="Model of a new agent. Empty: the service's own choice.")
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.eai_agent_service_url)
+
+    @property
+    def new_agent(self) -> NewAgent:
+        return NewAgent(self.eai_agent_type, self.eai_agent_model or None)
+
+
+class OpenAiSettings(Group):
+    """An OpenAI-compatible chat endpoint; configured once there is a model."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENAI_")
+
+    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Address up to and with the version.")
+    api_key: SecretStr = Field(SecretStr(""), description="Key; empty for a server that asks for none.")
+    model: str = Field("", description="Model that answers.")
+    system_prompt: str = Field("", description="Said to the model before every conversation.")
+    history_messages: int = Field(40, ge=2, le=1000, description="Most earlier messages that the model is given.")
+    history_tokens: int = Field(
+        8000, ge=100, description="Most tokens of earlier messages, estimated at four characters each."
+    )
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.model)
+
+    @property
+    def chat(self) -> ChatOptions:
+        return ChatOptions(self.model, self.system_prompt, self.history_messages, self.history_tokens)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """All groups of the providers; a service's settings may be a dataclass that extends this one."""
+
+    router: RouterSettings
+    agent_engine: AgentEngineSettings
+    eai: EaiSettings
+    openai: OpenAiSettings

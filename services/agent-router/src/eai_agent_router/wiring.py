@@ -1,0 +1,96 @@
+"""Builds the agents of the providers that are configured, and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from eai_agent_router.agent import Agent, Provider
+from eai_agent_router.agent_engine_rest import AgentEngineRest
+from eai_agent_router.eai_service import EaiAgents, LettaAgent
+from eai_agent_router.google_credentials import GoogleToken, read_credentials
+from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken, open_http
+from eai_agent_router.openai_chat import OpenAiChat
+from eai_agent_router.ports import AgentIds, Conversations
+from eai_agent_router.settings import AgentEngineSettings, AgentSettings, EaiSettings, OpenAiSettings
+from eai_common.settings import SettingsError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+__all__ = ["open_agents"]
+
+
+@asynccontextmanager
+async def open_agents(
+    settings: AgentSettings, *, agent_ids: AgentIds, conversations: Conversations
+) -> AsyncIterator[Mapping[str, Agent]]:
+    """The agents by provider. Raises SettingsError if the default provider is not among them, or if Google's
+    credentials cannot be read."""
+    async with AsyncExitStack() as stack:
+        agents: dict[str, Agent] = {}
+        if settings.agent_engine.is_configured:
+            agents[Provider.GOOGLE_AGENT_ENGINE] = await _agent_engine(settings.agent_engine, stack)
+        if settings.eai.is_configured:
+            agents[Provider.EAI_AGENT_SERVICE] = await _eai(settings.eai, agent_ids, stack)
+        if settings.openai.is_configured:
+            agents[Provider.OPENAI] = await _openai(settings.openai, conversations, stack)
+        if settings.router.agent_provider not in agents:
+            configured = ", ".join(sorted(agents)) or "none is, see GOOGLE_AGENT_ENGINE_ID"
+            got = settings.router.agent_provider
+            raise SettingsError([f'AGENT_PROVIDER: got "{got}", takes a provider that is configured: {configured}'])
+        yield agents
+
+
+async def _agent_engine(settings: AgentEngineSettings, stack: AsyncExitStack) -> Agent:
+    method = settings.agent_engine_class_method
+    if settings.agent_engine_transport == "rest":
+        scheme = "http" if settings.is_local else "https"
+        api = await _api(Provider.GOOGLE_AGENT_ENGINE, f"{scheme}://{settings.host}", await _google(settings), stack)
+        return AgentEngineRest(api, settings.engines, class_method=method)
+    # Here and not above: gRPC and Google's client are 0.7 s and 60 MB that a deployment without them does not pay.
+    from eai_agent_router.agent_engine_grpc import AgentEngineGrpc, open_queries
+
+    credentials = None if settings.is_local else await asyncio.to_thread(_credentials, settings)
+    queries = await stack.enter_async_context(open_queries(settings.host, credentials))
+    return AgentEngineGrpc(queries, settings.engines, class_method=method)
+
+
+async def _google(settings: AgentEngineSettings) -> Authorization:
+    if settings.is_local:
+        return NoAuthorization()
+    return GoogleToken(await asyncio.to_thread(_credentials, settings))
+
+
+def _credentials(settings: AgentEngineSettings) -> Credentials:
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return read_credentials(settings.google_application_credentials.get_secret_value())
+    except (GoogleAuthError, OSError, ValueError) as error:
+        raise SettingsError(
+            [
+                "GOOGLE_APPLICATION_CREDENTIALS: got a value that is not shown, takes a key file's path, the key's "
+                f"JSON, or nothing where the machine has an identity ({type(error).__name__})"
+            ]
+        ) from error
+
+
+async def _eai(settings: EaiSettings, agent_ids: AgentIds, stack: AsyncExitStack) -> Agent:
+    token = StaticToken(settings.eai_agent_service_token.get_secret_value())
+    service = await _api(Provider.EAI_AGENT_SERVICE, settings.eai_agent_service_url, token, stack)
+    letta_url = settings.letta_api_url or settings.eai_agent_service_url
+    letta = await _api(Provider.EAI_AGENT_SERVICE, letta_url, token, stack)
+    return LettaAgent(EaiAgents(service, agent_ids, settings.new_agent), letta)
+
+
+async def _openai(settings: OpenAiSettings, conversations: Conversations, stack: AsyncExitStack) -> Agent:
+    token = StaticToken(settings.api_key.get_secret_value())
+    api = await _api(Provider.OPENAI, settings.base_url, token, stack)
+    return OpenAiChat(api, conversations, settings.chat)
+
+
+async def _api(provider: Provider, url: str, authorization: Authorization, stack: AsyncExitStack) -> JsonApi:
+    return JsonApi(provider, await stack.enter_async_context(open_http()), url, authorization)
