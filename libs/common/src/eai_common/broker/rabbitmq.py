@@ -1,0 +1,446 @@
+"""The port on RabbitMQ 3.10 to 4.x.
+
+Two connections: one publishes, one consumes. A memory or disk alarm makes the broker stop reading from connections
+that publish (source: RabbitMQ, "Memory and Disk Alarms"); acks on the same connection would then not get through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeGuard
+
+import structlog
+from aiormq import Connection, DeliveryError, PublishError, spec
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from eai_common.broker import (
+    AlreadySettled,
+    BrokerUnavailable,
+    Consumer,
+    DeadLetterReason,
+    Delivery,
+    Headers,
+    Outgoing,
+    SettlementLost,
+    Unroutable,
+)
+from eai_common.broker import rabbitmq_wire as wire
+from eai_common.broker.headers import DeadLetter, dead_letter_headers
+from eai_common.broker.intake import Deliveries
+from eai_common.broker.rabbitmq_link import LOST, Link, backoff_s, on_wire
+from eai_common.broker.rabbitmq_topology import apply
+from eai_common.topology import Topology
+
+__all__ = ["RabbitBroker", "RabbitSettings", "open_rabbitmq"]
+
+log = structlog.get_logger(__name__)
+
+_RPC_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitSettings:
+    """Where the broker is and how long to wait for it."""
+
+    url: str = field(repr=False)  # amqp:// or amqps://, with the password
+    topology: Topology
+    connection_name: str = "eai"  # shown by the broker's own tools
+    publish_timeout: timedelta = timedelta(seconds=5)
+    connect_timeout: timedelta = timedelta(seconds=30)  # of the first connection, tries included
+    heartbeat: timedelta = timedelta(seconds=15)
+
+
+@asynccontextmanager
+async def open_rabbitmq(settings: RabbitSettings) -> AsyncIterator[RabbitBroker]:
+    """Connect, apply the topology, and keep both so until the context ends.
+
+    Raises BrokerUnavailable if that takes longer than `connect_timeout`, TopologyMismatch (also later, into the body
+    of the context: it comes with a reconnect to a changed broker), ValueError for an address that is none.
+    """
+    name, url, heartbeat = settings.connection_name, settings.url, settings.heartbeat
+    publishing = Link(url, name=f"{name} publisher", heartbeat=heartbeat, prepare=partial(apply, settings.topology))
+    consuming = Link(url, name=f"{name} consumer", heartbeat=heartbeat)
+    try:
+        for link in (publishing, consuming):
+            await link.open(within=settings.connect_timeout)
+        async with _kept(publishing, consuming):
+            yield RabbitBroker(settings, publishing, consuming)
+    finally:
+        await asyncio.gather(publishing.close(), consuming.close())
+
+
+@asynccontextmanager
+async def _kept(*links: Link) -> AsyncIterator[None]:
+    """Supervise the links beside the body; a supervisor that fails ends the body, and its error comes out."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            supervisors = [group.create_task(link.keep(), name=link.name) for link in links]
+            try:
+                yield
+            finally:
+                for supervisor in supervisors:
+                    supervisor.cancel()
+    except BaseExceptionGroup as errors:
+        if len(errors.exceptions) > 1:
+            raise
+        raise errors.exceptions[0] from None
+
+
+class RabbitBroker:
+    """The whole port. Made by `open_rabbitmq`."""
+
+    def __init__(self, settings: RabbitSettings, publishing: Link, consuming: Link) -> None:
+        self._topology = settings.topology
+        self._timeout_s = settings.publish_timeout.total_seconds()
+        self._publishing = publishing
+        self._consuming = consuming
+        self._publisher = _Publisher(publishing, self._timeout_s)
+
+    async def publish(self, message: Outgoing) -> None:
+        await self._publisher.send(self._topology.exchange, message.routing_key, message.body, wire.outgoing(message))
+
+    @asynccontextmanager
+    async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:
+        self._check(queue)
+        consumer = _Consumer(self._consuming, _Mover(queue, self._topology, self._publisher), prefetch)
+        try:
+            yield consumer
+        finally:
+            await consumer.close()
+
+    async def depth(self, queue: str) -> int:
+        self._check(queue)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._count(queue)
+        except LOST as error:
+            raise BrokerUnavailable(f"queue {queue} cannot be looked at: {type(error).__name__}") from error
+
+    @property
+    def is_ready(self) -> bool:
+        return self._publishing.is_up and self._consuming.is_up and not self._publishing.is_blocked
+
+    def _check(self, queue: str) -> None:
+        known = self._topology.consumable_queues
+        if queue not in known:
+            raise ValueError(f"{queue!r} is no queue of the topology: {', '.join(sorted(known))}")
+
+    async def _count(self, queue: str) -> int:
+        connection = await self._consuming.connection()  # that of the publisher may be blocked
+        channel = await on_wire(connection.channel(publisher_confirms=False))
+        try:
+            return (await on_wire(channel.queue_declare(queue, passive=True))).message_count or 0
+        finally:
+            await on_wire(channel.close())
+
+
+class _Publisher:
+    """Confirmed publishing, pipelined over one channel, which is opened anew when it is gone."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        self._link = link
+        self._timeout_s = timeout_s
+        self._channel: AbstractChannel | None = None
+        self._opening = asyncio.Lock()
+        self._in_flight: dict[str, asyncio.Event] = {}
+
+    async def send(self, exchange: str, routing_key: str, body: bytes, properties: spec.Basic.Properties) -> None:
+        """Return with the broker's confirm. Raises Unroutable or BrokerUnavailable, the latter in time."""
+        if self._link.is_blocked:
+            raise BrokerUnavailable("the broker takes no messages: it has a memory or disk alarm")
+        try:
+            async with asyncio.timeout_at(self._deadline_s()), self._alone(properties.message_id):
+                channel = await self._open_channel()
+                await on_wire(
+                    channel.basic_publish(
+                        body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
+                    )
+                )
+        except PublishError as error:
+            raise Unroutable(f"no queue takes the routing key {routing_key!r} of exchange {exchange!r}") from error
+        except DeliveryError as error:
+            raise BrokerUnavailable(f"the broker refused a message for {routing_key!r}: a queue is full") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no publisher confirm for {routing_key!r} in time") from error
+        except LOST as error:
+            raise BrokerUnavailable(f"the connection was lost before the confirm of {routing_key!r}") from error
+
+    def _deadline_s(self) -> float:
+        """In the loop's time. A short loss of the connection is waited out; into a long one, nobody waits."""
+        now_s = asyncio.get_running_loop().time()
+        return (self._link.down_since_s or now_s) + self._timeout_s
+
+    @asynccontextmanager
+    async def _alone(self, message_id: str | None) -> AsyncIterator[None]:
+        """Keep two publishes of one message id apart.
+
+        aiormq knows a returned message by its id only: of two in flight, the first would count as delivered.
+        """
+        if message_id is None:  # aiormq makes one up
+            yield
+            return
+        while (other := self._in_flight.get(message_id)) is not None:
+            await other.wait()
+        done = self._in_flight[message_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._in_flight[message_id]
+            done.set()
+
+    async def _open_channel(self) -> AbstractChannel:
+        connection = await self._link.connection()
+        if _is_of(self._channel, connection):
+            return self._channel
+        async with self._opening:
+            if not _is_of(self._channel, connection):
+                self._channel = await on_wire(connection.channel(publisher_confirms=True, on_return_raises=True))
+            return self._channel
+
+
+class _Mover:
+    """Takes deliveries of one queue to the delay ladder or to the dead letters."""
+
+    def __init__(self, queue: str, topology: Topology, publisher: _Publisher) -> None:
+        self.queue = queue
+        self._topology = topology
+        self._publisher = publisher
+        self._can_move = any(queue == stage_queue.name for stage_queue in topology.stage_queues)
+
+    async def delay(self, message: DeliveredMessage, delay: timedelta, headers: Headers) -> None:
+        self._check()
+        rung = self._topology.rung_for(delay)
+        await self._publisher.send(rung.exchange, self.queue, message.body, wire.copied(message, headers))
+
+    async def dead_letter(self, message: DeliveredMessage, reason: DeadLetterReason, headers: Headers) -> None:
+        self._check()
+        told = dead_letter_headers(headers, DeadLetter(reason, self.queue, datetime.now(UTC)))
+        exchange = self._topology.dead_letter_exchange
+        await self._publisher.send(exchange, self.queue, message.body, wire.copied(message, told))
+
+    def _check(self) -> None:
+        if not self._can_move:
+            raise ValueError(f"{self.queue} holds dead letters: publish the message anew and ack this one")
+
+
+class _Consumer:
+    """A consumer, and the source of its deliveries over one subscription after the other."""
+
+    def __init__(self, link: Link, mover: _Mover, prefetch: int) -> None:
+        self._link = link
+        self._mover = mover
+        self._prefetch = prefetch
+        self._subscription: _Subscription | None = None
+
+    def until(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
+        return Deliveries(self, stop)
+
+    def take(self) -> Delivery | None:
+        return self._subscription.take() if self._subscription is not None else None
+
+    async def more(self) -> None:
+        if self._subscription is None or not self._subscription.is_live:
+            self._subscription = await self._subscribe()
+        await self._subscription.wait()
+
+    async def hand_back(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.hand_back()
+
+    async def close(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def _subscribe(self) -> _Subscription:
+        await self.close()  # after a cancel by the broker the channel is still there, and holds what is unsettled
+        for pause_s in backoff_s():
+            connection = await self._link.connection()
+            try:
+                async with asyncio.timeout(_RPC_WITHIN_S):
+                    return await _Subscription.open(connection, self._mover, self._prefetch)
+            except LOST as error:
+                log.warning("broker_subscribe_failed", queue=self._mover.queue, error=f"{error!r}")
+            await asyncio.sleep(pause_s)
+        raise AssertionError("backoff has no end")
+
+
+class _Subscription:
+    """One channel that consumes one queue. What it prefetched dies with it."""
+
+    def __init__(self, channel: AbstractChannel, mover: _Mover) -> None:
+        self._channel = channel
+        self._mover = mover
+        self._tag: str | None = None
+        self._prefetched: deque[_Delivery] = deque()
+        self._changed = asyncio.Event()
+        channel.closing.add_done_callback(lambda _: self._changed.set())
+        channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
+
+    @classmethod
+    async def open(cls, connection: Connection, mover: _Mover, prefetch: int) -> _Subscription:
+        channel = await on_wire(connection.channel(publisher_confirms=False))
+        subscription = cls(channel, mover)
+        try:
+            await on_wire(channel.basic_qos(prefetch_count=prefetch))
+            consuming = await on_wire(channel.basic_consume(mover.queue, subscription._receive))
+        except BaseException:
+            await subscription.close()
+            raise
+        subscription._tag = consuming.consumer_tag
+        return subscription
+
+    @property
+    def is_live(self) -> bool:
+        """Whether deliveries still come: the channel is open, and nobody has ended the subscription."""
+        return self._tag is not None and not self._channel.is_closed
+
+    def take(self) -> _Delivery | None:
+        if not self.is_live:
+            return None  # cannot be settled any more, and is on its way to somebody else
+        return self._prefetched.popleft() if self._prefetched else None
+
+    async def wait(self) -> None:
+        """Return when there is something to take, or never will be."""
+        self._changed.clear()
+        if self.is_live and not self._prefetched:
+            await self._changed.wait()
+
+    async def hand_back(self) -> None:
+        if not self.is_live or self._tag is None:
+            return
+        with suppress(*LOST, SettlementLost):  # the broker then takes them back by itself
+            await on_wire(self._channel.basic_cancel(self._tag, timeout=_RPC_WITHIN_S))
+            self._tag = None
+            while self._prefetched:
+                await self.nack(self._prefetched.popleft().message)
+
+    async def ack(self, message: DeliveredMessage) -> None:
+        with _settlement():
+            # Not waiting for the socket to drain: that is no answer of the broker's, and costs a turn of the loop.
+            await on_wire(self._channel.basic_ack(_tag_of(message), wait=False))
+
+    async def nack(self, message: DeliveredMessage) -> None:
+        """Back to the head of the queue."""
+        with _settlement():
+            await on_wire(self._channel.basic_nack(_tag_of(message), requeue=True, wait=False))
+
+    def check_open(self) -> None:
+        """Raises SettlementLost if nothing can be settled here any more."""
+        if self._channel.is_closed:
+            raise SettlementLost(f"{self._mover.queue}: the channel is gone, the broker will deliver it again")
+
+    async def close(self) -> None:
+        """Give everything unsettled back to the broker."""
+        self._tag = None
+        with suppress(*LOST):
+            async with asyncio.timeout(_RPC_WITHIN_S):
+                await on_wire(self._channel.close())
+
+    async def _receive(self, message: DeliveredMessage) -> None:
+        self._prefetched.append(_Delivery(message, self, self._mover))
+        self._changed.set()
+
+    def _on_cancelled(self, _: spec.Basic.Cancel) -> None:
+        log.warning("broker_cancelled_consumer", queue=self._mover.queue)  # somebody deleted the queue, or it moved
+        self._tag = None
+        self._changed.set()
+
+
+class _Delivery:
+    """One message in the hands of one consumer."""
+
+    def __init__(self, message: DeliveredMessage, subscription: _Subscription, mover: _Mover) -> None:
+        self.message = message
+        self._subscription = subscription
+        self._mover = mover
+        self._is_settled = False
+        self._headers: dict[str, str | int] | None = None
+
+    @property
+    def queue(self) -> str:
+        return self._mover.queue
+
+    @property
+    def routing_key(self) -> str:
+        return wire.first_routing_key(self.message)
+
+    @property
+    def body(self) -> bytes:
+        return self.message.body
+
+    @property
+    def message_id(self) -> str | None:
+        return wire.message_id(self.message)
+
+    @property
+    def event(self) -> str | None:
+        return wire.event(self.message)
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = wire.headers(self.message)
+        return self._headers
+
+    @property
+    def timestamp(self) -> datetime | None:
+        return wire.timestamp(self.message)
+
+    @property
+    def redeliveries(self) -> int:
+        return wire.redeliveries(self.message)
+
+    async def ack(self) -> None:
+        with self._settling():
+            await self._subscription.ack(self.message)
+
+    async def requeue(self) -> None:
+        with self._settling():
+            await self._subscription.nack(self.message)
+
+    async def retry_after(self, delay: timedelta, headers: Headers) -> None:
+        # Confirm before ack: the other way round, a crash here would lose the message.
+        with self._settling():
+            await self._mover.delay(self.message, delay, headers)
+            await self._subscription.ack(self.message)
+
+    async def dead_letter(self, reason: DeadLetterReason, headers: Headers) -> None:
+        with self._settling():
+            await self._mover.dead_letter(self.message, reason, headers)
+            await self._subscription.ack(self.message)
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Once only, and on a living channel: a second ack would make the broker close it with all it holds."""
+        if self._is_settled:
+            raise AlreadySettled(f"{self.queue}: {self.message_id} was settled before")
+        self._subscription.check_open()
+        self._is_settled = True
+        try:
+            yield
+        except BaseException:
+            self._is_settled = False
+            raise
+
+
+@contextmanager
+def _settlement() -> Iterator[None]:
+    try:
+        yield
+    except LOST as error:
+        raise SettlementLost("the channel was lost before the settlement, the broker will deliver it again") from error
+
+
+def _tag_of(message: DeliveredMessage) -> int:
+    assert message.delivery_tag is not None
+    return message.delivery_tag
+
+
+def _is_of(channel: AbstractChannel | None, connection: Connection) -> TypeGuard[AbstractChannel]:
+    return channel is not None and channel.connection is connection and not channel.is_closed
