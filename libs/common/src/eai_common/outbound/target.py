@@ -16,6 +16,7 @@ __all__ = ["Target"]
 _MAX_URL_CHARACTERS = 4096
 # Control characters and blanks smuggle headers, a backslash is a slash to some parsers and not to others.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\]")
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")  # no percent signs: nobody agrees on what they mean in a host
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -38,7 +39,7 @@ class Target:
         target = cls(
             scheme=parsed.scheme,
             host=parsed.raw_host.decode("ascii").lower().removesuffix("."),
-            port=parsed.port or _DEFAULT_PORTS.get(parsed.scheme, 0),
+            port=_DEFAULT_PORTS.get(parsed.scheme, 0) if parsed.port is None else parsed.port,
             path=parsed.raw_path,
         )
         target._check(policy)
@@ -69,6 +70,8 @@ class Target:
             raise OutboundRefused("expected an https URL, got http")
         if not self.host:
             raise OutboundRefused("the URL has no host")
+        if not _HOST.fullmatch(self.host) or self.port not in range(1, 65536):
+            raise OutboundRefused("the URL's host or port cannot be read")
         if not policy.allows_host(self.host):
             raise OutboundRefused(f"{self.host} is not among the allowed hosts")
 
