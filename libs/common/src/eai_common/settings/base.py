@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 
 __all__ = ["Duration", "Group", "Items", "SettingsError", "load", "variable_name"]
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.IGNORECASE)
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.IGNORECASE | re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SettingsT = TypeVar("SettingsT")
 
@@ -37,7 +37,10 @@ def _duration(value: object) -> object:
     match = _DURATION.fullmatch(value)
     if match is None:
         raise ValueError("not a duration")
-    return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2].lower()])
+    try:
+        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2].lower()])
+    except OverflowError as error:
+        raise ValueError("longer than a duration can be") from error
 
 
 def _items(value: object) -> object:
@@ -65,10 +68,10 @@ Items = Annotated[
 class Group(BaseSettings):
     """Settings that belong together; a field's variable is `env_prefix` and its name, or its `validation_alias`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=False, env_ignore_empty=True)
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> Group:
+    def read(cls, environ: Mapping[str, str]) -> Self:
         """Read the group. Raises SettingsError."""
         mistakes: list[str] = []
         values: dict[str, Any] = {}
@@ -152,14 +155,20 @@ def _in_words(schema: dict[str, Any]) -> str:
     kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(
         schema.get("type", ""), "text"
     )
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        return f"{kind} from {low} to {high}"
-    if low is not None:
-        return f"{kind} of at least {low}"
+    if bounds := _bounds_in_words(schema):
+        return f"{kind} {bounds}"
     if schema.get("pattern"):
         return f"text that matches {schema['pattern']}"
     return kind
+
+
+def _bounds_in_words(schema: dict[str, Any]) -> str:
+    low, above, high = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
+    if above is not None:
+        return f"above {above}" if high is None else f"above {above}, up to {high}"
+    if low is not None:
+        return f"of at least {low}" if high is None else f"from {low} to {high}"
+    return "" if high is None else f"of at most {high}"
 
 
 def _with_files(group: type[Group], environ: Mapping[str, str], mistakes: list[str]) -> Mapping[str, str]:
@@ -174,6 +183,8 @@ def _with_files(group: type[Group], environ: Mapping[str, str], mistakes: list[s
             found[name] = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             mistakes.append(f'{name}_FILE: got "{path}", takes the path of a readable file ({error.strerror})')
+        except UnicodeDecodeError:
+            mistakes.append(f'{name}_FILE: got "{path}", takes the path of a readable file (not text in UTF-8)')
     return found
 
 
