@@ -73,6 +73,16 @@ class RabbitServer:
         if self._node is not None:
             self._node.stop(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Let it hang with its connections open, until `thaw`."""
+        if self._node is not None:
+            self._node.server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The end of `freeze`."""
+        if self._node is not None:
+            self._node.server.send_signal(signal.SIGCONT)
+
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` on it and return what it printed. Raises ServerFailed."""
         command = [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", self._environment["RABBITMQ_NODENAME"]]

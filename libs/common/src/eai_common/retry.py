@@ -1,16 +1,40 @@
-"""When to try again: exponential backoff with full jitter, a provider's own wish honoured, and a last attempt."""
+"""When to try again: by exponential backoff with jitter, or by a fixed schedule; and when it was the last attempt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
-__all__ = ["RetryPolicy"]
+__all__ = ["Backoff", "RetryPolicy", "Schedule"]
+
+
+class RetryPolicy(Protocol):
+    """How often and when a failed delivery is tried again."""
+
+    def allows_another(self, attempt: int) -> bool:
+        """Whether a failed try number `attempt` (1 is the first delivery) may be followed by another."""
+
+    def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
+        """How long to wait after the failed try number `attempt`; never shorter than `retry_after`."""
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class Schedule:
+    """One retry after each of these waits, without jitter: what a receiver was promised."""
+
+    waits: tuple[timedelta, ...]
+
+    def allows_another(self, attempt: int) -> bool:
+        return attempt <= len(self.waits)
+
+    def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
+        return max(self.waits[attempt - 1], retry_after or timedelta())
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
     """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`."""
 
     max_retries: int = 5
@@ -18,15 +42,11 @@ class RetryPolicy:
     longest: timedelta = timedelta(minutes=10)
 
     def allows_another(self, attempt: int) -> bool:
-        """Whether a failed try number `attempt` (1 is the first delivery) may be followed by another."""
         return attempt <= self.max_retries
 
     def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
-        """How long to wait after the failed try number `attempt`; never shorter than `retry_after`.
-
-        Full jitter over the upper half: spreads a storm, yet gives a provider time to recover
-        (source of the idea: AWS Architecture Blog, "Exponential Backoff And Jitter"). `random` gives [0, 1).
-        """
+        # Jitter over the upper half: spreads a storm, yet gives a provider time to recover (source of the idea: AWS
+        # Architecture Blog, "Exponential Backoff And Jitter").
         ceiling = min(self.longest, self.base * (1 << min(attempt - 1, 20)))
         waited = ceiling / 2 + (ceiling / 2) * random()
         return max(waited, retry_after or timedelta())

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from eai_common.broker import Broker, TopologyMismatch
-from eai_common.broker.rabbitmq import RabbitOptions, open_rabbitmq
+from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Clock, SystemClock
 from eai_common.errors import StageError
 from eai_common.http import Check, Health, HttpParts, bound_socket, build_app, probe_routes, serve
@@ -142,12 +142,16 @@ def main(definition: ServiceDefinition[SettingsT]) -> int:
 
 
 def reported(run: Callable[[], None]) -> int:
-    """Run to the end; gives the exit code, 1 with a line for each cause when it failed. A bug keeps its traceback."""
+    """Run to the end; gives the exit code, 1 or (settings) 2 with a line for each cause when it failed. A bug keeps its traceback."""
     code = 0
     try:
         run()
+    except* SettingsError as errors:
+        code = 2
+        for wrong in _leaves(errors):
+            log.error("settings_refused", error=str(wrong))
     except* (StageError, TopologyMismatch, OSError) as errors:
-        code = 1
+        code = code or 1
         for cause in _leaves(errors):
             log.error("service_failed", error=str(cause), error_type=type(cause).__name__)
     return code
@@ -252,9 +256,9 @@ async def _open_parts(definition: ServiceDefinition[SettingsT], settings: Settin
         )
 
 
-def rabbit_options(settings: BrokerSettings, *, connection_name: str) -> RabbitOptions:
+def rabbit_options(settings: BrokerSettings, *, connection_name: str) -> RabbitSettings:
     """The adapter's options from the settings."""
-    return RabbitOptions(
+    return RabbitSettings(
         url=settings.url.get_secret_value(),
         topology=settings.topology,
         publish_timeout=settings.publish_timeout,

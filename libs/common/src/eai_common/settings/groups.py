@@ -122,9 +122,8 @@ class WorkerSettings(Group):
         le=1000,
         description="Most deliveries handled side by side in one process; RABBITMQ_PREFETCH_COUNT when unset.",
     )
-    lease: Duration = Field(
+    checkpoint_lease: Duration = Field(
         timedelta(seconds=10),
-        validation_alias="CHECKPOINT_LEASE",
         description="After a stage dies in the middle of a message, how long before another replica takes it up.",
     )
     max_redeliveries: int = Field(
@@ -139,9 +138,7 @@ class HttpSettings(Group):
     """The HTTP server of every service."""
 
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    host: str = Field(
-        "0.0.0.0", description="Address to listen on."
-    )  # a container's only sensible default
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # a container's only sensible default
     api_token: SecretStr = Field(
         SecretStr(""),
         description="Tokens that clients send as `Authorization: Bearer`, separated by commas. Required in production.",

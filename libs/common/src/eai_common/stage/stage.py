@@ -10,7 +10,7 @@ from datetime import timedelta
 from eai_common.broker import Broker, Consumer, Delivery
 from eai_common.clock import Clock
 from eai_common.ids import Ids
-from eai_common.retry import RetryPolicy
+from eai_common.retry import Backoff, RetryPolicy
 from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSettings, WorkerSettings
 from eai_common.stage.steps import Runtime, handle
 from eai_common.stage.work import On, Work, attempt_of
@@ -24,10 +24,11 @@ log = get_logger("eai.stage")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One consumer: a name of `STAGE_BINDINGS`, and who handles what."""
+    """One consumer: a name of `STAGE_BINDINGS`, who handles what, and how it retries if not as the settings say."""
 
     name: str
     handlers: tuple[On, ...]
+    retry: RetryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
     checkpoints = Checkpoints(
         parts.redis,
         stage=stage.name,
-        lease=parts.worker_settings.lease,
+        lease=parts.worker_settings.checkpoint_lease,
         ttl=parts.task_settings.checkpoint_ttl,
         clock=parts.clock,
     )
@@ -63,7 +64,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         publisher=parts.broker,
         checkpoints=checkpoints,
         tasks=TaskStore(parts.redis, parts.task_settings),
-        retry=RetryPolicy(parts.broker_settings.max_retries, parts.broker_settings.retry_delay),
+        retry=stage.retry or Backoff(parts.broker_settings.max_retries, parts.broker_settings.retry_delay),
         timeout=parts.worker_settings.worker_timeout,
         max_redeliveries=parts.worker_settings.max_redeliveries,
         clock=parts.clock,

@@ -6,6 +6,7 @@
 | `task:status:{id}` | hash: status, stage, attempts, times of each stage | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
 | `checkpoint:{id}:<stage>` | `lease:<owner>`, then `done:<event and body>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
+| `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
 | `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
@@ -14,6 +15,7 @@ The braces are part of the key: they are its hash tag, so that the keys of one m
 
 from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
+from eai_common.store.conversations import ConversationStore
 from eai_common.store.latency import LatencyStore
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
@@ -22,6 +24,7 @@ __all__ = [
     "AgentIdCache",
     "Checkpoints",
     "Claim",
+    "ConversationStore",
     "HeldElsewhere",
     "LatencyStore",
     "Mine",
