@@ -31,7 +31,8 @@ _SIMILAR_ENOUGH = 0.85
 
 def normalise(text: str) -> str:
     """Small letters, no accents, no punctuation, single spaces: so that two spellings of one question are equal."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    plain = "".join(character for character in folded if not unicodedata.combining(character))
     return " ".join(re.sub(r"[^\w\s]", " ", plain).split())
 
 

@@ -10,7 +10,16 @@ import av
 from av.audio.frame import AudioFrame
 from pocketsphinx import Segmenter
 
-__all__ = ["BYTES_PER_SECOND", "SAMPLE_RATE", "AudioTooLong", "Speech", "Undecodable", "decode", "speech_in"]
+__all__ = [
+    "BYTES_PER_SECOND",
+    "SAMPLE_RATE",
+    "AudioTooLong",
+    "Speech",
+    "Undecodable",
+    "decode",
+    "from_linear16",
+    "speech_in",
+]
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = SAMPLE_RATE * 2

@@ -140,7 +140,7 @@ class EaiService:
                 turn = self._brain.ask(agent_id, said)
             except ValueError as error:
                 raise Refused(str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
-            return Answer(letta_answer(turn), admitted.is_malformed)
+            return Answer(_letta_answer(turn), admitted.is_malformed)
 
     def _known(self, agent_id: str) -> JsonObject:
         agent = self._agents.get(agent_id)
@@ -149,7 +149,7 @@ class EaiService:
         return agent
 
 
-def letta_answer(turn: Sequence[Message]) -> JsonObject:
+def _letta_answer(turn: Sequence[Message]) -> JsonObject:
     """A turn as Letta answers with it: what was made, without what the user said (source: Letta API, LettaResponse)."""
     made = [message for message in turn if message.usage or message.role is Role.TOOL]
     usages = [message.usage for message in made if message.usage]

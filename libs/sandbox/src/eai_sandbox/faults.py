@@ -32,7 +32,11 @@ class FaultKind(StrEnum):
 
 
 class Fault(BaseModel):
-    """An order to spoil calls; the body of `PUT /sandbox/faults`."""
+    """An order to spoil calls; the body of `PUT /sandbox/faults`.
+
+    `match` looks in the call's content: the question, or for speech the recognizer and the language codes, since what
+    is said is not known yet; for the EAI service the user's number, the agent's id or the tags.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -19,10 +19,10 @@ from eai_sandbox.refusal import Refused
 
 __all__ = ["Answer", "Asked", "Endpoint", "detail_error", "endpoint", "google_error", "openai_error", "parse"]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
+_MAX_BODY_BYTES = 32 * 1024 * 1024
 _MALFORMED = b'{"output": {"messages": [{"type": "ai", "content": "Ol'  # JSON that stops in the middle
 
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Answer:
     status: int = HTTPStatus.OK
 
 
-Handle = Callable[[Asked], Awaitable[Answer]]
-ErrorBody = Callable[[Refused], Json]
+_Handle = Callable[[Asked], Awaitable[Answer]]
+_ErrorBody = Callable[[Refused], Json]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(handle: Handle, error_body: ErrorBody, *, token: str | None = None) -> Endpoint:
+def endpoint(handle: _Handle, error_body: _ErrorBody, *, token: str | None = None) -> Endpoint:
     """A route out of a handler; `token` is the Bearer token that it asks for, None asks for none."""
 
     async def answer(request: Request) -> Response:
@@ -65,7 +65,7 @@ def endpoint(handle: Handle, error_body: ErrorBody, *, token: str | None = None)
     return answer
 
 
-def parse(model: type[Model], body: bytes) -> Model:
+def parse(model: type[_Model], body: bytes) -> _Model:
     """Read a JSON body. Raises Refused with every field that is wrong."""
     try:
         return model.model_validate_json(body)
@@ -107,9 +107,9 @@ async def _read(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > _MAX_BODY_BYTES:
             raise Refused(
-                f"The body is larger than {MAX_BODY_BYTES} bytes.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+                f"The body is larger than {_MAX_BODY_BYTES} bytes.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             )
     return bytes(body)
 
@@ -135,7 +135,7 @@ def _response(answer: Answer) -> Response:
     return JSONResponse(answer.body, status_code=answer.status)
 
 
-def _error_response(refusal: Refused, error_body: ErrorBody) -> Response:
+def _error_response(refusal: Refused, error_body: _ErrorBody) -> Response:
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(math.ceil(refusal.retry_after_s))}
     status = refusal.status
     if error_body is google_error and refusal.google_status == "INVALID_ARGUMENT":

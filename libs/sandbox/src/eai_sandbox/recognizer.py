@@ -113,6 +113,7 @@ class Recognizer:
             stdout=PIPE,
             env=environment,
             limit=_LONGEST_ANSWER,
+            process_group=0,  # a Ctrl-C in the terminal is for the parent, which ends its workers itself
         )
         self._all.add(worker)
         log.info("recognizer_started", worker_pid=worker.pid, workers=len(self._all))

@@ -38,7 +38,7 @@ class Speech:
 
     async def recognize(self, request: wire.RecognizeRequest) -> wire.Result:
         """What was heard; silence gives no results. Raises Refused."""
-        check(request)
+        _check(request)
         call = Call(Target.SPEECH, "grpc", "Speech/Recognize", " ".join((request.recognizer, *request.language_codes)))
         async with self._gate.admit(call) as admitted:
             transcript = await self._transcript_of(request)
@@ -73,7 +73,7 @@ class Speech:
         return codes[0]
 
 
-def check(request: wire.RecognizeRequest) -> None:
+def _check(request: wire.RecognizeRequest) -> None:
     """Raise Refused for what Google refuses before it listens."""
     named = _RECOGNIZER.fullmatch(request.recognizer)
     if named is None:
