@@ -1,0 +1,315 @@
+"""From the token stream to the lines of a message: blocks, their order and their distances. Inside a line, see
+`inline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markdown_it.token import Token
+
+from eai_formatter.rendering.inline import InlineReader, NoteBook
+from eai_formatter.rendering.parser import Parsed
+from eai_formatter.rendering.profile import Profile
+from eai_formatter.rendering.runs import EM, STRONG, Line
+from eai_formatter.rendering.tables import Table, lay_out, records
+
+__all__ = ["write_blocks"]
+
+
+@dataclass(slots=True)
+class _List:
+    """A list that is open: how its items are marked and how far their text is indented."""
+
+    number: int | None  # of the next item; None for bullets
+    bullet: str
+    indent: int = 0  # columns of the items' text
+    outer: int = 0  # columns of the items' marks
+
+
+_NO_LIST = _List(None, "")
+
+
+class _Writer:
+    """Goes through the tokens once, front to back; nesting is kept on its own stacks, so depth costs no recursion."""
+
+    def __init__(self, parsed: Parsed, profile: Profile, star: int) -> None:
+        self._tokens = parsed.tokens
+        self._source = parsed.source
+        self._profile = profile
+        self._notes = NoteBook(parsed.inline_notes)
+        self._inline = InlineReader(profile, self._notes, star)
+        self._used = _used_names(parsed.tokens) if parsed.has_names else set()
+        self._note_ranges: dict[str, list[tuple[int, int]]] = {}  # token ranges of the footnotes, by label
+        self._lines: list[str] = []
+        self._source_line = 0  # where the last block ended
+        self._wants_gap = False  # a blank line before whatever comes next
+        self._was_heading = False
+        self._lists: list[_List] = []
+        self._last_list_end = -1
+        self._mark = ""  # of an item whose first line has not come
+        self._quotes = 0
+
+    def write(self) -> str:
+        """All tokens, as one text."""
+        self._write_range(0, len(self._tokens))
+        self._write_notes()
+        return "\n".join(self._lines).strip("\n")
+
+    def _write_range(self, at: int, end: int) -> None:
+        tokens = self._tokens
+        while at < end:
+            token = tokens[at]
+            at = _WRITERS[token.type](self, token, at) or at + 1
+
+    # Lines
+
+    def _begin(self, token: Token, *, apart: bool = False) -> None:
+        """Leave the blank line before a block: where the source has one, or where `apart` wants one."""
+        start, end = token.map or (self._source_line, self._source_line)
+        if self._wants_gap or apart or start > self._source_line:
+            self._gap()
+        self._wants_gap = self._was_heading = False
+        self._source_line = end
+
+    def _gap(self) -> None:
+        """A blank line, if there is something above it and none yet."""
+        if self._lines and self._lines[-1]:
+            self._lines.append("")
+
+    def _leave_out(self, token: Token) -> None:
+        """Go past a block that is not shown here; what surrounds it stays apart."""
+        if token.map:
+            self._source_line = token.map[1]
+        self._wants_gap = True
+
+    def _put(self, text: str) -> None:
+        """One line, behind the quote mark, the indentation and the item's mark."""
+        of = self._lists[-1] if self._lists else _NO_LIST
+        lead = " " * (of.outer if self._mark else of.indent) + self._mark
+        self._mark = ""
+        quote = self._profile.quote if self._quotes else ""
+        self._lines.append(f"{quote}{lead}{text}" if text else f"{quote}{lead}".rstrip())
+
+    def _put_lines(self, lines: list[Line]) -> None:
+        for line in lines:
+            text = self._profile.line(line)
+            if text and (text[-1].isspace() or text[0] == " "):
+                text = text.rstrip() if line[0][1].isspace() else text.strip()
+            if text:
+                self._put(text)
+            elif not self._mark:
+                self._gap()
+
+    def _put_verbatim(self, lines: list[str]) -> None:
+        """Lines of code or of a table: at the margin, since indentation or a quote mark would change them."""
+        if self._mark:
+            self._put("")
+        self._lines += lines
+
+    # Blocks
+
+    def _paragraph(self, token: Token, at: int) -> int:
+        inline = self._tokens[at + 1]
+        self._begin(token)
+        self._put_lines(self._inline.lines(inline.children or []))
+        return at + 3
+
+    def _heading(self, token: Token, at: int) -> int:
+        inline = self._tokens[at + 1]
+        follows_heading = self._was_heading
+        self._begin(token, apart=not follows_heading and not self._mark)
+        self._put_lines(self._inline.lines(inline.children or [], STRONG))
+        self._was_heading = True
+        return at + 3
+
+    def _code(self, token: Token, at: int) -> None:
+        self._begin(token)
+        code = token.content.removesuffix("\n")
+        if code.strip():
+            self._put_verbatim(self._profile.code_block(code, token.info.strip()))
+
+    def _rule(self, token: Token, at: int) -> None:
+        self._begin(token)
+        self._wants_gap = True
+
+    def _definition(self, token: Token, at: int) -> None:
+        if token.info in self._used:
+            self._leave_out(token)
+            return
+        self._begin(token)
+        for line in token.content.split("\n"):
+            self._put(self._profile.line([(0, line)]))
+
+    def _table(self, token: Token, at: int) -> int:
+        rows: list[list[Line]] = []
+        at += 1
+        while self._tokens[at].type != "table_close":
+            if self._tokens[at].type == "row_open":
+                rows.append([])
+            elif self._tokens[at].type == "inline":
+                rows[-1].append(self._cell(self._tokens[at]))
+            at += 1
+        table = Table(rows, token.meta["aligns"])
+        monospace = lay_out(table, self._profile.table_width)
+        if monospace is not None:
+            self._begin(token)
+            self._put_verbatim(self._profile.code_block(monospace, ""))
+        else:
+            self._begin(token, apart=not self._mark)
+            self._put_rows(table)
+            self._wants_gap = True
+        return at + 1
+
+    def _cell(self, token: Token) -> Line:
+        lines = self._inline.lines(token.children or [])
+        cell = lines[0]
+        for line in lines[1:]:
+            cell = [*cell, (0, " "), *line]
+        return cell
+
+    def _put_rows(self, table: Table) -> None:
+        for number, record in enumerate(records(table)):
+            if number:
+                self._gap()
+            for line in record:
+                self._put(self._profile.line(line))
+
+    # Containers
+
+    def _open_quote(self, token: Token, at: int) -> None:
+        self._quotes += 1
+
+    def _close_quote(self, token: Token, at: int) -> None:
+        self._quotes -= 1
+        if not self._quotes:
+            self._wants_gap = True
+
+    def _open_bullets(self, token: Token, at: int) -> None:
+        self._open_list(token, None, "- ")
+
+    def _open_numbers(self, token: Token, at: int) -> None:
+        self._open_list(token, int(token.attrs.get("start", 1)), "")
+
+    def _open_list(self, token: Token, number: int | None, bullet: str) -> None:
+        if self._mark:  # a list as the first thing in an item: `- - x`
+            self._put("")
+        outer = self._lists[-1].indent if self._lists else 0
+        if not outer and token.map and token.map[0] == self._last_list_end:
+            outer = _loose_indent(self._source[token.map[0]])
+        self._lists.append(_List(number, bullet, outer=outer))
+
+    def _close_list(self, token: Token, at: int) -> None:
+        closed = self._lists.pop()
+        if not self._lists and not closed.outer:
+            self._last_list_end = self._source_line
+
+    def _open_item(self, token: Token, at: int) -> None:
+        of = self._lists[-1]
+        mark = of.bullet
+        if of.number is not None:
+            mark = f"{of.number}. "
+            of.number += 1
+        of.indent = of.outer + len(mark)
+        checked = token.meta.get("checked")
+        if checked is not None:
+            mark = f"{'☑' if checked else '☐'} " if of.number is None else f"{mark}{'☑' if checked else '☐'} "
+        self._mark = self._profile.prefix(mark)
+
+    def _close_item(self, token: Token, at: int) -> None:
+        if self._mark:
+            self._put("")
+
+    # Footnotes
+
+    def _open_note(self, token: Token, at: int) -> int | None:
+        """A note that the text refers to waits for the end; another one stays where it is, as it was written."""
+        label = str(token.meta["label"])
+        if f"^{label}" not in self._used:
+            self._mark = self._profile.line([(0, f"[^{label}]: ")])
+            return None
+        end = at + 1
+        while self._tokens[end].type != "footnote_reference_close" or self._tokens[end].level != token.level:
+            end += 1
+        self._note_ranges.setdefault(f"^{label}", []).append((at + 1, end))
+        self._leave_out(token)
+        return end + 1
+
+    def _close_note(self, token: Token, at: int) -> None:
+        self._close_item(token, at)
+
+    def _write_notes(self) -> None:
+        """The notes at the end, in the order of their numbers. A note may refer to further notes."""
+        self._lists, self._quotes = [], 0
+        self._wants_gap = True
+        written = 0
+        while len(self._notes.numbers) > written or self._note_ranges:
+            if len(self._notes.numbers) == written:  # only reached from itself
+                self._notes.number(next(iter(self._note_ranges)))
+            name, number = list(self._notes.numbers.items())[written]
+            written += 1
+            self._mark = self._profile.prefix(f"[{number}] ")
+            self._write_note(name)
+
+    def _write_note(self, name: str) -> None:
+        inline = self._notes.inline.get(name)
+        if inline is not None:
+            self._begin(_NOWHERE)
+            self._put_lines(self._inline.lines(inline))
+        for start, end in self._note_ranges.pop(name, ()):
+            first = self._tokens[start].map
+            self._source_line = first[0] if first else self._source_line
+            self._write_range(start, end)
+        self._close_item(_NOWHERE, 0)
+
+
+_NOWHERE = Token("note", "", 0)
+
+
+def _used_names(tokens: list[Token]) -> set[str]:
+    """The names of the link definitions that some link uses, and, with `^` before them, of the notes that some mark
+    names."""
+    names: set[str] = set()
+    for token in tokens:
+        for child in token.children or ():
+            if child.meta:
+                label = str(child.meta.get("label", ""))
+                names.add(f"^{label}" if child.type == "footnote_ref" else label)
+    return names
+
+
+_LOOSE_INDENT = 2
+
+
+def _loose_indent(line: str) -> int:
+    """How far a list that follows another one without a blank line is set in: models indent sub-items by two, where
+    Markdown wants three below `1. `."""
+    indent = len(line) - len(line.lstrip(" "))
+    return 3 if indent >= _LOOSE_INDENT else 0
+
+
+_Write = Callable[[_Writer, Token, int], "int | None"]
+
+_WRITERS: dict[str, _Write] = {
+    "paragraph_open": _Writer._paragraph,
+    "heading_open": _Writer._heading,
+    "fence": _Writer._code,
+    "hr": _Writer._rule,
+    "definition": _Writer._definition,
+    "table_open": _Writer._table,
+    "blockquote_open": _Writer._open_quote,
+    "blockquote_close": _Writer._close_quote,
+    "bullet_list_open": _Writer._open_bullets,
+    "bullet_list_close": _Writer._close_list,
+    "ordered_list_open": _Writer._open_numbers,
+    "ordered_list_close": _Writer._close_list,
+    "list_item_open": _Writer._open_item,
+    "list_item_close": _Writer._close_item,
+    "footnote_reference_open": _Writer._open_note,
+    "footnote_reference_close": _Writer._close_note,
+}
+
+
+def write_blocks(parsed: Parsed, profile: Profile, *, star: int = EM) -> str:
+    """The message. `star` is what one star means in this text: `EM` in Markdown, `STRONG` in WhatsApp's own syntax."""
+    return _Writer(parsed, profile, star).write()

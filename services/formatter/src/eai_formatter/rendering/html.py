@@ -1,0 +1,75 @@
+"""The HTML tags that can be shown in a chat, and what each becomes. All others stay text."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["KNOWN_TAG", "Effect", "Tag", "read_tag"]
+
+
+class Effect(Enum):
+    """What a known tag does to the text around it."""
+
+    STRONG = "strong"
+    EM = "em"
+    STRIKE = "strike"
+    CODE = "code"
+    LINK = "link"
+    IMAGE = "image"
+    BREAK = "break"
+    LINE = "line"  # starts and ends a line of its own
+    HEADING = "heading"  # a line of its own, bold
+    ITEM = "item"  # a line of its own, with a bullet
+    CELL = "cell"  # ends with a space
+    NOTHING = "nothing"  # shown in HTML by means a chat does not have
+
+
+_EFFECTS: dict[str, Effect] = {
+    **dict.fromkeys(("b", "strong"), Effect.STRONG),
+    **dict.fromkeys(("i", "em", "cite"), Effect.EM),
+    **dict.fromkeys(("s", "del", "strike"), Effect.STRIKE),
+    **dict.fromkeys(("code", "kbd", "samp", "tt", "pre"), Effect.CODE),
+    "a": Effect.LINK,
+    "img": Effect.IMAGE,
+    "br": Effect.BREAK,
+    **dict.fromkeys(
+        ("p", "div", "hr", "ul", "ol", "section", "article", "table", "thead", "tbody", "tr", "blockquote"), Effect.LINE
+    ),
+    **dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), Effect.HEADING),
+    "li": Effect.ITEM,
+    **dict.fromkeys(("td", "th"), Effect.CELL),
+    **dict.fromkeys(
+        ("u", "ins", "span", "small", "big", "mark", "sub", "sup", "font", "center", "abbr"), Effect.NOTHING
+    ),
+}
+
+KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_EFFECTS, key=len, reverse=True))})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+"""One known tag. Attributes hold no `<` or `>`, which keeps the search linear."""
+
+_NAME = re.compile(r"</?([A-Za-z0-9]+)")
+_ATTRIBUTE = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One known tag as read."""
+
+    effect: Effect
+    is_closing: bool
+    source: str
+
+    def attribute(self, name: str) -> str:
+        """An attribute's value with its entities decoded, or "" if the tag has none of that name."""
+        for found in _ATTRIBUTE.finditer(self.source):
+            if found.group(1).lower() == name:
+                return html.unescape(found.group(2) or found.group(3) or found.group(4) or "")
+        return ""
+
+
+def read_tag(source: str) -> Tag:
+    """The tag that `KNOWN_TAG` matched."""
+    name = _NAME.match(source)
+    return Tag(_EFFECTS[name.group(1).lower()] if name else Effect.NOTHING, source.startswith("</"), source)

@@ -1,0 +1,271 @@
+"""What may stand inside a line: the inline rules, each a markdown-it-py rule `(state, silent) -> matched`.
+
+Where they are kinder than CommonMark it is because people and models write loosely, and because a marker that WhatsApp
+could not show (inside a word, between digits) is better left as the author typed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from markdown_it.rules_inline import StateInline, backtick, entity, escape, image, link
+from markdown_it.rules_inline.state_inline import Delimiter
+from mdit_py_plugins.footnote.index import footnote_inline
+
+from eai_formatter.rendering.html import KNOWN_TAG
+
+__all__ = ["RULES", "STOPS"]
+
+Rule = Callable[[StateInline, bool], bool]
+
+STOPS = re.compile(r"[\n&*<\[\]\\_`~]|:(?=//)|[!^](?=\[)")
+"""Where plain text may end."""
+
+_LONGEST_RUN = 3  # `***`; a longer row of stars is a drawing, not emphasis
+_GLUE = frozenset("/\\=&@#%+")  # before a marker these mean a path, a query or a formula, not emphasis
+_CLOSERS = frozenset(")]}.,;:!?")
+_OPENERS = frozenset("([{")
+
+
+def emphasis(state: StateInline, silent: bool) -> bool:
+    """`*i*`, `_i_`, `**b**`, `__b__`, `***both***`."""
+    if silent:
+        return False
+    src, start, limit = state.src, state.pos, state.posMax
+    marker = src[start]
+    end = start + 1
+    while end < limit and src[end] == marker:
+        end += 1
+    length = end - start
+    if length > _LONGEST_RUN:
+        state.append_pending(src[start:end])
+        state.pos = end
+        return True
+    before = src[start - 1] if start else " "
+    after = src[end] if end < limit else " "
+    if marker == "*" and length > 1:
+        opens, closes = _double_star_flanks(state, before, after)
+    else:
+        opens, closes = _flanks(before, after, follows=src[end + 1 : end + 2] if end < limit else "", marker=marker)
+    _push_delimiters(state, marker, length, opens=opens, closes=closes)
+    state.pos = end
+    return True
+
+
+def _flanks(before: str, after: str, *, follows: str, marker: str) -> tuple[bool, bool]:
+    """Whether a single `*`, or `_` in any number, may open and may close: at word borders only, unlike CommonMark's
+    `*`.
+
+    So `5*3*2`, `snake_case`, `/_a_/`, `10%*`, `(*)`, `*.pdf` and `__init__.py` stay as they are. A star after
+    punctuation may close before a letter, as in `*Nota:*vale`.
+    """
+    opens = not (after.isspace() or after in _CLOSERS or before.isalnum() or before in _GLUE)
+    closes = not (before.isspace() or before in _OPENERS)
+    if closes and after.isalnum():
+        closes = marker == "*" and not before.isalnum()
+    elif closes and marker == "_" and (after == "(" or (after == "." and follows.isalnum())):
+        closes = False
+    return opens, closes
+
+
+def _double_star_flanks(state: StateInline, before: str, after: str) -> tuple[bool, bool]:
+    """Whether `**` may open and may close: wherever it touches text, so that `**Endereço:**Rua` is bold.
+
+    `**Atenção: **leia`, with its space on the wrong side, closes too when it is the second of a pair on its line.
+    `2**3` is a power.
+    """
+    if before.isdigit() and after.isdigit():
+        return False, False
+    opens = not after.isspace()
+    closes = not before.isspace() or (opens and _has_open_pair(state))
+    return opens, closes
+
+
+def _has_open_pair(state: StateInline) -> bool:
+    """Whether the line so far has one `**` more than it has pairs."""
+    earliest = max(0, state.pos - 400)  # far enough for a line, and a bound for the time that a hostile one can take
+    line_start = state.src.rfind("\n", earliest, state.pos) + 1
+    return state.src.count("**", max(line_start, earliest), state.pos) % 2 == 1
+
+
+def strikethrough(state: StateInline, silent: bool) -> bool:
+    """`~~s~~`, and WhatsApp's own `~s~`."""
+    if silent:
+        return False
+    src, start, limit = state.src, state.pos, state.posMax
+    end = start + 1
+    while end < limit and src[end] == "~":
+        end += 1
+    length = end - start
+    if length > 2:
+        state.append_pending(src[start:end])
+        state.pos = end
+        return True
+    before = src[start - 1] if start else " "
+    after = src[end] if end < limit else " "
+    opens = not after.isspace() and (length == 2 or not (before.isalnum() or before in _GLUE or after in _CLOSERS))
+    closes = not before.isspace() and (length == 2 or not (after.isalnum() or before in _OPENERS))
+    token = state.push("text", "", 0)
+    token.content = src[start:end]
+    # length=0 turns off the "rule of three", which is emphasis's own
+    state.delimiters.append(Delimiter(ord("~"), 0, len(state.tokens) - 1, -1, opens, closes))
+    state.pos = end
+    return True
+
+
+def _push_delimiters(state: StateInline, marker: str, length: int, *, opens: bool, closes: bool) -> None:
+    if not (opens or closes):
+        state.append_pending(marker * length)
+        return
+    for _ in range(length):
+        token = state.push("text", "", 0)
+        token.content = marker
+        state.delimiters.append(Delimiter(ord(marker), length, len(state.tokens) - 1, -1, opens, closes))
+
+
+_SCHEME = re.compile(r"(?<![A-Za-z0-9])(?:https?|ftp)$", re.IGNORECASE)
+_URL_REST = re.compile(r"://(?:(?!\*\*)[^\s<>\[\]`\"|\\])+")
+_URL_TAIL = frozenset("*_~.,;:!?'”’")
+
+
+def bare_url(state: StateInline, silent: bool) -> bool:
+    """`https://…` in running text: one token, so that nothing inside is taken for markup."""
+    at = state.pos
+    scheme = _SCHEME.search(state.src, max(0, at - 6), at)
+    rest = _URL_REST.match(state.src, at, state.posMax) if scheme else None
+    if scheme is None or rest is None:
+        return False
+    end = at + len(trim_url(rest.group()))
+    if end <= at + 3:
+        return False
+    if not silent:
+        name = scheme.group()
+        pending = state.pending
+        if not pending.endswith(name):
+            return False
+        state.pending = pending[: -len(name)]
+        state.push("url", "", 0).content = name + state.src[at:end]
+    state.pos = end
+    return True
+
+
+def trim_url(url: str) -> str:
+    """A URL without the punctuation that belongs to the sentence: trailing marks, and a `)` that nothing inside
+    opens."""
+    unopened = url.count(")") - url.count("(")
+    end = len(url)
+    while end:
+        last = url[end - 1]
+        if last == ")" and unopened > 0:
+            unopened -= 1
+        elif last not in _URL_TAIL:
+            break
+        end -= 1
+    return url[:end]
+
+
+_AUTOLINK = re.compile(r"<((?:https?|ftp|mailto|tel):[^<>\s]+)>", re.IGNORECASE)
+_EMAIL = re.compile(r"<([\w.!#$%&'*+/=?^`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,10})>")
+
+
+def autolink(state: StateInline, silent: bool) -> bool:
+    """`<https://…>` and `<nome@rio.br>`. Other schemes are text: `<CPF:123>` names no place to go."""
+    found = _AUTOLINK.match(state.src, state.pos, state.posMax)
+    is_email = found is None
+    if found is None:
+        found = _EMAIL.match(state.src, state.pos, state.posMax)
+    if found is None:
+        return False
+    if not silent:
+        target = found.group(1)
+        opening = state.push("link_open", "a", 1)
+        opening.attrs = {"href": f"mailto:{target}" if is_email else target}
+        state.push("text", "", 0).content = target
+        state.push("link_close", "a", -1)
+    state.pos = found.end()
+    return True
+
+
+def html_tag(state: StateInline, silent: bool) -> bool:
+    """A tag that can be shown as formatting; any other, `<CPF>` say, is text."""
+    found = KNOWN_TAG.match(state.src, state.pos, state.posMax)
+    if found is None:
+        return False
+    if not silent:
+        state.push("html_inline", "", 0).content = found.group()
+    state.pos = found.end()
+    return True
+
+
+def inline_link(state: StateInline, silent: bool) -> bool:
+    """`[text](url)` and `[text][ref]`, tried only where a link can still follow."""
+    if state.html_terminator_last("](") < state.pos and not state.env.get("references"):
+        return False
+    return link(state, silent)
+
+
+def inline_image(state: StateInline, silent: bool) -> bool:
+    """`![alt](url)`, tried only where one can still follow."""
+    if state.html_terminator_last("](") < state.pos and not state.env.get("references"):
+        return False
+    return image(state, silent)
+
+
+_FOOTNOTE_MARK = re.compile(r"\[\^([^\s\[\]]{1,100})\]")
+
+
+def footnote_mark(state: StateInline, silent: bool) -> bool:
+    """`[^nota]`, where the text defines such a note."""
+    found = _FOOTNOTE_MARK.match(state.src, state.pos, state.posMax)
+    if found is None or f":{found.group(1)}" not in state.env.get("footnotes", {}).get("refs", {}):
+        return False
+    if not silent:
+        state.push("footnote_ref", "", 0).meta = {"label": found.group(1)}
+    state.pos = found.end()
+    return True
+
+
+def footnote_text(state: StateInline, silent: bool) -> bool:
+    """`^[a note written where it is referred to]`."""
+    if state.html_terminator_last("]") < state.pos:
+        return False
+    return footnote_inline(state, silent)
+
+
+def newline(state: StateInline, silent: bool) -> bool:
+    """A line break. It stays one: addresses and opening hours are written line by line.
+
+    The next line's indentation is dropped, except before a bullet typed as a sign, which shows its depth by it.
+    """
+    src, pos = state.src, state.pos + 1
+    start = pos
+    while pos < state.posMax and src[pos] in " \t":
+        pos += 1
+    if not silent:
+        pending = state.pending
+        state.pending = pending.rstrip(" ")
+        # state.push looks at what is pending; the break itself is the same for one space and for two
+        token = state.push("softbreak", "br", 0)
+        if src[pos : pos + 1] in _TYPED_BULLETS:
+            token.content = src[start:pos]
+    state.pos = pos
+    return True
+
+
+_TYPED_BULLETS = frozenset("•◦▪‣·–")
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "\n": (newline,),
+    "\\": (escape,),
+    "`": (backtick,),
+    "~": (strikethrough,),
+    "*": (emphasis,),
+    "_": (emphasis,),
+    "[": (footnote_mark, inline_link),
+    "!": (inline_image,),
+    "^": (footnote_text,),
+    "<": (autolink, html_tag),
+    "&": (entity,),
+    ":": (bare_url,),
+}

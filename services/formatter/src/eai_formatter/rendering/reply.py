@@ -1,0 +1,96 @@
+"""From an agent's answer to the messages that are sent: the whole of rendering behind one function."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from eai_formatter.rendering.blocks import write_blocks
+from eai_formatter.rendering.dialect import is_whatsapp, may_be_markdown
+from eai_formatter.rendering.inline_rules import trim_url
+from eai_formatter.rendering.parser import Parsed, parse
+from eai_formatter.rendering.profile import Profile
+from eai_formatter.rendering.runs import EM, LINK, STRONG, Line
+from eai_formatter.rendering.splitting import LIMIT, split
+from eai_formatter.rendering.whatsapp import WHATSAPP
+
+__all__ = ["Formatted", "format_reply", "render"]
+
+
+@dataclass(frozen=True, slots=True)
+class Formatted:
+    """An answer as it is sent."""
+
+    content: str
+    """The whole: `contents` joined."""
+    contents: list[str]
+    """The pieces, in order, each short enough to be one message; none for an empty answer."""
+
+
+def format_reply(markdown: str, *, profile: Profile = WHATSAPP, limit: int = LIMIT) -> Formatted:
+    """An agent's answer in the chat's syntax, whole and in pieces of at most `limit` characters (see `split` for how
+    they count)."""
+    contents = split(render(markdown, profile), limit, profile=profile)
+    return Formatted("".join(contents), contents)
+
+
+def render(markdown: str, profile: Profile = WHATSAPP) -> str:
+    """Markdown in the chat's syntax. Never raises, whatever the text; takes time linear in its length.
+
+    Plain text comes back as it was, but for outer blank lines; so does text that already is in WhatsApp's syntax, for
+    WhatsApp.
+    """
+    text = _tidy(markdown)
+    if not may_be_markdown(text):
+        return _unformatted(text, profile)
+    is_native = is_whatsapp(text)
+    if is_native and profile is WHATSAPP:
+        return text
+    parsed = parse(text)
+    if _is_plain(parsed):
+        return _unformatted(text, profile)
+    return write_blocks(parsed, profile, star=STRONG if is_native else EM)
+
+
+_LINE_END = re.compile(r"\r\n?")
+_OUTER_LINES = re.compile(r"\A(?:[ \t]*\n)+")
+_WIDE_SPACE = re.compile(r"\s{1024,}")
+
+
+def _tidy(text: str) -> str:
+    """The text with `\\n` for line ends, without outer blank lines, and without the deserts of spaces that no message
+    can show."""
+    if "\r" in text:
+        text = _LINE_END.sub("\n", text)
+    return _WIDE_SPACE.sub(lambda space: "\n\n" if "\n" in space.group() else " ", _OUTER_LINES.sub("", text.rstrip()))
+
+
+_PLAIN_BLOCKS = frozenset(("paragraph_open", "inline", "paragraph_close"))
+_PLAIN_INLINES = frozenset(("text", "softbreak", "url"))
+
+
+def _is_plain(parsed: Parsed) -> bool:
+    """Whether Markdown found nothing to do: paragraphs of text, and URLs."""
+    return all(
+        token.type in _PLAIN_BLOCKS and all(child.type in _PLAIN_INLINES for child in token.children or ())
+        for token in parsed.tokens
+    )
+
+
+_URL = re.compile(r"(?:https?|ftp)://[^\s<>\[\]`\"|\\]+", re.IGNORECASE)
+
+
+def _unformatted(text: str, profile: Profile) -> str:
+    """Text as it is, line by line, with what the chat would style by accident kept from it."""
+    return "\n".join(profile.line(_runs(line, profile)) if line else line for line in text.split("\n"))
+
+
+def _runs(line: str, profile: Profile) -> Line:
+    """A line's URLs apart from its words."""
+    runs: Line = []
+    start = 0
+    for found in _URL.finditer(line) if "://" in line else ():
+        end = found.start() + len(trim_url(found.group()))
+        runs += [(0, line[start : found.start()]), (LINK, profile.url(line[found.start() : end]))]
+        start = end
+    return [*runs, (0, line[start:])]

@@ -1,0 +1,83 @@
+"""Tables for a narrow screen: columns in monospace if they fit, else one block of "*Header:* value" lines for each
+row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wcwidth import wcswidth
+
+from eai_formatter.rendering.runs import STRONG, VERBATIM, Line, text_of
+
+__all__ = ["Table", "lay_out", "records"]
+
+_GUTTER = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's cells as lines of runs, the head first. Rows may be of different length."""
+
+    rows: list[list[Line]]
+    aligns: list[str]  # "left", "right" or "center", for each column of the head
+
+
+def lay_out(table: Table, width: int) -> str | None:
+    """The table as monospace text, or None if that is wider than `width` columns or has what monospace would spoil.
+
+    That is a link, which cannot be tapped there, and code. Widths are those on a screen: `é` is one column, an emoji
+    two.
+    """
+    if not width or any(flags & VERBATIM or "`" in text for row in table.rows for cell in row for flags, text in cell):
+        return None
+    cells = [[text_of(cell).strip() for cell in row] for row in table.rows]
+    columns = max(len(row) for row in cells)
+    widths = [max(_width(row[at]) if at < len(row) else 0 for row in cells) for at in range(columns)]
+    if sum(widths) + len(_GUTTER) * (columns - 1) > width:
+        return None
+    aligns = [*table.aligns, *["left"] * (columns - len(table.aligns))]
+    lines = [_row(row, widths, aligns) for row in cells]
+    lines.insert(1, _GUTTER.join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _row(cells: list[str], widths: list[int], aligns: list[str]) -> str:
+    padded = [_pad(cell, width, align) for cell, width, align in zip(cells, widths, aligns, strict=False)]
+    return _GUTTER.join(padded).rstrip()
+
+
+def _pad(cell: str, width: int, align: str) -> str:
+    room = width - _width(cell)
+    before = {"left": 0, "right": room, "center": room // 2}[align]
+    return " " * before + cell + " " * (room - before)
+
+
+def _width(text: str) -> int:
+    if text.isascii() and text.isprintable():
+        return len(text)
+    width = wcswidth(text)
+    return width if width >= 0 else len(text)
+
+
+def records(table: Table) -> Iterator[list[Line]]:
+    """Each row as its lines, "*Header:* value"; empty cells are left out. A table that is only a head gives the head's
+    cells."""
+    head, *body = table.rows
+    if not body:
+        yield [cell for cell in head if text_of(cell).strip()]
+    for row in body:
+        yield [
+            _record_line(head[at] if at < len(head) else [], cell)
+            for at, cell in enumerate(row)
+            if text_of(cell).strip()
+        ]
+
+
+def _record_line(header: Line, cell: Line) -> Line:
+    name = text_of(header).strip()
+    if not name:
+        return cell
+    bold: Line = [(flags if flags & VERBATIM else flags | STRONG, text) for flags, text in header]
+    colon: Line = [] if name.endswith((":", "?")) else [(STRONG, ":")]
+    return [*bold, *colon, (0, " "), *cell]

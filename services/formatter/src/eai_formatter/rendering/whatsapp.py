@@ -1,0 +1,149 @@
+"""WhatsApp's syntax: `*bold*`, `_italic_`, `~strike~`, code in backticks, `> ` quotes.
+
+Sources for what WhatsApp shows:
+- its help page "How to format your messages": the markers, lists (`- `, `* `, `1. `), quotes (`> `), code with one
+  backtick or three;
+- the bridge mautrix-whatsapp, which reads messages as the apps do: a marker opens at the start of a line, after a space
+  or after another marker, and closes before anything that is no letter or digit; a style does not go over a line's end,
+  a code block does.
+
+The apps differ in details among themselves; what is written here keeps to what all agree on: markers at word borders,
+no space inside them, balanced on each line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from eai_formatter.rendering.markers import fit, mark
+from eai_formatter.rendering.runs import CODE, EM, STRIKE, STRONG, VERBATIM, Line
+from eai_formatter.rendering.syntax import Syntax
+
+__all__ = ["WHATSAPP", "WhatsApp"]
+
+_MARKERS = {STRONG: "*", EM: "_", STRIKE: "~"}
+_LITERAL_MARKER = re.compile(r"[*_~`]")
+HAIR_SPACE = "\u200a"
+"""Put beside a literal marker that would otherwise style something. The thinnest space: a marker next to a space has no
+effect, and unlike the zero-width characters, every app and every language's `isspace` takes it for a space."""
+_ATOMS = re.compile(r"```[^\n]+?```|`[^`\n]+`|(?:https?|ftp)://[^\s<>]+|\S+@\S+")
+_SYNTAX = Syntax(markers="*_~", code="`", fence="```", quote="> ", atoms=_ATOMS, is_at_word_borders=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WhatsApp:
+    """The adapter for WhatsApp."""
+
+    name: str = "whatsapp"
+    links_inline: bool = False
+    table_width: int = 32  # a monospace line on a narrow phone
+    syntax: Syntax = _SYNTAX
+    quote: str = "> "
+
+    def line(self, runs: Line) -> str:
+        """One line, with what is literal kept from styling anything."""
+        if len(runs) == 1 and not runs[0][0]:
+            text = runs[0][1]
+            return _guard([(0, text)]) if _LITERAL_MARKER.search(text) or text.startswith("> ") else text
+        marked = mark(fit(runs, at_word_borders=True), _MARKERS)
+        if any(flags >= 0 and not flags & VERBATIM and _LITERAL_MARKER.search(text) for flags, text in marked):
+            return _guard(marked)
+        return "".join(text for _, text in marked)
+
+    def prefix(self, text: str) -> str:
+        """As it is."""
+        return text
+
+    def url(self, url: str) -> str:
+        """As it is: whatever is put into a URL breaks it."""
+        return url
+
+    def target(self, url: str) -> str:
+        """As it is; not used, since a WhatsApp text has no link of its own."""
+        return url
+
+    def code(self, code: str, markup: str) -> str:
+        """In one backtick; in three if that is how it came, or if the code has a backtick itself. With three inside,
+        bare."""
+        if "```" in code or not code.strip() or code[0] == "`" or code[-1] == "`":
+            return code
+        return f"```{code}```" if "`" in code or len(markup) > 2 else f"`{code}`"
+
+    def code_block(self, code: str, info: str) -> list[str]:
+        """Between lines of three backticks; the language would show as code, and goes. With three inside, bare."""
+        lines = code.split("\n")
+        return lines if "```" in code else ["```", *lines, "```"]
+
+
+def _guard(marked: Line) -> str:
+    """The line with a hair space beside every literal marker that would open or close a style.
+
+    One pass for each marker character: a literal that could close something opened before it is set apart, and so is a
+    literal that could open something which one of our own markers would close.
+    """
+    text = "".join(part for _, part in marked)
+    literal, ours = _marker_positions(marked)
+    gaps: set[int] = set()  # positions before which a hair space goes
+    for marker in "*_~`":
+        if any(text[at] == marker for at in literal):
+            _separate(
+                text,
+                marker,
+                [at for at in literal if text[at] == marker],
+                {at for at in ours if text[at] == marker},
+                gaps,
+            )
+    if text.startswith("> ") and marked[0][0] >= 0:
+        gaps.add(0)
+    return _with_gaps(text, gaps) if gaps else text
+
+
+def _marker_positions(marked: Line) -> tuple[list[int], list[int]]:
+    """Where the line's marker characters are: those of the text, and those that style or are in a URL."""
+    literal: list[int] = []
+    ours: list[int] = []
+    at = 0
+    for flags, part in marked:
+        if flags != CODE:
+            target = ours if flags < 0 or flags & VERBATIM else literal
+            target += [at + found.start() for found in _LITERAL_MARKER.finditer(part)]
+        at += len(part)
+    return literal, ours
+
+
+def _separate(text: str, marker: str, literal: list[int], ours: set[int], gaps: set[int]) -> None:
+    last_of_ours = max(ours, default=-1)
+    is_open = False
+    for at in sorted([*literal, *ours]):
+        before = text[at - 1] if at and at not in gaps else " "
+        after = text[at + 1] if at + 1 < len(text) else " "
+        may_open = not after.isspace() and not _is_ascii_word(before)
+        may_close = not before.isspace() and not _is_ascii_word(after)
+        if at in ours:
+            is_open = may_open and not (is_open and may_close)
+            continue
+        if may_close and is_open:
+            gaps.add(at)
+            may_open = not after.isspace()
+        if may_open and (last_of_ours > at or at in gaps):
+            gaps.add(at + 1)
+            may_open = False
+        is_open = is_open or may_open
+
+
+def _is_ascii_word(char: str) -> bool:
+    """A letter or digit for the strictest reader: some take only ASCII's for one."""
+    return char.isascii() and char.isalnum()
+
+
+def _with_gaps(text: str, gaps: set[int]) -> str:
+    parts: list[str] = []
+    start = 0
+    for gap in sorted(gaps):
+        parts.append(text[start:gap])
+        start = gap
+    return HAIR_SPACE.join([*parts, text[start:]])
+
+
+WHATSAPP = WhatsApp()
