@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TextIO, cast
 
 import orjson
@@ -21,10 +22,21 @@ Logger = structlog.stdlib.BoundLogger
 _SECRET_NAME = re.compile(
     r"password|passwd|secret|token|authorization|api_?key|cookie|credential|signature", re.IGNORECASE
 )
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):([^@/\s]+)@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/?#\s]+@")
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
-# Not inside a longer word, so that the digit groups of a UUID or of an RFC 3339 time are left alone.
-_PHONE_NUMBER = re.compile(r"(?<![\w.:-])\+?\d{10,15}(?![\w.:-]*[\w:-])")
+# In a query (`token=…`) or in the text form of JSON or a dict (`"token": "…"`).
+_NAMED_SECRET = re.compile(
+    r"""((?:password|passwd|secret|token|api[_-]?key|credential|signature)(?:=|["']\s*:\s*["']))[^\s&"',;]+""",
+    re.IGNORECASE,
+)
+# A UUID is found first and kept: its last group may look like a number. Digits inside a longer word or behind a
+# decimal point are none.
+_PHONE_NUMBER = re.compile(
+    r"(?P<uuid>(?<![^\W_])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![^\W_]))"
+    r"|\+[0-9]{8,15}(?![0-9])"
+    r"|(?<![^\W_])(?<![0-9]\.)[0-9]{10,15}(?![^\W_])(?!\.[0-9])",
+    re.IGNORECASE,
+)
 _HIDDEN = "[hidden]"
 
 
@@ -34,30 +46,58 @@ def get_logger(name: str) -> Logger:
 
 
 def masked_number(number: str) -> str:
-    """A user's number with its middle hidden: `+55•••••1234`. Short or opaque ids keep two characters at each end."""
-    if len(number) <= 8:
-        return f"{number[:2]}•••"
+    """A user's number with its middle hidden: `+55•••••1234`. Shorter ones and opaque ids keep less, or nothing."""
+    if len(number) < 6:
+        return "•••"
+    if len(number) < 12:
+        return f"{number[:2]}•••{number[-2:]}"
     return f"{number[:3]}•••••{number[-4:]}"
 
 
 def redacted(value: object, *, mask_numbers: bool = True) -> object:
-    """The value without URL passwords, bearer tokens and users' numbers; containers are gone through."""
-    if isinstance(value, str):
-        text = _BEARER.sub(rf"\1 {_HIDDEN}", _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", value))
-        return _PHONE_NUMBER.sub(lambda found: masked_number(found[0]), text) if mask_numbers else text
+    """The value without secrets and users' numbers. Containers are gone through; other objects become their text."""
+    if value is None or isinstance(value, int | float | datetime):
+        return value
     if isinstance(value, Mapping):
-        return {key: _redacted_field(str(key), item, mask_numbers) for key, item in value.items()}
+        return {
+            redacted(key, mask_numbers=mask_numbers): _redacted_field(str(key), item, mask_numbers)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [redacted(item, mask_numbers=mask_numbers) for item in value]
-    return value
+    # Not left to the renderer: what an object, an exception say, has to tell would come after the redaction.
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return _redacted_text(text, mask_numbers)
+
+
+def _redacted_text(text: str, mask_numbers: bool) -> str:
+    text = _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", text)
+    text = _BEARER.sub(rf"\1 {_HIDDEN}", text)
+    text = _NAMED_SECRET.sub(rf"\1{_HIDDEN}", text)
+    return _PHONE_NUMBER.sub(_masked_match, text) if mask_numbers else text
+
+
+def _masked_match(found: re.Match[str]) -> str:
+    return found[0] if found["uuid"] else masked_number(found[0])
 
 
 def _redacted_field(name: str, value: object, mask_numbers: bool) -> object:
-    if _SECRET_NAME.search(name) and isinstance(value, str | bytes):
-        return _HIDDEN
-    if mask_numbers and name in ("user", "user_number") and isinstance(value, str):
-        return masked_number(value) if "•" not in value else value
+    if _SECRET_NAME.search(name):
+        return _hidden(value)
+    if mask_numbers and name in ("user", "user_number") and isinstance(value, str) and "•" not in value:
+        return masked_number(value)
     return redacted(value, mask_numbers=mask_numbers)
+
+
+def _hidden(value: object) -> object:
+    """Nothing of it but numbers, which are counts of tokens; and how many there are."""
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _hidden(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_hidden(item) for item in value]
+    return _HIDDEN
 
 
 def configure_logging(settings: TelemetrySettings, *, service: str, stream: TextIO | None = None) -> None:

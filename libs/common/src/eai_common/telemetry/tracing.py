@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eai_common.settings.groups import TelemetrySettings
+from eai_common.telemetry.logs import redacted
 
 __all__ = ["Tracing", "note_error", "open_tracing", "trace_headers", "trace_id"]
 
@@ -22,15 +24,36 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Tracing:
     """Spans for one service. Without an exporter the ids still flow, so logs of all stages join on them."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, *, mask_numbers: bool = True) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("eai")
+        self._mask_numbers = mask_numbers
 
     @contextmanager
     def span(self, name: str, *, carrier: Mapping[str, str | int], kind: SpanKind) -> Iterator[Span]:
         """A span that continues the trace in `carrier`, or begins one. An exception is recorded and goes on."""
-        with self._tracer.start_as_current_span(name, context=_extracted(carrier), kind=kind) as span:
-            yield span
+        with self._tracer.start_as_current_span(
+            name,
+            context=_extracted(carrier),
+            kind=kind,
+            record_exception=False,  # by us instead: the library would export the text as it is
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                note_error(error)
+                span.add_event("exception", self._told(error))
+                raise
+
+    def _told(self, error: Exception) -> dict[str, str]:
+        """The attributes that OpenTelemetry's conventions name, redacted as in a log."""
+        told = {
+            "exception.type": type(error).__qualname__,
+            "exception.message": str(error),
+            "exception.stacktrace": "".join(traceback.format_exception(error)),
+        }
+        return {name: str(redacted(text, mask_numbers=self._mask_numbers)) for name, text in told.items()}
 
     def close(self) -> None:
         """Export what is left."""
@@ -46,7 +69,7 @@ def open_tracing(settings: TelemetrySettings, *, service: str) -> Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider)
+    return Tracing(provider, mask_numbers=settings.mask_user_numbers)
 
 
 def trace_headers() -> dict[str, str]:
