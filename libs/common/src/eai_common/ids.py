@@ -47,7 +47,10 @@ def issued_at(message_id: UUID, key: bytes = b"") -> datetime | None:
     """When a gateway with this key issued the id; None when no such gateway did."""
     if message_id.version != 7 or message_id.int & _TAG_MASK != _tag(message_id.int & ~_TAG_MASK, key):
         return None
-    return datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
+    try:
+        return datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
+    except ValueError:  # after the year 9999: no clock of ours said that
+        return None
 
 
 def _tag(head: int, key: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,6 +48,7 @@ class Backoff:
     def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
         # Jitter over the upper half: spreads a storm, yet gives a provider time to recover (source of the idea: AWS
         # Architecture Blog, "Exponential Backoff And Jitter").
-        ceiling = min(self.longest, self.base * (1 << min(attempt - 1, 20)))
-        waited = ceiling / 2 + (ceiling / 2) * random()
+        # In seconds, as floats: a long base doubled often is more than a timedelta can be.
+        ceiling_s = min(self.longest.total_seconds(), math.ldexp(self.base.total_seconds(), min(attempt - 1, 60)))
+        waited = timedelta(seconds=ceiling_s / 2 + ceiling_s / 2 * random())
         return max(waited, retry_after or timedelta())
