@@ -18,7 +18,7 @@ from typing import NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
-from aiormq import AMQPError, AuthenticationError, ChannelInvalidStateError, Connection, ProbableAuthenticationError
+from aiormq import AMQPError, AuthenticationError, Connection, ProbableAuthenticationError
 
 from eai_common.broker import BrokerUnavailable
 
@@ -35,7 +35,7 @@ class ConnectionLost(Exception):
     """The connection or channel died under an operation, which may or may not have had its effect."""
 
 
-LOST = (ConnectionLost, AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+LOST = (ConnectionLost, AMQPError, OSError, TimeoutError)
 """What an operation raises when the connection or the channel is at fault."""
 
 
@@ -53,6 +53,8 @@ async def on_wire(operation: Awaitable[T]) -> T:
         if task is None or task.cancelling() > cancelled_before:
             raise
         raise ConnectionLost("the connection to the broker was lost") from error
+    except RuntimeError as error:  # what aiormq raises when it finds a connection or channel closed
+        raise ConnectionLost(str(error)) from error
 
 
 class Link:
@@ -162,28 +164,29 @@ class Link:
 
 
 def backoff_s() -> Iterator[float]:
-    """Seconds to wait before each new try: doubling up to 5 s, with jitter, so that replicas come back one by one."""
+    """Seconds to wait before each new try: doubling up to 3 s, with jitter, so that replicas come back one by one."""
     ceiling_s = 0.2
     while True:
         yield random.uniform(ceiling_s / 2, ceiling_s)  # noqa: S311 - spreads load, keeps no secret
-        ceiling_s = min(5.0, ceiling_s * 2)
+        ceiling_s = min(3.0, ceiling_s * 2)
 
 
 def masked(url: str) -> str:
     """The address without password and query, for logs and errors. Raises ValueError, telling nothing of it."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        is_address = bool(parts.scheme in ("amqp", "amqps") and parts.hostname and "@" not in parts.path)
+        port = parts.port
     except ValueError:
-        host = None
-    if not host or parts.scheme not in ("amqp", "amqps"):
+        is_address = False
+    if not is_address or parts.fragment:
         # The text must not hold the address: a password with an unquoted / or # ends up in any part of it.
         raise ValueError(
             "the broker's address must look like amqp://user:password@host:5672/vhost (or amqps://), "
             "with special characters of the password percent-encoded"
         ) from None
     user = f"{parts.username}@" if parts.username else ""
-    return f"{parts.scheme}://{user}{host}{f':{port}' if port else ''}{parts.path}"
+    return f"{parts.scheme}://{user}{parts.hostname}{f':{port}' if port else ''}{parts.path}"
 
 
 def _with_heartbeat(url: str, heartbeat: timedelta) -> str:

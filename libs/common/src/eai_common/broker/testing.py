@@ -119,15 +119,15 @@ class BrokerContract:
         await broker.publish(outgoing())
         assert await broker.depth(router) == 1
 
-    @pytest.mark.parametrize(
-        ("consumer", "event"), [(consumer, event) for consumer, events in STAGE_BINDINGS.items() for event in events]
-    )
-    async def test_every_event_reaches_its_consumer_and_no_other(
-        self, broker: Broker, topology: Topology, consumer: str, event: str
-    ) -> None:
-        await broker.publish(outgoing(routing_key=event))
-        depths = {queue.name: await broker.depth(queue.name) for queue in topology.stage_queues}
-        assert depths == {queue: int(queue == topology.queue_of(consumer)) for queue in depths}
+    async def test_every_event_reaches_its_consumer_and_no_other(self, broker: Broker, topology: Topology) -> None:
+        for events in STAGE_BINDINGS.values():
+            for event in events:
+                await broker.publish(outgoing(routing_key=event))
+        depths = {consumer: await broker.depth(topology.queue_of(consumer)) for consumer in STAGE_BINDINGS}
+        assert depths == {consumer: len(events) for consumer, events in STAGE_BINDINGS.items()}
+        for consumer, events in STAGE_BINDINGS.items():
+            async with listening(broker, topology.queue_of(consumer)) as inbox:
+                assert [delivery.event for delivery in await inbox.take(len(events))] == list(events)
 
     async def test_a_routing_key_that_no_queue_takes_is_an_error(self, broker: Broker) -> None:
         with pytest.raises(Unroutable, match=r"message\.nobody"):
@@ -206,12 +206,12 @@ class BrokerContract:
                 "redeliveries": 0,
             }
 
-    @pytest.mark.parametrize("size", [0, 1, 2**20], ids=["empty", "one byte", "1 MiB"])
-    async def test_a_body_of_any_size_arrives_whole(self, broker: Broker, router: str, size: int) -> None:
-        body = bytes(range(256)) * (size // 256) if size >= 256 else b"x" * size
-        await broker.publish(outgoing(body))
+    async def test_a_body_of_any_size_arrives_whole(self, broker: Broker, router: str) -> None:
+        bodies = [b"", b"x", bytes(range(256)) * (2**20 // 256)]
+        for body in bodies:
+            await broker.publish(outgoing(body))
         async with listening(broker, router) as inbox:
-            assert (await inbox.next()).body == body
+            assert [delivery.body for delivery in await inbox.take(3)] == bodies
 
     async def test_messages_arrive_in_the_order_of_their_publishing(self, broker: Broker, router: str) -> None:
         bodies = [str(number).encode() for number in range(100)]
@@ -275,42 +275,27 @@ class BrokerContract:
                 assert (dead.message_id, dead.routing_key) == (poison.message_id, "message.text")
                 assert without_dead_letter(dead.headers) == {"attempt": 1}
 
-    @pytest.mark.parametrize("second", ["ack", "requeue", "retry_after", "dead_letter"])
-    async def test_settling_twice_is_refused_and_changes_nothing(
-        self, broker: Broker, router: str, second: str
-    ) -> None:
-        settle: dict[str, Callable[[Delivery], Awaitable[None]]] = {
-            "ack": lambda delivery: delivery.ack(),
-            "requeue": lambda delivery: delivery.requeue(),
-            "retry_after": lambda delivery: delivery.retry_after(SHORT, {}),
-            "dead_letter": lambda delivery: delivery.dead_letter(REASON, {}),
-        }
+    async def test_settling_twice_is_refused_and_changes_nothing(self, broker: Broker, router: str) -> None:
         await broker.publish(outgoing())
         await broker.publish(outgoing())
         async with listening(broker, router) as inbox:
             delivery, other = await inbox.take(2)
             await delivery.ack()
-            with pytest.raises(AlreadySettled):
-                await settle[second](delivery)
+            for settle in _ways_to_settle(delivery):
+                with pytest.raises(AlreadySettled):
+                    await settle()
             await other.ack()  # the channel has survived
         assert (await broker.depth(router), await broker.depth(f"{router}.dlq")) == (0, 0)
 
-    @pytest.mark.parametrize("settle", ["ack", "requeue", "retry_after", "dead_letter"])
-    async def test_a_delivery_cannot_be_settled_once_its_consumer_is_closed(
-        self, broker: Broker, router: str, settle: str
-    ) -> None:
+    async def test_a_delivery_cannot_be_settled_once_its_consumer_is_closed(self, broker: Broker, router: str) -> None:
         await broker.publish(outgoing())
         async with listening(broker, router) as inbox:
             delivery = await inbox.next()
-        attempts: dict[str, Callable[[], Awaitable[None]]] = {
-            "ack": delivery.ack,
-            "requeue": delivery.requeue,
-            "retry_after": lambda: delivery.retry_after(SHORT, {}),
-            "dead_letter": lambda: delivery.dead_letter(REASON, {}),
-        }
-        with pytest.raises(SettlementLost):
-            await attempts[settle]()
-        assert await broker.depth(router) == 1
+        for settle in _ways_to_settle(delivery):
+            with pytest.raises(SettlementLost):
+                await settle()
+        await eventually(lambda: _depth_is(broker, router, 1))
+        assert await broker.depth(f"{router}.dlq") == 0
 
     async def test_several_consumers_share_a_queue(self, broker: Broker, router: str) -> None:
         async with listening(broker, router, prefetch=1) as one, listening(broker, router, prefetch=1) as two:
@@ -327,32 +312,31 @@ class BrokerContract:
             await broker.publish(outgoing())
             await inbox.next()
 
-    @pytest.mark.parametrize("queue", ["eai.nothing", "test.agent-router"])
-    async def test_a_queue_outside_the_topology_is_refused(self, broker: Broker, queue: str) -> None:
-        with pytest.raises(ValueError, match=queue):
-            await broker.depth(queue)
-        with pytest.raises(ValueError, match=queue):
-            async with listening(broker, queue):
+    async def test_a_queue_outside_the_topology_is_refused(self, broker: Broker) -> None:
+        with pytest.raises(ValueError, match="eai-nothing"):
+            await broker.depth("eai-nothing")
+        with pytest.raises(ValueError, match="eai-nothing"):
+            async with listening(broker, "eai-nothing"):
                 pass
 
     # Retrying
 
-    @pytest.mark.parametrize(
-        ("delay", "at_least_s"),
-        [(timedelta(), 0.2), (timedelta(seconds=0.1), 0.2), (timedelta(seconds=0.3), 1.0), (timedelta(days=1), 1.0)],
-        ids=["at once", "up to the first rung", "up to the next rung", "longer than the ladder"],
-    )
-    async def test_a_retry_comes_back_after_its_rung_and_not_before(
-        self, broker: Broker, router: str, delay: timedelta, at_least_s: float
-    ) -> None:
-        await broker.publish(outgoing())
+    async def test_a_retry_comes_back_after_its_rung_and_not_before(self, broker: Broker, router: str) -> None:
+        rungs = {timedelta(): SHORT, SHORT / 2: SHORT, SHORT * 1.5: LONG, timedelta(days=1): LONG}
+        for _ in rungs:
+            await broker.publish(outgoing())
         async with listening(broker, router) as inbox:
-            delivery = await inbox.next()
-            retried_at = time.monotonic()
-            await delivery.retry_after(delay, {})
-            await inbox.next()
-            waited_s = time.monotonic() - retried_at
-        assert at_least_s <= waited_s < at_least_s + 3
+            due_s: dict[str | None, float] = {}
+            for delay, rung in rungs.items():
+                delivery = await inbox.next()
+                due_s[delivery.message_id] = time.monotonic() + rung.total_seconds()
+                await delivery.retry_after(delay, {})
+            late_s = []
+            for _ in rungs:
+                message_id = (await _acked(inbox)).message_id
+                late_s.append(time.monotonic() - due_s[message_id])
+        assert min(late_s) >= 0
+        assert max(late_s) < 3
 
     async def test_a_retry_comes_back_to_its_own_queue_alone_with_new_headers_and_all_else_kept(
         self, broker: Broker, topology: Topology, router: str
@@ -422,16 +406,18 @@ class BrokerContract:
             await dead.ack()
             assert _seen(await inbox.next())["headers"] == {"attempt": 6}
 
-    @pytest.mark.parametrize("move", ["retry_after", "dead_letter"])
-    async def test_a_dead_letter_can_only_be_acked_or_requeued(self, broker: Broker, router: str, move: str) -> None:
+    async def test_a_dead_letter_can_only_be_acked_or_requeued(self, broker: Broker, router: str) -> None:
         await broker.publish(outgoing())
         async with listening(broker, router) as inbox:
             await (await inbox.next()).dead_letter(REASON, {})
         async with listening(broker, f"{router}.dlq") as inbox:
             dead = await inbox.next()
             with pytest.raises(ValueError, match="publish"):
-                await (dead.retry_after(SHORT, {}) if move == "retry_after" else dead.dead_letter(REASON, {}))
-            await dead.ack()
+                await dead.retry_after(SHORT, {})
+            with pytest.raises(ValueError, match="publish"):
+                await dead.dead_letter(REASON, {})
+            await dead.requeue()
+            await (await inbox.next()).ack()
         assert await broker.depth(f"{router}.dlq") == 0
 
     # Draining
@@ -477,6 +463,15 @@ class BrokerContract:
             inbox.stop.set()
             assert await _ends(inbox)
         assert await broker.depth(router) == 1
+
+
+def _ways_to_settle(delivery: Delivery) -> list[Callable[[], Awaitable[None]]]:
+    return [
+        delivery.ack,
+        delivery.requeue,
+        lambda: delivery.retry_after(SHORT, {}),
+        lambda: delivery.dead_letter(REASON, {}),
+    ]
 
 
 def _seen(delivery: Delivery) -> dict[str, Any]:
