@@ -38,12 +38,13 @@ class Engines:
         Takes digits, or a full name in this project and region: an engine elsewhere needs another endpoint. Nothing
         else gets near a path. Raises AgentBadRequest.
         """
-        engine_id = self._engine_id(requested or self.default_id)
-        if self.allowed_ids and engine_id not in self.allowed_ids | {self._engine_id(self.default_id)}:
+        engine_id = self.engine_id(requested or self.default_id)
+        if self.allowed_ids and engine_id not in self.allowed_ids and engine_id != self.engine_id(self.default_id):
             raise AgentBadRequest("reasoning_engine_id: is not one of AGENT_ENGINE_ALLOWED_IDS")
         return f"{self.parent}/reasoningEngines/{engine_id}"
 
-    def _engine_id(self, name: str) -> str:
+    def engine_id(self, name: str) -> str:
+        """The digits of an engine's name, short or full. Raises AgentBadRequest."""
         engine_id = name.removeprefix(f"{self.parent}/reasoningEngines/")
         if _DIGITS.fullmatch(engine_id) is None:
             raise AgentBadRequest(

@@ -61,6 +61,8 @@ async def open_http() -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def by(deadline: Deadline, provider: Provider) -> AsyncIterator[None]:
     """Whatever runs in here ends at the deadline, with AgentTimeout."""
+    if deadline.has_passed:
+        raise AgentTimeout(f"no time was left to ask {provider}")
     try:
         async with asyncio.timeout(deadline.remaining_s()):
             yield
@@ -159,12 +161,13 @@ def failure_in(response: httpx.Response, provider: Provider, *, now: datetime) -
         body = _Envelope.model_validate_json(response.content.removeprefix(BYTE_ORDER_MARK)).error
     except ValidationError:  # not the usual shape: judge by the status, and by whatever text there is
         body = ErrorBody(message=response.text[:10_000])
+    wish = _retry_after(response.headers.get("retry-after"), now)
     return Failure(
         provider=provider,
         status=response.status_code,
         code=body.name,
         says=body.message or "",
-        retry_after=_retry_after(response.headers.get("retry-after"), now) or body.retry_delay,
+        retry_after=body.retry_delay if wish is None else wish,
     )
 
 

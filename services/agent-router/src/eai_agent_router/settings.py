@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from eai_agent_router.agent import Provider
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.eai_service import NewAgent
+from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.google_credentials import is_loopback
 from eai_agent_router.openai_chat import ChatOptions
 from eai_common.settings import Group, Items
@@ -82,14 +83,17 @@ class AgentEngineSettings(Group):
     def _belongs_together(self) -> AgentEngineSettings:
         if self.google_agent_engine_id and not self.google_project_id:
             raise ValueError("GOOGLE_PROJECT_ID: is required, takes a project's id, when GOOGLE_AGENT_ENGINE_ID is set")
-        parent = f"projects/{self.google_project_id}/locations/{self.google_region}/reasoningEngines/"
-        for name in (self.google_agent_engine_id, *self.agent_engine_allowed_ids):
-            if not (engine := name.removeprefix(parent)).isdecimal() and name:
-                raise ValueError(
-                    f'GOOGLE_AGENT_ENGINE_ID, AGENT_ENGINE_ALLOWED_IDS: got "{engine}", take digits, or {parent} and '
-                    "digits"
-                )
+        self._check_engines("GOOGLE_AGENT_ENGINE_ID", self.google_agent_engine_id)
+        self._check_engines("AGENT_ENGINE_ALLOWED_IDS", *self.agent_engine_allowed_ids)
         return self
+
+    def _check_engines(self, variable: str, *names: str) -> None:
+        try:
+            for name in filter(None, names):
+                self.engines.engine_id(name)
+        except AgentBadRequest as error:
+            takes = f"{self.engines.parent}/reasoningEngines/"
+            raise ValueError(f'{variable}: got "{",".join(names)}", takes digits, or {takes} and digits') from error
 
     @property
     def is_configured(self) -> bool:

@@ -24,7 +24,7 @@ from eai_common.clock import Deadline, SystemClock
 from eai_common.messages import HistoryMessage
 from eai_common.replies import AssistantMessage, UsageStatistics
 
-__all__ = ["AgentContract", "StandIn", "a_turn", "deadline_in"]
+__all__ = ["AgentContract", "StandIn", "a_turn", "a_user", "deadline_in", "eventually", "text_of"]
 
 REPEAT_ME = "o que eu disse antes?"
 
