@@ -51,11 +51,10 @@ def test_an_id_is_a_uuid_of_version_7_in_its_canonical_form() -> None:
 
 
 @given(MOMENTS, KEYS, SEEDS)
-@example(datetime(2026, 1, 1, 10, 30, 0, 123999, tzinfo=UTC), b"", 0)
+@example(datetime(6326, 1, 1, 0, 0, 0, 8988, tzinfo=UTC), b"", 0)  # floats lose a millisecond there
 def test_an_id_of_ours_tells_when_it_was_issued(moment: datetime, key: bytes, seed: int) -> None:
     issued = issued_at(UUID(ids(ClockAt(moment), key, seed).message_id()), key)
-    assert issued is not None
-    assert abs(issued - millisecond(moment)) <= timedelta(milliseconds=1)
+    assert issued == millisecond(moment)
 
 
 @given(SEEDS, st.integers(2, 200))
@@ -71,7 +70,7 @@ def test_no_two_ids_of_ten_thousand_are_alike() -> None:
 
 @given(MOMENTS.filter(lambda moment: moment.year < 9999), SEEDS, st.integers(2, 20))
 def test_ids_are_in_the_order_of_their_milliseconds(moment: datetime, seed: int, count: int) -> None:
-    made = ids(ClockAt(moment, timedelta(milliseconds=2)), seed=seed)
+    made = ids(ClockAt(moment, timedelta(milliseconds=1)), seed=seed)
     in_turn = [made.message_id() for _ in range(count)]
     assert in_turn == sorted(in_turn)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from eai_common.clock import Clock
@@ -18,6 +18,8 @@ from eai_common.clock import Clock
 __all__ = ["Ids", "issued_at"]
 
 _SYSTEM_RANDOM = random.SystemRandom()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _TAG_BITS = 32
 _TAG_MASK = (1 << _TAG_BITS) - 1
 
@@ -34,7 +36,7 @@ class Ids:
 
     def message_id(self) -> str:
         """A new id, in the canonical 36 character form."""
-        unix_ms = int(self._clock.now().timestamp() * 1000)
+        unix_ms = (self._clock.now() - _EPOCH) // _MILLISECOND
         head = unix_ms << 80 | 0x7 << 76 | self._random_bits(12) << 64 | 0b10 << 62 | self._random_bits(30) << _TAG_BITS
         return str(UUID(int=head | _tag(head, self._key)))
 
@@ -48,8 +50,8 @@ def issued_at(message_id: UUID, key: bytes = b"") -> datetime | None:
     if message_id.version != 7 or message_id.int & _TAG_MASK != _tag(message_id.int & ~_TAG_MASK, key):
         return None
     try:
-        return datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
-    except ValueError:  # after the year 9999: no clock of ours said that
+        return _EPOCH + (message_id.int >> 80) * _MILLISECOND
+    except OverflowError:  # after the year 9999: no clock of ours said that
         return None
 
 

@@ -6,13 +6,22 @@ they do not know is refused, and goes to the dead-letter queue from where a newe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
 
 from eai_common.errors import Permanent
 from eai_common.replies import ReplyMessage
@@ -29,6 +38,7 @@ __all__ = [
     "MessageText",
     "MessageTranscribed",
     "MessageType",
+    "Metadata",
     "Outcome",
     "TaskCompleted",
     "decode",
@@ -52,7 +62,35 @@ def _canonical_uuid(value: str) -> str:
     return str(UUID(value))
 
 
+def _in_utc(value: datetime) -> datetime:
+    """Whoever writes no zone means UTC."""
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("outside of the years 1 to 9999") from error
+
+
+def _not_too_deep(value: object) -> object:
+    """JSON's libraries end at a depth of about 250, and a result holds the metadata some levels deeper."""
+    level: list[object] = [value]
+    for _ in range(_METADATA_DEPTH + 1):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return value
+    raise ValueError(f"is nested deeper than {_METADATA_DEPTH} levels")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+_METADATA_DEPTH = 32
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_not_too_deep)]
+"""A client's own data, handed through."""
 MessageId = Annotated[str, AfterValidator(_canonical_uuid)]
+Timestamp = Annotated[datetime, AfterValidator(_in_utc)]
 EventT = TypeVar("EventT", bound="Event")
 
 
@@ -70,9 +108,9 @@ class Event(BaseModel):
     message_id: MessageId
     user_number: str = Field(min_length=1, max_length=64)
     message_type: MessageType = "text"
-    timestamp: datetime  # when ingress accepted the message
+    timestamp: Timestamp  # when ingress accepted the message
     previous_message: str | None = None
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     provider: str | None = None
     reasoning_engine_id: str | None = None
     callback_url: str | None = None
@@ -220,7 +258,7 @@ def salvage(body: bytes) -> Event | None:
 
 def rfc3339(moment: datetime) -> str:
     """The moment in UTC with milliseconds, as in `2026-01-01T10:30:00.123Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -237,7 +275,8 @@ def _from_predecessor(fields: Mapping[str, Any]) -> dict[str, Any]:
         predecessor = _Predecessor.model_validate(fields)
     except ValidationError as error:
         raise InvalidMessage(f"no schema, and not the predecessor's message either: {_where(error)}") from error
-    return {**fields, "schema": SCHEMA_VERSION, "message_id": predecessor.id}
+    given = {name: value for name, value in fields.items() if value is not None}  # it wrote null for absent
+    return {**given, "schema": SCHEMA_VERSION, "message_id": predecessor.id}
 
 
 def _where(error: ValidationError) -> str:
