@@ -64,15 +64,16 @@ class Checkpoints:
 
     async def claim(self, message_id: str, owner: str) -> Claim:
         """Take the lease, or learn why not, in one round trip. `owner` is unique to the delivery."""
-        key = self._key(message_id)
+        key, lease = self._key(message_id), _LEASE + owner.encode()
         lease_ms = _ms(self._lease)
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.set(key, _LEASE + owner.encode(), nx=True, px=lease_ms)
+                pipeline.set(key, lease, nx=True, px=lease_ms)
                 pipeline.get(key)
                 pipeline.pttl(key)
                 was_set, value, remaining_ms = await pipeline.execute()
-        if was_set:
+        # It may be ours already: the client asks again by itself when an answer was lost on its way.
+        if was_set or value == lease:
             self._held[message_id] = owner
             return Mine()
         if value is not None and value.startswith(_DONE):
@@ -81,13 +82,15 @@ class Checkpoints:
 
     async def record(self, message_id: str, outcome: bytes) -> None:
         """The work is done; from now on a redelivery gets `outcome`."""
+        # First, and also if the record fails: a lease that is renewed for ever would hold up every redelivery.
+        self._held.pop(message_id, None)
         with store_errors():
             await self._redis.set(self._key(message_id), _DONE + outcome, px=_ms(self._ttl))
-        self._held.pop(message_id, None)
 
     async def release(self, message_id: str, owner: str) -> None:
         """The work was not done: the next delivery may claim at once."""
-        self._held.pop(message_id, None)
+        if self._held.get(message_id) == owner:
+            del self._held[message_id]
         with store_errors():
             await self._if_ours(keys=[self._key(message_id)], args=[_LEASE + owner.encode(), "0"])
 
