@@ -12,6 +12,7 @@ from eai_common.outbound.errors import (
 )
 from eai_common.outbound.network import Resolver, resolve_by_system
 from eai_common.outbound.policy import AllowedHosts, AllowedNetworks, HostRule, OutboundPolicy
+from eai_common.outbound.target import Target
 
 __all__ = [
     "AllowedHosts",
@@ -29,5 +30,6 @@ __all__ = [
     "OutboundUnknownHost",
     "OutboundUnreachable",
     "Resolver",
+    "Target",
     "resolve_by_system",
 ]

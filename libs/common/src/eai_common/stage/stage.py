@@ -12,6 +12,7 @@ from eai_common.clock import Clock
 from eai_common.ids import Ids
 from eai_common.retry import Backoff, RetryPolicy
 from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSettings, WorkerSettings
+from eai_common.stage.journal import Journal
 from eai_common.stage.steps import Runtime, handle
 from eai_common.stage.work import On, Work, attempt_of
 from eai_common.store import Checkpoints, Redis, TaskStore
@@ -24,11 +25,16 @@ log = get_logger("eai.stage")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One consumer: a name of `STAGE_BINDINGS`, who handles what, and how it retries if not as the settings say."""
+    """One consumer: a name of `STAGE_BINDINGS`, who handles what, and what is otherwise than the settings say.
+
+    `parallel` is how many deliveries it handles side by side, `journal` where it notes its tries.
+    """
 
     name: str
     handlers: tuple[On, ...]
     retry: RetryPolicy | None = None
+    parallel: int | None = None
+    journal: Journal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class StageParts:
 async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> None:
     """Consume the stage's queue until `stop`; then take no more, give what is in flight its grace, leave the rest."""
     queue = parts.broker_settings.topology.queue_of(stage.name)
-    parallel = parts.worker_settings.max_parallel or parts.broker_settings.prefetch_count
+    parallel = stage.parallel or parts.worker_settings.max_parallel or parts.broker_settings.prefetch_count
     checkpoints = Checkpoints(
         parts.redis,
         stage=stage.name,
@@ -63,7 +69,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         handlers=stage.handlers,
         publisher=parts.broker,
         checkpoints=checkpoints,
-        tasks=TaskStore(parts.redis, parts.task_settings),
+        journal=stage.journal or TaskStore(parts.redis, parts.task_settings),
         retry=stage.retry or Backoff(parts.broker_settings.max_retries, parts.broker_settings.retry_delay),
         timeout=parts.worker_settings.worker_timeout,
         max_redeliveries=parts.worker_settings.max_redeliveries,

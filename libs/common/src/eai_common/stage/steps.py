@@ -17,6 +17,7 @@ from eai_common.errors import Deferred, Permanent, Retriable, StageError
 from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
 from eai_common.retry import RetryPolicy
 from eai_common.stage.context import StageContext
+from eai_common.stage.journal import Journal
 from eai_common.stage.work import (
     Defer,
     Done,
@@ -28,7 +29,7 @@ from eai_common.stage.work import (
     headers_after_deferral,
     headers_after_failure,
 )
-from eai_common.store import Checkpoints, HeldElsewhere, Recorded, StoreUnavailable, TaskStore
+from eai_common.store import Checkpoints, HeldElsewhere, Recorded, StoreUnavailable
 from eai_common.telemetry import Metrics, Tracing, get_logger, note_error, trace_headers, trace_id
 
 __all__ = ["RUNTIME", "PoisonMessage", "Runtime", "StageTimeout", "UnexpectedError", "handle"]
@@ -74,7 +75,7 @@ class Runtime:
     handlers: tuple[On, ...]
     publisher: Publisher
     checkpoints: Checkpoints
-    tasks: TaskStore
+    journal: Journal
     retry: RetryPolicy
     timeout: timedelta
     max_redeliveries: int
@@ -186,7 +187,7 @@ async def deduplicate(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict
         raise Busy("another delivery of this message is in work", delay=max(claim.remaining, _SHORTEST_DEFERRAL))
     try:
         await _best_effort(
-            runtime.tasks.note_started(
+            runtime.journal.note_started(
                 message_id, stage=runtime.stage, at=runtime.clock.now(), attempt=work.attempt.number
             )
         )
@@ -352,7 +353,7 @@ async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[Non
 async def _note_error(runtime: Runtime, work: Work, error: StageError, then: str) -> None:
     if work.event is not None:
         await _best_effort(
-            runtime.tasks.note_error(
+            runtime.journal.note_error(
                 work.event.message_id,
                 stage=runtime.stage,
                 at=runtime.clock.now(),

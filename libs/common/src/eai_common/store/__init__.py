@@ -3,7 +3,7 @@
 | key | value | lives |
 |---|---|---|
 | `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
-| `task:status:{id}` | hash: status, stage, attempts, times of each stage | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
+| `task:status:{id}` | hash: status, stage, attempts, times, tries | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
 | `checkpoint:{id}:<stage>` | `lease:<owner>`, then `done:<event and body>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
@@ -13,6 +13,7 @@
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 """
 
+from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
 from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.conversations import ConversationStore
@@ -22,6 +23,9 @@ from eai_common.store.threads import AgentIdCache, ThreadStore
 
 __all__ = [
     "AgentIdCache",
+    "CallbackLog",
+    "CallbackState",
+    "CallbackTry",
     "Checkpoints",
     "Claim",
     "ConversationStore",

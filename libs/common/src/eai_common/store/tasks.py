@@ -13,7 +13,7 @@ from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.client import Redis, store_errors
 
-__all__ = ["TaskStatus", "TaskStore", "TaskView"]
+__all__ = ["TaskStatus", "TaskStore", "TaskView", "status_key"]
 
 # KEYS: status. ARGV: ttl in ms, then created_at, then field and value pairs. Returns 1 if noted, 0 if already terminal.
 _NOTE = """
@@ -87,7 +87,7 @@ class TaskStore:
         """Store the terminal state unless there is one; the one that holds is returned."""
         with store_errors():
             holds = await self._finish(
-                keys=[_status_key(message_id), _result_key(message_id)],
+                keys=[status_key(message_id), _result_key(message_id)],
                 args=[
                     outcome,
                     result,
@@ -104,7 +104,7 @@ class TaskStore:
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.get(_result_key(message_id))
-                pipeline.hgetall(_status_key(message_id))
+                pipeline.hgetall(status_key(message_id))
                 result, hash_ = await pipeline.execute()
         return TaskView(result, _status_of(hash_))
 
@@ -113,7 +113,7 @@ class TaskStore:
         pairs = [part for pair in {**fields, "updated_at": now}.items() for part in pair]
         ttl = _ms(self._settings.task_processing_ttl.total_seconds())
         with store_errors():
-            await self._note(keys=[_status_key(message_id)], args=[ttl, now, *pairs])
+            await self._note(keys=[status_key(message_id)], args=[ttl, now, *pairs])
 
 
 def _status_of(hash_: dict[bytes, bytes]) -> TaskStatus | None:
@@ -128,7 +128,8 @@ def _result_key(message_id: str) -> str:
     return f"task:{{{message_id}}}"
 
 
-def _status_key(message_id: str) -> str:
+def status_key(message_id: str) -> str:
+    """The key of a message's status."""
     return f"task:status:{{{message_id}}}"
 
 
