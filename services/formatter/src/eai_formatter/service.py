@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from eai_common.messages import AgentReplied, MessageFailed
+from eai_common.outbound import GuardedClient
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.stage import Stage, on
 from eai_common.store import LatencyStore, TaskStore
+from eai_formatter.callbacks import callback_policy, callback_stage
 from eai_formatter.handler import FormatFailure, FormatReply
 from eai_formatter.settings import Settings
 from eai_formatter.texts import FailureTexts
@@ -26,7 +28,9 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             on(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
         ),
     )
-    yield Service(stages=[formats])
+    async with GuardedClient(callback_policy(settings.callbacks)) as client:
+        delivers = callback_stage(settings.callbacks, settings.process, settings.tasks, parts, client)
+        yield Service(stages=[formats, delivers])
 
 
 FORMATTER = ServiceDefinition("formatter", Settings, _build)

@@ -1,0 +1,81 @@
+"""Puts the delivery of callbacks together."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from eai_common.messages import TaskCompleted
+from eai_common.outbound import OutboundPolicy
+from eai_common.retry import RetryPolicy, Schedule
+from eai_common.service import Parts
+from eai_common.settings import ProcessSettings, TaskSettings
+from eai_common.stage import Stage, on
+from eai_common.store import CallbackLog
+from eai_common.telemetry import get_logger
+from eai_formatter.callbacks.handler import DeliverCallback, Rules, Sender
+from eai_formatter.callbacks.hosts import HostRules, Hosts
+from eai_formatter.callbacks.settings import CallbackSettings
+from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
+
+__all__ = ["RETRIES", "callback_policy", "callback_stage"]
+
+log = get_logger("eai.callbacks")
+
+RETRIES = Schedule(
+    (
+        timedelta(seconds=5),
+        timedelta(seconds=30),
+        timedelta(minutes=2),
+        timedelta(minutes=10),
+        timedelta(hours=1),
+        timedelta(hours=6),
+    )
+)
+"""What receivers are promised; every wait is a rung of the delay ladder."""
+
+
+def callback_policy(settings: CallbackSettings) -> OutboundPolicy:
+    """Where callbacks may go. The timeout is the only limit on time."""
+    return OutboundPolicy(
+        allow_http=settings.allow_http,
+        allowed_networks=settings.allowed_networks,
+        connect_limit=settings.timeout,
+        first_byte_limit=settings.timeout,
+        stall_limit=settings.timeout,
+        max_connections=settings.max_parallel,
+    )
+
+
+def callback_stage(
+    settings: CallbackSettings,
+    process: ProcessSettings,
+    tasks: TaskSettings,
+    parts: Parts,
+    sender: Sender,
+    *,
+    retry: RetryPolicy = RETRIES,
+    host_rules: HostRules | None = None,
+) -> Stage:
+    """The stage that delivers. `retry` and `host_rules` are there for tests, which are in a hurry."""
+    signer = Signer(secret_keys(settings.secrets.get_secret_value()))
+    must_be_signed = process.environment != "development"
+    if not signer.is_able:
+        log.warning("callbacks_unsigned", fate="dead letter" if must_be_signed else "sent without a signature")
+    deliveries = CallbackLog(parts.redis, tasks)
+    deliver = DeliverCallback(
+        sender=sender,
+        signer=signer,
+        bearer=Bearer(settings.bearer_token.get_secret_value(), settings.bearer_hosts),
+        hosts=Hosts(host_rules or HostRules(parallel=settings.max_parallel_per_host), parts.clock),
+        tries=deliveries,
+        rules=Rules(callback_policy(settings), settings.timeout, must_be_signed),
+        clock=parts.clock,
+        metrics=parts.metrics,
+    )
+    return Stage(
+        "callbacks",
+        (on(TaskCompleted, deliver),),
+        retry=retry,
+        parallel=settings.max_parallel,
+        journal=deliveries,
+    )
