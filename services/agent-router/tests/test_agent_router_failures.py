@@ -54,6 +54,7 @@ NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
         (Failure(GOOGLE, code="FAILED_PRECONDITION", says=CRASH + '{"detail":"psycopg: closed"}'), AgentUnavailable),
         (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "429 Resource exhausted."), AgentRateLimited),
         (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "RESOURCE_EXHAUSTED"), AgentRateLimited),
+        (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "x\nRequest Data: {'quota'}"), AgentUnavailable),
         (
             Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "input token count exceeds the maximum"),
             AgentInputTooLong,
@@ -166,6 +167,18 @@ def test_retry_after_is_seconds_or_a_date(header: str, wish: timedelta | None) -
 def test_a_body_of_another_shape_leaves_the_status_to_judge_by(body: bytes) -> None:
     failure = failure_in(httpx.Response(503, content=body), EAI, now=NOW)
     assert (failure.status, failure.code) == (503, None)
+
+
+@pytest.mark.parametrize(
+    ("detail", "error"),
+    [
+        ("the prompt is too long", AgentInputTooLong),
+        ([{"msg": "field required", "input": "my card was blocked"}], AgentBadRequest),
+    ],
+    ids=["in words", "a list that repeats the request"],
+)
+def test_fastapis_errors_are_judged_by_their_words_not_the_users(detail: object, error: type[Exception]) -> None:
+    assert kind_of(failure_in(httpx.Response(422, json={"detail": detail}), EAI, now=NOW)) is error
 
 
 def test_free_text_in_place_of_a_code_is_not_taken_for_one() -> None:

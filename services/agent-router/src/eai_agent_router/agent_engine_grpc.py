@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, cast
@@ -84,7 +85,9 @@ class AgentEngineGrpc:
 @asynccontextmanager
 async def open_queries(endpoint: str, credentials: Credentials | None) -> AsyncIterator[Queries]:
     """Google's client for `host[:port]`. Without credentials the channel has no TLS: for this machine's own sandbox."""
-    service = import_service("google.cloud.aiplatform_v1", "reasoning_engine_execution_service")
+    service = await asyncio.to_thread(
+        import_service, "google.cloud.aiplatform_v1", "reasoning_engine_execution_service"
+    )
     client_type = service.ReasoningEngineExecutionServiceAsyncClient
     if credentials is None:
         channel = grpc.aio.insecure_channel(endpoint, options=_UNLIMITED)

@@ -41,6 +41,11 @@ class Failure:
     says: str = ""  # the provider's words: to judge by, never to show
     retry_after: timedelta | None = None
 
+    @property
+    def own_words(self) -> str:
+        """Without the request, which Agent Engine repeats at the end: a user who writes "quota" is no failure."""
+        return self.says.partition("Request Data:")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -58,7 +63,7 @@ class Rule:
             return False
         if (self.codes or self.statuses) and failure.code not in self.codes and failure.status not in self.statuses:
             return False
-        return self.says is None or self.says.search(failure.says) is not None
+        return self.says is None or self.says.search(failure.own_words) is not None
 
 
 def _codes(*codes: str) -> frozenset[str]:

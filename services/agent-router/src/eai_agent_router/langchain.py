@@ -171,7 +171,7 @@ def replies_in(output: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
     byte-order mark in front is dropped. A thread's earlier messages, up to the last but one human one, are left out.
     Raises AgentRefused if a safety filter took the answer, AgentBadResponse if there is none or the shape is unknown.
     """
-    messages = _this_turn(_messages(output))
+    messages = _messages(output)
     replies = [reply for number, message in enumerate(messages) for reply in _replies(message, number, stamp)]
     if not any(isinstance(reply, AssistantMessage) for reply in replies):
         raise _no_answer(messages, output)
@@ -179,14 +179,15 @@ def replies_in(output: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
 
 
 def _messages(output: JsonValue) -> list[_Message]:
-    """Raises AgentBadResponse, which names where a shape differs and not what is there."""
+    """This turn's. Raises AgentBadResponse, which names where a shape differs and not what is there."""
     if isinstance(output, str):
         text = output.removeprefix("\ufeff")
         listing = _listing_in(text)
         return _messages(listing) if listing is not None else [_Message(type="ai", content=text)]
     try:
         given = output if isinstance(output, list) else _Listing.model_validate(output).messages
-        return _MESSAGES.validate_python([_undumped(message) for message in given])
+        # Cut first: a thread grows without end, and what is long past need not be read to be left out.
+        return _MESSAGES.validate_python(_this_turn([_undumped(message) for message in given]))
     except ValidationError as error:
         places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
         raise AgentBadResponse(
@@ -211,10 +212,13 @@ def _undumped(message: JsonValue) -> JsonValue:
     return dict(_Dumped.model_validate(message).kwargs)
 
 
-def _this_turn(messages: Sequence[_Message]) -> Sequence[_Message]:
+def _this_turn(messages: Sequence[JsonValue]) -> Sequence[JsonValue]:
     """From the last human message on; all of them when the engine left the question out."""
-    humans = [number for number, message in enumerate(messages) if message.type == "human"]
-    return messages[humans[-1] :] if humans else messages
+    for number in reversed(range(len(messages))):
+        message = messages[number]
+        if isinstance(message, dict) and message.get("type") == "human":
+            return messages[number:]
+    return messages
 
 
 def _replies(message: _Message, number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
