@@ -331,6 +331,19 @@ async def test_a_topology_that_differs_in_several_places_is_reported_whole(
     assert [queue.name for queue in topology.stage_queues if f"{queue.name!r}" not in str(caught.value)] == []
 
 
+async def test_a_topology_that_differs_after_a_reconnect_ends_the_service(
+    relay: Relay, opened: Open, topology: Topology, rabbitmq_server: Any
+) -> None:
+    changed = replace(topology, max_length=7)
+    with pytest.raises(TopologyMismatch):  # noqa: PT012 - it comes into the body
+        async with opened(topology, url=relay.url):
+            await relay.cut()
+            await delete(rabbitmq_server.url, topology)
+            async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, changed)):
+                await relay.listen()
+                await asyncio.sleep(30)
+
+
 async def test_a_wrong_password_is_told_at_once_and_not_repeated(rabbitmq_server: Any, topology: Topology) -> None:
     url = rabbitmq_server.url.replace("guest:guest", "guest:s3cret")
     started = time.monotonic()

@@ -4,7 +4,7 @@ Why not aio-pika's robust connection, on whose protocol layer (aiormq) this stan
 behind the caller's back: a publish made while it is down waits without end, deliveries of the dead channel stay in the
 iterator and are handled although they cannot be acked, every declaration is replayed, and a failed restore is a log
 line. Here a lost connection is an event that each user sees: publishing fails in time, a consumer drops what it had
-prefetched and subscribes anew. It also costs less: publishing through aiormq takes about three quarters of the CPU.
+prefetched and subscribes anew.
 """
 
 from __future__ import annotations
