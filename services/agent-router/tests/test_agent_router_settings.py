@@ -55,6 +55,7 @@ def engine(environ: Mapping[str, str]) -> AgentEngineSettings:
         {**ENGINE, "GOOGLE_AGENT_ENGINE_ID": "projects/other/locations/us-central1/reasoningEngines/42"},
         {**ENGINE, "GOOGLE_REGION": "us/../central"},
         {**ENGINE, "GOOGLE_PROJECT_ID": "rio/locations"},
+        {**ENGINE, "GOOGLE_PROJECT_ID": ".."},
         {**ENGINE, "AGENT_ENGINE_ALLOWED_IDS": "7,../8"},
         {**ENGINE, "AGENT_ENGINE_TRANSPORT": "http"},
         {**ENGINE, "AGENT_ENGINE_ENDPOINT": "http://engine.example.org"},

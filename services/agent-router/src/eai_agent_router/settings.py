@@ -19,7 +19,7 @@ from eai_common.settings import Group, Items
 
 __all__ = ["AgentEngineSettings", "AgentSettings", "EaiSettings", "OpenAiSettings", "RouterSettings"]
 
-_DIGITS = r"^(\d{1,30}|projects/[\w-]+/locations/[\w-]+/reasoningEngines/\d{1,30})?$"
+_ENGINE = r"^([0-9]{1,30}|projects/[^/]+/locations/[^/]+/reasoningEngines/[0-9]{1,30})?$"
 
 
 def _base_url(value: str) -> str:
@@ -46,10 +46,18 @@ Endpoint = Annotated[
 ]
 
 
+ProviderName = Annotated[Provider, WithJsonSchema({"type": "string", "takes": f"one of {', '.join(Provider)}"})]
+EngineName = Annotated[
+    str,
+    Field(pattern=_ENGINE),
+    WithJsonSchema({"type": "string", "takes": "digits, or projects/…/locations/…/reasoningEngines/ and digits"}),
+]
+
+
 class RouterSettings(Group):
     """Which agent answers."""
 
-    agent_provider: Provider = Field(
+    agent_provider: ProviderName = Field(
         Provider.GOOGLE_AGENT_ENGINE, description="Who answers a message that names no provider; must be configured."
     )
 
@@ -57,10 +65,12 @@ class RouterSettings(Group):
 class AgentEngineSettings(Group):
     """Google Agent Engine; configured once there is an engine."""
 
-    google_project_id: str = Field("", pattern=r"^[\w.:-]*$", description="Project that is asked and pays.")
+    google_project_id: str = Field(
+        "", pattern=r"^([a-z0-9][a-z0-9.:-]*)?$", description="Project that is asked and pays."
+    )
     google_region: str = Field("us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services.")
-    google_agent_engine_id: str = Field(
-        "", pattern=_DIGITS, description="Engine that answers a message which names none: digits or its full name."
+    google_agent_engine_id: EngineName = Field(
+        "", description="Engine that answers a message which names none: digits or its full name."
     )
     google_application_credentials: SecretStr = Field(
         SecretStr(""),
