@@ -10,7 +10,7 @@ from eai_common.outbound import GuardedClient
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.stage import Stage, on
 from eai_common.store import LatencyStore, TaskStore
-from eai_formatter.callbacks import callback_policy, callback_stage
+from eai_formatter.callbacks import SharedResolver, callback_policy, callback_stage
 from eai_formatter.handler import FormatFailure, FormatReply
 from eai_formatter.settings import Settings
 from eai_formatter.texts import FailureTexts
@@ -28,7 +28,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             on(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
         ),
     )
-    async with GuardedClient(callback_policy(settings.callbacks)) as client:
+    async with GuardedClient(callback_policy(settings.callbacks), resolve=SharedResolver()) as client:
         delivers = callback_stage(settings.callbacks, settings.process, settings.tasks, parts, client)
         yield Service(stages=[formats, delivers])
 

@@ -1,0 +1,403 @@
+"""The rules of callbacks, each by itself: bodies, signatures, tokens, answers, turns and settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook
+
+from eai_common.clock import Deadline, SystemClock
+from eai_common.errors import Deferred, StageError
+from eai_common.messages import TaskCompleted
+from eai_common.outbound import (
+    Answered,
+    HostRule,
+    OutboundPolicy,
+    OutboundRefused,
+    OutboundTimeout,
+    OutboundUnknownHost,
+    OutboundUnreachable,
+    Target,
+)
+from eai_common.settings import SettingsError
+from eai_common.stage import Attempt, StageContext
+from eai_common.store import CallbackTry, StoreUnavailable
+from eai_common.telemetry import Metrics
+from eai_common.topology import LADDER
+from eai_formatter.callbacks import CallbackSettings, DeliverCallback, SharedResolver
+from eai_formatter.callbacks.answers import CallbackFailed, tried_by_answer, tried_by_error
+from eai_formatter.callbacks.handler import CallbackOverdue, Rules
+from eai_formatter.callbacks.hosts import HostBusy, HostDown, HostRules, Hosts, Place
+from eai_formatter.callbacks.payload import payload_of
+from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
+from eai_formatter.callbacks.stage import RETRIES
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HTTP_TOO = OutboundPolicy(allow_http=True)
+
+
+class Hands:
+    """A clock that somebody turns."""
+
+    def __init__(self) -> None:
+        self.time_s = 1000.0
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.time_s - 1000)
+
+    def monotonic(self) -> float:
+        return self.time_s
+
+    async def sleep(self, duration: timedelta) -> None:
+        self.time_s += duration.total_seconds()
+
+
+def an_end(**fields: object) -> TaskCompleted:
+    return TaskCompleted.model_validate(
+        {
+            "message_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+            "user_number": "+5521999990000",
+            "timestamp": NOW,
+            "status": "completed",
+            "callback_url": "https://crm.example.org/hook",
+            "result": {"status": "completed", "data": {"messages": []}, "processing_time_ms": 10},
+            **fields,
+        }
+    )
+
+
+# Bodies and signatures
+
+
+def test_what_a_result_lacks_is_null_and_its_own_fields_cannot_pass_for_ours() -> None:
+    body = json.loads(payload_of(an_end(result={"message_id": "another", "timestamp": 1, "processing_time_ms": None})))
+    assert body == {
+        "message_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "status": "completed",
+        "data": None,
+        "error": None,
+        "timestamp": "2026-01-01T12:00:00.000Z",
+        "processed_at": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "processing_time_ms": None,
+    }
+
+
+@given(st.text(), st.lists(st.binary(min_size=24, max_size=64), min_size=1, max_size=3, unique=True))
+def test_every_secret_verifies_whatever_the_text(text: str, keys: list[bytes]) -> None:
+    body = json.dumps({"content": text}, ensure_ascii=False).encode("utf-8", "replace")
+    headers = dict(Signer(keys).headers("id", body, at=datetime.now(UTC)))
+    assert all(Webhook(key).verify(body, headers) == json.loads(body) for key in keys)
+
+
+@pytest.mark.parametrize("padding", ["", "=="], ids=["whole", "padded"])
+def test_a_secret_is_read_as_the_library_reads_it(padding: str) -> None:
+    secret = "whsec_" + ("QUJD" * 10 if not padding else "QUJD" * 8 + "QQ==")
+    body = b"{}"
+    headers = dict(Signer(secret_keys(secret)).headers("id", body, at=datetime.now(UTC)))
+    assert Webhook(secret).verify(body, headers) == {}
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    ["secret", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_???", "whsec_QUJD", f"whsec_{'QUJD' * 22}", "whsec_"],
+    ids=["a word", "without its prefix", "not base64", "too short", "too long", "empty"],
+)
+def test_a_secret_of_another_form_is_refused_and_not_shown(secrets: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        CallbackSettings.read({"CALLBACK_SECRETS": secrets})
+    assert "CALLBACK_SECRETS: got a value that is not shown, takes secrets separated by commas" in str(refused.value)
+
+
+# The bearer token
+
+
+@pytest.mark.parametrize(
+    ("url", "sees_it"),
+    [
+        ("https://crm.example.org/hook", True),
+        ("https://CRM.example.org:8443/hook", True),
+        ("https://a.partner.example/", True),
+        ("http://crm.example.org/hook", False),
+        ("https://crm.example.org.evil.example/", False),
+        ("https://evil.example/?crm.example.org", False),
+        ("https://xcrm.example.org/", False),
+    ],
+)
+def test_only_listed_hosts_see_the_token_and_only_over_tls(url: str, *, sees_it: bool) -> None:
+    bearer = Bearer("token", (HostRule.parse("crm.example.org"), HostRule.parse(".partner.example")))
+    assert bearer.headers(Target.parse(url, HTTP_TOO)) == ({"Authorization": "Bearer token"} if sees_it else {})
+
+
+def test_a_token_without_hosts_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="CALLBACK_BEARER_HOSTS: is required with CALLBACK_BEARER_TOKEN"):
+        CallbackSettings.read({"CALLBACK_BEARER_TOKEN": "token"})
+
+
+def test_one_host_may_not_have_all_places() -> None:
+    with pytest.raises(SettingsError, match='CALLBACK_MAX_PARALLEL_PER_HOST: got "10", takes at most half of'):
+        CallbackSettings.read({"CALLBACK_MAX_PARALLEL": "19"})
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("status", "label", "state", "is_host_down"),
+    [
+        (200, "delivered", "delivered", False),
+        (299, "delivered", "delivered", False),
+        (410, "gone", "gone", False),
+        (301, "3xx", "retrying", False),
+        (404, "4xx", "retrying", False),
+        (429, "429", "retrying", False),
+        (500, "5xx", "retrying", True),
+        (599, "5xx", "retrying", True),
+    ],
+)
+def test_what_an_answer_means(status: int, label: str, state: str, *, is_host_down: bool) -> None:
+    tried = tried_by_answer(Answered(status, {}, b""), "crm.example.org", now=NOW)
+    assert (tried.label, tried.state, tried.is_host_down) == (label, state, is_host_down)
+    assert (tried.error is None) == (state in ("delivered", "gone"))
+
+
+@pytest.mark.parametrize(
+    ("error", "label", "may_pass"),
+    [
+        (OutboundTimeout("x"), "timeout", True),
+        (OutboundUnreachable("x"), "unreachable", True),
+        (OutboundUnknownHost("x"), "unknown_host", True),
+        (OutboundRefused("x"), "refused", False),
+    ],
+)
+def test_what_no_answer_means(error: StageError, label: str, *, may_pass: bool) -> None:
+    tried = tried_by_error(error)
+    assert (tried.label, isinstance(tried.error, CallbackFailed)) == (label, may_pass)
+
+
+@pytest.mark.parametrize(
+    ("wish", "wait_s"),
+    [
+        ("120", 120),
+        (" 7 ", 7),
+        ("999999999999", 6 * 3600),
+        ("Thu, 01 Jan 2026 12:01:00 GMT", 60),
+        ("Thu, 01 Jan 2026 09:01:00 -0300", 60),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
+        ("Fri, 01 Jan 2027 12:00:00 GMT", 6 * 3600),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("²", None),
+        ("", None),
+    ],
+)
+def test_a_wish_to_wait_is_seconds_or_a_date(wish: str, wait_s: float | None) -> None:
+    tried = tried_by_answer(Answered(503, {"retry-after": wish}, b""), "h", now=NOW)
+    assert tried.pause == (None if wait_s is None else timedelta(seconds=wait_s))
+
+
+@given(st.text(max_size=60))
+def test_no_wish_is_so_strange_that_it_raises(wish: str) -> None:
+    pause = tried_by_answer(Answered(429, {"retry-after": wish}, b""), "h", now=NOW).pause
+    assert pause is None or timedelta() <= pause <= timedelta(hours=6)
+
+
+def test_every_wait_between_tries_is_a_rung_of_the_delay_ladder() -> None:
+    assert set(RETRIES.waits) <= set(LADDER)
+
+
+# Turns
+
+
+def take(hosts: Hosts, *, is_down: bool | None, pause: timedelta | None = None) -> None:
+    with hosts.place("h") as place:
+        place.is_host_down, place.pause = is_down, pause
+
+
+def refusal(hosts: Hosts, name: str = "h") -> Deferred:
+    with pytest.raises(Deferred) as refused, hosts.place(name):
+        pass
+    return refused.value
+
+
+def test_a_host_is_closed_after_failures_in_a_row_and_then_gets_one_try() -> None:
+    clock = Hands()
+    hosts = Hosts(HostRules(failures_to_open=3), clock)
+    for _ in range(3):
+        take(hosts, is_down=True)
+    assert (type(refusal(hosts)), refusal(hosts).delay) == (HostDown, timedelta(seconds=30))
+    clock.time_s += 30
+    with hosts.place("h"):
+        assert type(refusal(hosts)) is HostBusy
+
+
+def test_each_failed_try_doubles_the_wait_up_to_five_minutes_and_a_success_ends_it() -> None:
+    clock = Hands()
+    hosts = Hosts(HostRules(failures_to_open=1), clock)
+    waits = []
+    for _ in range(6):
+        take(hosts, is_down=True)
+        waits.append(refusal(hosts).delay.total_seconds())
+        clock.time_s += waits[-1]
+    take(hosts, is_down=False)
+    take(hosts, is_down=True)
+    assert [*waits, refusal(hosts).delay.total_seconds()] == [30, 60, 120, 240, 300, 300, 30]
+
+
+def test_failures_that_a_success_interrupts_do_not_close_a_host() -> None:
+    hosts = Hosts(HostRules(failures_to_open=2), Hands())
+    for _ in range(5):
+        take(hosts, is_down=True)
+        take(hosts, is_down=False)
+    take(hosts, is_down=True)
+
+
+def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() -> None:
+    clock = Hands()
+    hosts = Hosts(HostRules(failures_to_open=2), clock)
+    with ExitStack() as stack:
+        places: list[Place] = [stack.enter_context(hosts.place("h")) for _ in range(10)]
+        for place in places:
+            place.is_host_down = True
+    assert refusal(hosts).delay == timedelta(seconds=30)
+
+
+def test_a_cancelled_turn_tells_nothing_and_frees_its_place() -> None:
+    hosts = Hosts(HostRules(parallel=1, failures_to_open=1), Hands())
+    with pytest.raises(asyncio.CancelledError), hosts.place("h"):
+        raise asyncio.CancelledError
+    take(hosts, is_down=False)
+
+
+def test_those_without_a_place_are_spread_over_the_time_that_the_host_needs() -> None:
+    clock = Hands()
+    hosts = Hosts(HostRules(parallel=2), clock)
+    with hosts.place("h"), hosts.place("h"):
+        delays = [refusal(hosts).delay.total_seconds() for _ in range(200)]
+    assert delays[:6] == [1, 1, 1.5, 2, 2.5, 3]  # two at a time, a second each until it is known better
+    assert max(delays) == 60
+
+
+def test_a_pause_that_was_asked_for_holds_the_hosts_others_for_five_minutes_at_most() -> None:
+    hosts = Hosts(HostRules(), Hands())
+    take(hosts, is_down=False, pause=timedelta(hours=2))
+    assert refusal(hosts).delay == timedelta(minutes=5)
+
+
+def test_one_hosts_trouble_is_no_others() -> None:
+    hosts = Hosts(HostRules(failures_to_open=1), Hands())
+    take(hosts, is_down=True)
+    with hosts.place("another"):
+        pass
+
+
+def test_hosts_are_forgotten_when_they_are_many() -> None:
+    hosts = Hosts(HostRules(), Hands())
+    for number in range(25_000):
+        with hosts.place(f"{number}.example.org"):
+            pass
+    assert len(hosts._hosts) <= 10_000
+
+
+# The handler
+
+
+class Silent:
+    """A sender that never hears anything."""
+
+    def __init__(self) -> None:
+        self.posted: list[Mapping[str, str]] = []
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, deadline: Deadline) -> Answered:
+        self.posted.append(headers)
+        raise OutboundTimeout("crm.example.org took too long to answer")
+
+
+class NoStore:
+    """A delivery log on a Redis that is down."""
+
+    async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None:
+        raise StoreUnavailable("Redis: ConnectionError")
+
+
+def handler(sender: Silent, rules: HostRules = HostRules()) -> DeliverCallback:  # noqa: B008  # frozen
+    clock = Hands()
+    return DeliverCallback(
+        sender=sender,
+        signer=Signer([b"k" * 32]),
+        bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
+        hosts=Hosts(rules, clock),
+        tries=NoStore(),
+        rules=Rules(OutboundPolicy(), timedelta(seconds=10), must_be_signed=True),
+        clock=clock,
+        metrics=Metrics(),
+    )
+
+
+def a_context(*, waited: timedelta = timedelta()) -> StageContext:
+    clock = SystemClock()
+    return StageContext(Deadline.after(timedelta(seconds=60), clock), Attempt(1, waited), clock)
+
+
+async def test_a_redis_that_is_down_does_not_change_what_becomes_of_a_try() -> None:
+    with pytest.raises(CallbackFailed):
+        await handler(Silent())(an_end(), a_context())
+
+
+async def test_a_token_reaches_the_request_of_a_listed_host_only() -> None:
+    sender = Silent()
+    deliver = handler(sender)
+    for url in ("https://crm.example.org/hook", "https://other.example.org/hook"):
+        with pytest.raises(CallbackFailed):
+            await deliver(an_end(callback_url=url), a_context())
+    assert [headers.get("Authorization") for headers in sender.posted] == ["Bearer token", None]
+
+
+async def test_whoever_waited_a_day_for_a_turn_pays_with_attempts_so_that_it_ends() -> None:
+    deliver = handler(Silent(), HostRules(failures_to_open=1))
+    with pytest.raises(CallbackFailed):
+        await deliver(an_end(), a_context())
+    with pytest.raises(HostDown):
+        await deliver(an_end(), a_context(waited=timedelta(hours=23)))
+    with pytest.raises(CallbackOverdue):
+        await deliver(an_end(), a_context(waited=timedelta(hours=24)))
+
+
+# Names
+
+
+async def test_a_name_is_looked_up_once_for_all_who_ask_at_the_same_time_and_anew_afterwards() -> None:
+    asked: list[str] = []
+    may_answer = asyncio.Event()
+
+    async def slowly(host: str) -> Sequence[str]:
+        asked.append(host)
+        await may_answer.wait()
+        return ["93.184.215.14"]
+
+    resolve = SharedResolver(slowly)
+    impatient = asyncio.ensure_future(resolve("a.example"))
+    others = [asyncio.ensure_future(resolve("a.example")) for _ in range(5)]
+    await asyncio.sleep(0)
+    impatient.cancel()
+    may_answer.set()
+    assert await asyncio.gather(*others) == [["93.184.215.14"]] * 5
+    await resolve("a.example")
+    assert asked == ["a.example", "a.example"]
+
+
+async def test_a_failed_lookup_fails_for_all_who_asked() -> None:
+    async def unknown(host: str) -> Sequence[str]:
+        await asyncio.sleep(0)
+        raise OutboundUnknownHost(host)
+
+    resolve = SharedResolver(unknown)
+    found = await asyncio.gather(*(resolve("a.example") for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in found] == [OutboundUnknownHost] * 3
