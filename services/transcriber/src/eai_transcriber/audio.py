@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 
 import av
@@ -24,6 +25,7 @@ __all__ = ["pieces"]
 
 SAMPLE_RATE = 16_000  # what speech models are trained on; more adds size, not words
 _SAMPLE_BYTES = 2
+_SAMPLE_RATES = range(4_000, 384_001)  # beyond them the header is broken; one sample at 1 Hz would become 16,000
 _SEARCH_S = 15  # how far back from the longest piece a pause is looked for
 
 
@@ -46,20 +48,18 @@ def _as_it_is(content: bytes, sound: SoundFile, takes: Takes, stop: Stop) -> Aud
     if sound.sound_format not in takes.formats or len(content) > takes.largest_bytes:
         return None
     duration = _measured(sound, takes.longest, stop)
-    if not timedelta() < duration <= takes.longest:
-        return None
-    return Audio(content, sound.sound_format, duration)
+    return Audio(content, sound.sound_format, duration) if duration else None
 
 
-def _measured(sound: SoundFile, enough: timedelta, stop: Stop) -> timedelta:
-    """How long the packets last, counted until it is more than `enough`. A header's own claim may be anything."""
-    duration_s = 0.0
+def _measured(sound: SoundFile, most: timedelta, stop: Stop) -> timedelta | None:
+    """How long the packets last, whatever a header claims; None for more than `most`, where counting ends."""
+    most_ticks = most.total_seconds() / sound.tick_s
+    ticks = 0  # whole numbers: a sum of seconds drifts, and comes out a hair too short just where it matters
     for packet in _packets(sound, stop):
-        if packet.duration and packet.time_base:
-            duration_s += float(packet.duration * packet.time_base)
-        if duration_s > enough.total_seconds():
-            break
-    return timedelta(seconds=duration_s)
+        ticks += packet.duration or 0
+        if ticks > most_ticks:
+            return None
+    return timedelta(seconds=ticks * sound.tick_s)
 
 
 def _packets(sound: SoundFile, stop: Stop) -> Iterator[Packet[AudioStream]]:
@@ -80,12 +80,9 @@ def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
     """The sound as 16-bit mono samples at 16 kHz; packets that cannot be decoded are left out."""
     resample = _Resampler()
     for packet in _packets(sound, stop):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
-            yield resample(frame)
+        with suppress(av.error.FFmpegError):
+            for frame in packet.decode():
+                yield resample(frame)
     yield resample.rest()
 
 
@@ -97,6 +94,8 @@ class _Resampler:
         self._resampler: AudioResampler | None = None
 
     def __call__(self, frame: AudioFrame) -> bytes:
+        if frame.sample_rate not in _SAMPLE_RATES:
+            return b""
         before = b""
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or kind != self._kind:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import av
 import av.error
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
@@ -49,6 +50,11 @@ class SoundFile:
     track: AudioStream
     sound_format: SoundFormat | None  # None: no recogniser reads it by itself
 
+    @property
+    def tick_s(self) -> float:
+        """The unit of the packets' durations, in seconds."""
+        return float(self.track.time_base or 1)
+
 
 @contextmanager
 def open_sound(content: bytes) -> Iterator[SoundFile]:
@@ -70,7 +76,8 @@ def _only_sound(container: InputContainer) -> AudioStream:
     if not container.streams.audio:
         raise AudioUnsupported("the file has no sound track")
     track = container.streams.audio[0]
-    codec = track.codec_context.name
+    context: AudioCodecContext | None = track.codec_context  # None for a codec that FFmpeg does not know
+    codec = context.name if context else "unknown"
     if codec not in _CODECS and not codec.startswith("pcm_"):
         raise AudioUnsupported(f"the codec {codec} is not among those taken")
     return track

@@ -1,0 +1,113 @@
+"""The OpenAI adapter: the contract against the sandbox, and the table of its statuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from eai_common.clock import Deadline, SystemClock
+from eai_common.errors import Permanent, Retriable
+from eai_transcriber.errors import (
+    ProviderMisconfigured,
+    ProviderTimeout,
+    RateLimited,
+    TranscriptionError,
+    TranscriptionUnavailable,
+)
+from eai_transcriber.openai_speech import OpenAISpeech, OpenAISpeechOptions, open_openai_speech
+from eai_transcriber.recognizer import Audio, SoundFormat
+from eai_transcriber.testing import Provider, RecognizerContract, encoded
+
+AUDIO = Audio(b"whatever", SoundFormat.OGG_OPUS, timedelta(seconds=1))
+OPTIONS = OpenAISpeechOptions("http://whisper.example/v1/", key="k", prompt="IPTU")
+
+
+class SandboxedOpenAI(Provider):
+    def __init__(self, sandbox: Any) -> None:
+        self._sandbox = sandbox
+
+    def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
+        self._sandbox.spoil("openai", "status", status=status, retry_after_s=retry_after_s)
+
+    def hang(self) -> None:
+        self._sandbox.spoil("openai", "hang")
+
+
+class TestOpenAISpeech(RecognizerContract):
+    says = "today is monday"
+    gives_confidence = False  # the JSON answer has a text and nothing else
+
+    @pytest.fixture()
+    async def recognizer(self, sandbox: Any) -> AsyncIterator[OpenAISpeech]:
+        async with open_openai_speech(OpenAISpeechOptions(f"{sandbox.http_url}/v1")) as adapter:
+            yield adapter
+
+    @pytest.fixture()
+    def provider(self, sandbox: Any) -> Provider:
+        return SandboxedOpenAI(sandbox)
+
+    @pytest.fixture()
+    def speech(self, recording: bytes) -> Audio:
+        return Audio(encoded(recording, "flac", "flac"), SoundFormat.FLAC, timedelta(seconds=2.4))
+
+
+def soon() -> Deadline:
+    return Deadline.after(timedelta(seconds=5), SystemClock())
+
+
+def answering(response: httpx.Response | Exception, seen: list[httpx.Request] | None = None) -> OpenAISpeech:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if seen is not None:
+            seen.append(request)
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    return OpenAISpeech(httpx.AsyncClient(transport=httpx.MockTransport(answer)), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(400), TranscriptionError),
+        (httpx.Response(413), TranscriptionError),
+        (httpx.Response(415), TranscriptionError),
+        (httpx.Response(422), TranscriptionError),
+        (httpx.Response(302), TranscriptionError),
+        (httpx.Response(401), ProviderMisconfigured),
+        (httpx.Response(403), ProviderMisconfigured),
+        (httpx.Response(404), ProviderMisconfigured),
+        (httpx.Response(429), RateLimited),
+        (httpx.Response(408), TranscriptionUnavailable),
+        (httpx.Response(500), TranscriptionUnavailable),
+        (httpx.Response(502), TranscriptionUnavailable),
+        (httpx.Response(529), TranscriptionUnavailable),
+        (httpx.Response(200, text="<html>"), TranscriptionUnavailable),
+        (httpx.Response(200, json={"words": []}), TranscriptionUnavailable),
+        (httpx.ConnectError("refused"), TranscriptionUnavailable),
+        (httpx.RemoteProtocolError("cut"), TranscriptionUnavailable),
+        (httpx.ReadTimeout("slow"), ProviderTimeout),
+    ],
+    ids=str,
+)
+async def test_every_answer_is_classified(
+    response: httpx.Response | Exception, error: type[Permanent | Retriable]
+) -> None:
+    with pytest.raises(error):
+        await answering(response).transcribe(AUDIO, deadline=soon())
+
+
+async def test_the_request_is_a_form_with_a_file_whose_name_says_its_format() -> None:
+    seen: list[httpx.Request] = []
+    await answering(httpx.Response(200, json={"text": " olá "}), seen).transcribe(AUDIO, deadline=soon())
+    (request,) = seen
+    body = request.content.decode()
+    assert str(request.url) == "http://whisper.example/v1/audio/transcriptions"
+    assert request.headers["authorization"] == "Bearer k"
+    assert 'filename="audio.ogg"' in body
+    assert 'name="language"\r\n\r\npt' in body
+    assert 'name="prompt"\r\n\r\nIPTU' in body

@@ -1,0 +1,82 @@
+"""What the transcriber is told, and what it refuses to be told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from eai_common.settings import SettingsError
+from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
+
+
+def audio(**environ: str) -> AudioSettings:
+    read = AudioSettings.read(environ)
+    assert isinstance(read, AudioSettings)
+    return read
+
+
+def speech(**environ: str) -> SpeechSettings:
+    read = SpeechSettings.read(environ)
+    assert isinstance(read, SpeechSettings)
+    return read
+
+
+def test_an_empty_environment_allows_every_public_host_and_nothing_inside() -> None:
+    policy = audio().policy
+    assert (policy.allowed_hosts, policy.allowed_networks, policy.allow_http) == ((), (), True)
+
+
+def test_the_predecessors_names_are_read() -> None:
+    told = audio(
+        TRANSCRIBE_ALLOWED_URLS="https://media.example.org/, .whatsapp.net",
+        TRANSCRIBE_MAX_DURATION="5m",
+        MAX_AUDIO_SIZE_MB="2",
+        UPLOAD_TIMEOUT_SECONDS="30",
+    )
+    found = limits(told, speech(GOOGLE_PROJECT_ID="p"))
+    assert [rule.host for rule in told.policy.allowed_hosts] == ["media.example.org", ".whatsapp.net"]
+    assert (found.longest, found.download) == (timedelta(minutes=5), timedelta(seconds=30))
+    assert found.largest_bytes == told.policy.max_bytes == 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRANSCRIBE_ALLOWED_URLS", "https://media.example.org/only/here"),
+        ("TRANSCRIBE_ALLOWED_NETWORKS", "loopback"),
+        ("TRANSCRIBE_ALLOWED_NETWORKS", "127.0.0.1/8"),
+        ("MAX_AUDIO_SIZE_MB", "0"),
+        ("TRANSCRIBE_MAX_DURATION", "long"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        audio(**{variable: value})
+
+
+def test_google_needs_a_project_unless_a_sandbox_answers() -> None:
+    with pytest.raises(SettingsError, match="GOOGLE_PROJECT_ID"):
+        speech()
+    assert speech(SPEECH_ENDPOINT="127.0.0.1:9").google.is_local
+
+
+def test_an_openai_compatible_service_needs_its_address() -> None:
+    with pytest.raises(SettingsError, match="OPENAI_TRANSCRIPTION_URL"):
+        speech(SPEECH_PROVIDERS="openai")
+
+
+@pytest.mark.parametrize("value", ["whisper", "google,whisper", ","])
+def test_a_provider_that_does_not_exist_is_a_start_up_error(value: str) -> None:
+    with pytest.raises(SettingsError, match="SPEECH_PROVIDERS"):
+        speech(SPEECH_PROVIDERS=value, GOOGLE_PROJECT_ID="p")
+
+
+def test_speech_may_live_in_another_region_than_the_agent() -> None:
+    told = speech(GOOGLE_PROJECT_ID="p", GOOGLE_REGION="us-central1", SPEECH_REGION="global")
+    assert told.google.host == "speech.googleapis.com"
+
+
+def test_the_language_of_whisper_is_the_first_without_its_region() -> None:
+    told = speech(SPEECH_PROVIDERS="openai", OPENAI_TRANSCRIPTION_URL="http://w/v1", SPEECH_LANGUAGES="pt-BR,en-US")
+    assert told.openai.language == "pt"
