@@ -46,7 +46,7 @@ def run_send(gateway: Gateway, message: Message, *, as_json: bool, wait_s: float
 def ask(gateway: Gateway, message: Message, console: Console, *, wait_s: float) -> Reply:
     """Post and wait, with a spinner that names the stage the message is in. Raises GatewayError."""
     with ExitStack() as stack:
-        text, message_type = message.text, "text"
+        text, message_type = message.text, None  # the gateway tells text from audio by itself
         if message.audio is not None:
             text, message_type = stack.enter_context(served_recording(message.audio)), "audio"
         status = stack.enter_context(console.status("sending"))

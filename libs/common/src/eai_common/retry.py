@@ -36,7 +36,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`."""
+    """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`.
+
+    `longest` also limits a provider's wish: some ask for days, and the user is waiting.
+    """
 
     max_retries: int = 5
     base: timedelta = timedelta(seconds=5)
@@ -51,4 +54,4 @@ class Backoff:
         # In seconds, as floats: a long base doubled often is more than a timedelta can be.
         ceiling_s = min(self.longest.total_seconds(), math.ldexp(self.base.total_seconds(), min(attempt - 1, 60)))
         waited = timedelta(seconds=ceiling_s / 2 + ceiling_s / 2 * random())
-        return max(waited, retry_after or timedelta())
+        return max(waited, min(retry_after or timedelta(), self.longest))

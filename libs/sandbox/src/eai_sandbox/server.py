@@ -98,9 +98,11 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _http(options: SandboxOptions, app: Starlette) -> AsyncIterator[str]:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with contextlib.closing(
-        socket.create_server((options.host, options.http_port), family=family, backlog=1024)
-    ) as listening:
+    # Named as TCP, which `socket.create_server` does not do: asyncio sets TCP_NODELAY only on sockets that say so, and
+    # without it each answer waits 40 ms for an ack.
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((options.host, options.http_port))
         config = uvicorn.Config(
             app,
             lifespan="off",

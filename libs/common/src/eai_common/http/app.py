@@ -41,11 +41,13 @@ class HttpParts:
 
 def build_app(routes: Sequence[BaseRoute], parts: HttpParts) -> ASGIApp:
     """The app for these routes."""
-    return Starlette(
+    app = Starlette(
         routes=list(routes),
-        middleware=[Middleware(_Observed, parts=parts, routes=routes), Middleware(_LimitedBody, parts=parts)],
+        middleware=[Middleware(_LimitedBody, parts=parts)],
         exception_handlers=dict(error_handlers),
     )
+    # Around all of Starlette, not one of its middlewares: those are inside of what answers 500.
+    return _Observed(app, parts, routes)
 
 
 class _Observed:

@@ -19,7 +19,7 @@ class TokenGuard:
     """Lets a request pass if it carries one of the tokens, or if there are none (development only)."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        self._digests = [_digest(token) for token in tokens]
+        self._digests = [_digest(token.encode()) for token in tokens]
 
     @property
     def is_open(self) -> bool:
@@ -31,18 +31,18 @@ class TokenGuard:
             return
         raise HttpError(401, _REFUSED, headers={"WWW-Authenticate": 'Bearer realm="eai"'})
 
-    def _knows(self, token: str) -> bool:
+    def _knows(self, token: bytes) -> bool:
         digest = _digest(token)
         # Every one is compared, so that the time taken does not tell which was close.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 
 
-def _presented(request: Request) -> str:
+def _presented(request: Request) -> bytes:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    return request.headers.get("x-api-key", "")
+    if scheme.lower() != "bearer" or not token:
+        token = request.headers.get("x-api-key", "")
+    return token.strip(" ").encode("latin-1")  # the bytes that were sent
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()

@@ -133,8 +133,9 @@ def configure_logging(settings: TelemetrySettings, *, service: str, stream: Text
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("httpx", "httpcore", "aio_pika", "aiormq", "uvicorn.access", "grpc", "google"):
+    for chatty in ("httpx", "httpcore", "uvicorn.access", "grpc", "google"):
         logging.getLogger(chatty).setLevel("WARNING")
+    logging.getLogger("aiormq").setLevel("CRITICAL")  # the broker's adapter tells of each loss once, in our words
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
