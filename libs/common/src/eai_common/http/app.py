@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 
 import structlog
@@ -26,6 +29,7 @@ log = get_logger("eai.http")
 
 _QUIET = frozenset({"/live", "/ready", "/health", "/metrics"})
 _REQUEST_ID_BYTES = 128
+_LINGER, _LINGER_BYTES = timedelta(seconds=2), 10 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class _LimitedBody:
         )
         request = Request(scope)
         if _declared_length(request) > self._limit_bytes:
+            await _discard_rest(receive)
             await error_response(request, too_large)(scope, receive, send)
             return
         received = 0
@@ -126,10 +131,24 @@ class _LimitedBody:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit_bytes:
+                if message.get("more_body"):
+                    await _discard_rest(receive)
                 raise too_large
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _discard_rest(receive: Receive) -> None:
+    """Read what still comes, within reason: a connection that is closed with bytes unread is reset, answer and all."""
+    discarded = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER.total_seconds()):
+            while discarded < _LINGER_BYTES:
+                message = await receive()
+                discarded += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _request_id(request: Request) -> str | None:
