@@ -15,7 +15,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from eai_transcriber.container import SoundFile, open_sound
+from eai_transcriber.container import SAMPLE_RATES, SoundFile, open_sound
 from eai_transcriber.errors import AudioTooLong, AudioUnsupported
 from eai_transcriber.pauses import quietest_point
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes
@@ -25,7 +25,7 @@ __all__ = ["pieces"]
 
 SAMPLE_RATE = 16_000  # what speech models are trained on; more adds size, not words
 _SAMPLE_BYTES = 2
-_SAMPLE_RATES = range(4_000, 384_001)  # beyond them the header is broken; one sample at 1 Hz would become 16,000
+_MOST_PACKETS = 1_000_000  # 600 s in Opus' shortest packets are 240,000
 _SEARCH_S = 15  # how far back from the longest piece a pause is looked for
 
 
@@ -63,9 +63,9 @@ def _measured(sound: SoundFile, most: timedelta, stop: Stop) -> timedelta | None
 
 
 def _packets(sound: SoundFile, stop: Stop) -> Iterator[Packet[AudioStream]]:
-    """The track's packets; a file that breaks off ends there."""
+    """The track's packets; a file that breaks off ends there. Raises AudioUnsupported for absurdly many."""
     packets = sound.container.demux(sound.track)
-    while True:
+    for _ in range(_MOST_PACKETS):
         stop.check()
         try:
             packet = next(packets, None)
@@ -74,6 +74,7 @@ def _packets(sound: SoundFile, stop: Stop) -> Iterator[Packet[AudioStream]]:
         if packet is None:
             return
         yield packet
+    raise AudioUnsupported("the file is made of too many packets")
 
 
 def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
@@ -83,7 +84,8 @@ def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
         with suppress(av.error.FFmpegError):
             for frame in packet.decode():
                 yield resample(frame)
-    yield resample.rest()
+    with suppress(av.error.FFmpegError):
+        yield resample.rest()
 
 
 class _Resampler:
@@ -94,7 +96,7 @@ class _Resampler:
         self._resampler: AudioResampler | None = None
 
     def __call__(self, frame: AudioFrame) -> bytes:
-        if frame.sample_rate not in _SAMPLE_RATES:
+        if frame.sample_rate not in SAMPLE_RATES:
             return b""
         before = b""
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)

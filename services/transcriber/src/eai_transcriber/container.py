@@ -17,7 +17,7 @@ from av.stream import Disposition
 from eai_transcriber.errors import AudioUnsupported
 from eai_transcriber.recognizer import SoundFormat
 
-__all__ = ["SoundFile", "open_sound"]
+__all__ = ["SAMPLE_RATES", "SoundFile", "open_sound"]
 
 # FFmpeg also reads playlists and edit lists that name other files and URLs (HLS, DASH, concat, SDP): with those it
 # would fetch what the guarded client refuses. So only plain containers, and no protocol beside the bytes handed over.
@@ -27,6 +27,8 @@ _CODECS = {
     *("aac", "aac_latm", "alac", "amrnb", "amrwb", "amr_nb", "amr_wb", "flac", "mp1", "mp2", "mp3", "mp3float", "opus"),
     *("vorbis", "wmapro", "wmav1", "wmav2", "wmavoice", "wmalossless", "adpcm_ima_wav", "adpcm_ms", "gsm", "gsm_ms"),
 }
+# Beyond them a header is broken; one sample at 1 Hz would become 16,000, and a packet of its own.
+SAMPLE_RATES = range(4_000, 384_001)
 _RECOGNISABLE = {
     ("wav", "pcm_s16le"): SoundFormat.WAV_LINEAR16,
     ("wav", "pcm_mulaw"): SoundFormat.WAV_MULAW,
@@ -80,6 +82,8 @@ def _only_sound(container: InputContainer) -> AudioStream:
     codec = context.name if context else "unknown"
     if codec not in _CODECS and not codec.startswith("pcm_"):
         raise AudioUnsupported(f"the codec {codec} is not among those taken")
+    if track.sample_rate not in SAMPLE_RATES:
+        raise AudioUnsupported(f"a sample rate of {track.sample_rate} Hz, expected 4 to 384 kHz")
     return track
 
 
