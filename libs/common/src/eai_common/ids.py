@@ -1,7 +1,7 @@
 """Message ids: UUIDv7 that carry a check mark, so that the poller knows an id of ours from one that never was.
 
-Layout (RFC 9562, section 5.7): 48 bits of Unix milliseconds, version, 12 random bits, variant, 30 random bits, and in
-the last 32 bits a keyed hash of everything before them. Any UUID library reads it as a version 7 UUID. Why:
+Layout (RFC 9562, section 5.7): 48 bits of Unix milliseconds, version, 12 random bits, variant, 38 random bits, and in
+the last 24 bits a keyed hash of everything before them. Any UUID library reads it as a version 7 UUID. Why:
 docs/decisions/0002-message-ids-carry-a-check-mark.md.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Ids", "issued_at"]
 _SYSTEM_RANDOM = random.SystemRandom()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_TAG_BITS = 32
+_TAG_BITS = 24
 _TAG_MASK = (1 << _TAG_BITS) - 1
 
 
@@ -37,7 +37,7 @@ class Ids:
     def message_id(self) -> str:
         """A new id, in the canonical 36 character form."""
         unix_ms = (self._clock.now() - _EPOCH) // _MILLISECOND
-        head = unix_ms << 80 | 0x7 << 76 | self._random_bits(12) << 64 | 0b10 << 62 | self._random_bits(30) << _TAG_BITS
+        head = unix_ms << 80 | 0x7 << 76 | self._random_bits(12) << 64 | 0b10 << 62 | self._random_bits(38) << _TAG_BITS
         return str(UUID(int=head | _tag(head, self._key)))
 
     def random_id(self) -> str:
@@ -56,5 +56,7 @@ def issued_at(message_id: UUID, key: bytes = b"") -> datetime | None:
 
 
 def _tag(head: int, key: bytes) -> int:
-    digest = hashlib.blake2b(head.to_bytes(16, "big"), key=key[:64], digest_size=4, person=b"eai message id").digest()
+    digest = hashlib.blake2b(
+        head.to_bytes(16, "big"), key=key[:64], digest_size=_TAG_BITS // 8, person=b"eai message id"
+    ).digest()
     return int.from_bytes(digest, "big")
