@@ -16,7 +16,7 @@ import httpx
 import pytest
 from google.cloud.speech_v2.types import RecognizeRequest, RecognizeResponse
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from eai_common.clock import Deadline, SystemClock
 from eai_common.stage import Attempt, StageContext
@@ -52,7 +52,8 @@ class ScriptedSpeech:
         wait = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=self.retry_after_s))
         packed = any_pb2.Any()
         packed.Pack(wait)
-        return status_pb2.Status(code=code.value[0], message="as the script says", details=[packed]).SerializeToString()
+        status = status_pb2.Status(code=code.value[0], message="as the script says", details=[packed])
+        return bytes(status.SerializeToString())
 
 
 @pytest.fixture()

@@ -72,7 +72,7 @@ def file_of(kind: tuple[str, str, int], samples: bytes, *, layout: str = "mono")
 def samples_of(audio: Audio) -> bytes:
     with wave.open(io.BytesIO(audio.content)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16_000)
-        return file.readframes(file.getnframes())
+        return bytes(file.readframes(file.getnframes()))
 
 
 @pytest.mark.parametrize(("kind", "sound_format"), AS_IT_IS.values(), ids=AS_IT_IS.keys())

@@ -108,7 +108,8 @@ async def test_the_download_gets_its_own_limit_inside_the_deadline(workers: Work
     limits = Limits(largest_bytes=1_000_000, download=timedelta(seconds=3))
     await Transcribe(downloads, Says(Transcript("a")), workers, limits)(message(), ctx)
     ((url, seconds, max_bytes),) = downloads.asked
-    assert (url, seconds, max_bytes) == ("https://media.example.org/a.ogg", pytest.approx(3, abs=0.5), 1_000_000)
+    assert (url, max_bytes) == ("https://media.example.org/a.ogg", 1_000_000)
+    assert 2 < seconds <= 3
 
 
 @pytest.mark.parametrize(
