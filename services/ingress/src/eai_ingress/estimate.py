@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,6 +14,7 @@ from eai_common.messages import MessageType
 
 __all__ = ["RecentLatency", "WaitEstimator", "in_words"]
 
+_PATIENCE = timedelta(milliseconds=500)  # the message is accepted already; its client need not wait for a nicety
 _UNKNOWN = "1-60 seconds"  # nothing was completed for an hour; the form is what clients parse
 
 
@@ -40,8 +42,9 @@ class WaitEstimator:
             return words
         self._known[message_type] = (now_s, words)  # before the look-up: requests that come meanwhile do not repeat it
         try:
-            words = in_words(await self._latency.recent(message_type))
-        except Unavailable:
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                words = in_words(await self._latency.recent(message_type))
+        except (Unavailable, TimeoutError):
             return words
         self._known[message_type] = (now_s, words)
         return words

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, V
 
 from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
-from eai_common.messages import MessageType
+from eai_common.messages import MessageType, Metadata
 
 __all__ = ["Rules", "WebhookRequest", "parse_webhook"]
 
@@ -42,7 +42,7 @@ class WebhookRequest(BaseModel):
     message: str
     message_type: Literal["text", "audio"] | None = None
     previous_message: str | None = Field(None, max_length=16_384)
-    metadata: dict[str, JsonValue] | None = None
+    metadata: Metadata | None = None
     provider: str | None = None
     reasoning_engine_id: str | None = None
     callback_url: str | None = Field(None, max_length=2048)
@@ -78,7 +78,8 @@ class WebhookRequest(BaseModel):
     @field_validator("message_type")
     @classmethod
     def _audio_is_a_url(cls, value: MessageType | None, info: ValidationInfo) -> MessageType | None:
-        if value == "audio" and not _is_http_url(info.data.get("message", "")):
+        message = info.data.get("message")  # None: it was refused already
+        if value == "audio" and message is not None and not _is_http_url(message):
             raise ValueError("is audio, so message takes the http or https URL of the recording")
         return value
 
