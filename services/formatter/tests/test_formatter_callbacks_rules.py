@@ -200,7 +200,8 @@ def test_what_no_answer_means(error: StageError, label: str, *, may_pass: bool) 
 )
 def test_a_wish_to_wait_is_seconds_or_a_date(wish: str, wait_s: float | None) -> None:
     tried = tried_by_answer(Answered(503, {"retry-after": wish}, b""), "h", now=NOW)
-    assert tried.pause == (None if wait_s is None else timedelta(seconds=wait_s))
+    assert isinstance(tried.error, CallbackFailed)
+    assert tried.pause == tried.error.retry_after == (None if wait_s is None else timedelta(seconds=wait_s))
 
 
 @given(st.text(max_size=60))
@@ -314,9 +315,11 @@ class Silent:
 
     def __init__(self) -> None:
         self.posted: list[Mapping[str, str]] = []
+        self.deadlines: list[Deadline] = []
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, deadline: Deadline) -> Answered:
         self.posted.append(headers)
+        self.deadlines.append(deadline)
         raise OutboundTimeout("crm.example.org took too long to answer")
 
 
@@ -349,6 +352,16 @@ def a_context(*, waited: timedelta = timedelta()) -> StageContext:
 async def test_a_redis_that_is_down_does_not_change_what_becomes_of_a_try() -> None:
     with pytest.raises(CallbackFailed):
         await handler(Silent())(an_end(), a_context())
+
+
+@pytest.mark.parametrize(("left_s", "given_s"), [(60, 10), (3, 3)], ids=["the receiver's", "the delivery's"])
+async def test_the_earlier_of_two_deadlines_holds(left_s: float, given_s: float) -> None:
+    sender = Silent()
+    deliver = handler(sender)
+    clock = deliver.clock
+    with pytest.raises(CallbackFailed):
+        await deliver(an_end(), StageContext(Deadline.after(timedelta(seconds=left_s), clock), Attempt(1), clock))
+    assert sender.deadlines[0].remaining_s() == given_s
 
 
 async def test_a_token_reaches_the_request_of_a_listed_host_only() -> None:
