@@ -156,7 +156,9 @@ def up(folder: Path) -> Iterator[Up]:
         process.wait_for(lambda: "ready http" in process.output())
         url = _line_with(process, "ready http").split()[1]
         sandbox_url = json.loads(_line_with(process, "sandbox_started"))["http"]
-        yield Up(Client(url, url), Sandbox(sandbox_url), process)
+        client = Client(url, url)
+        with client.http:
+            yield Up(client, Sandbox(sandbox_url), process)
     finally:
         process.end(signal.SIGTERM)
 
@@ -231,6 +233,7 @@ def five_processes(folder: Path, **settings: str) -> Iterator[FiveProcesses]:
         )
         deployment = FiveProcesses(environ, Sandbox(sandbox.http_url), rabbitmq, redis, folder)
         stack.callback(deployment.end_all)
+        stack.enter_context(deployment.client.http)
         deployment.start(*STAGES)
         yield deployment
 
