@@ -1,0 +1,77 @@
+"""The poller as a process: what an orchestrator sees from its start to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+
+@contextmanager
+def poller(**environ: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A running poller, its address, and the lines it has logged until it was up."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "eai_poller"],
+        env={**kept, "HOST": "127.0.0.1", "PORT": "0", **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            lines: list[str] = []
+            assert process.stderr is not None
+            while not (found := re.search(r'"address":"([^"]+)"', "".join(lines[-1:]))):
+                line = process.stderr.readline()
+                assert line, lines
+                lines.append(line)
+            yield process, f"http://{found[1]}", lines
+        finally:
+            process.kill()
+
+
+def test_a_poller_answers_until_sigterm_and_then_ends_with_0(redis_server: Any) -> None:
+    with poller(REDIS_URL=redis_server.url) as (process, url, _):
+        asked = {path: httpx.get(f"{url}{path}").status_code for path in ("/live", "/ready", "/health", "/metrics")}
+        process.send_signal(signal.SIGTERM)
+        assert (asked, process.wait(10)) == (dict.fromkeys(asked, 200), 0)
+
+
+def test_a_poller_says_in_its_log_when_it_started_and_stopped(redis_server: Any) -> None:
+    with poller(REDIS_URL=redis_server.url) as (process, _, lines):
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        events = [json.loads(line)["event"] for line in [*lines, *process.stderr]]
+    assert (events[0], events[-1]) == ("service_started", "service_stopped")
+
+
+def test_a_poller_without_redis_lives_and_is_not_ready() -> None:
+    with poller(REDIS_URL="redis://127.0.0.1:1/0") as (_, url, _):
+        codes = [httpx.get(f"{url}{path}").status_code for path in ("/live", "/ready", "/health")]
+        assert codes == [200, 503, 503]
+
+
+def test_a_poller_is_ready_again_once_redis_is_back(own_redis: Any) -> None:
+    with poller(REDIS_URL=own_redis.url) as (_, url, _):
+        own_redis.kill()
+        try:
+            down = httpx.get(f"{url}/ready").status_code
+        finally:
+            own_redis.start()
+        deadline = time.monotonic() + 10
+        while httpx.get(f"{url}/ready").status_code != 200:
+            assert time.monotonic() < deadline
+        assert down == 503
+
+
+def test_a_poller_can_be_told_to_serve_no_metrics(redis_server: Any) -> None:
+    with poller(REDIS_URL=redis_server.url, PROMETHEUS_ENABLED="false") as (_, url, _):
+        assert httpx.get(f"{url}/metrics").status_code == 404
