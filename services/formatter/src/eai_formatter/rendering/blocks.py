@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class _Writer:
         self._lists: list[_List] = []
         self._last_list_end = -1
         self._mark = ""  # of an item whose first line has not come
-        self._quotes = 0
+        self._quotes: list[int] = []  # for each open quote, how far the text around it is indented
 
     def write(self) -> str:
         """All tokens, as one text."""
@@ -86,7 +87,8 @@ class _Writer:
     def _put(self, text: str) -> None:
         """One line, behind the quote mark, the indentation and the item's mark."""
         of = self._lists[-1] if self._lists else _NO_LIST
-        lead = " " * (of.outer if self._mark else of.indent) + self._mark
+        indent = (of.outer if self._mark else of.indent) - (self._quotes[0] if self._quotes else 0)
+        lead = " " * indent + self._mark
         self._mark = ""
         quote = self._profile.quote if self._quotes else ""
         self._lines.append(f"{quote}{lead}{text}" if text else f"{quote}{lead}".rstrip())
@@ -178,15 +180,25 @@ class _Writer:
     # Containers
 
     def _open_quote(self, token: Token, at: int) -> None:
-        self._quotes += 1
+        self._quotes.append(self._lists[-1].indent if self._lists else 0)
 
     def _close_quote(self, token: Token, at: int) -> None:
-        self._quotes -= 1
+        self._quotes.pop()
         if not self._quotes:
             self._wants_gap = True
 
     def _open_bullets(self, token: Token, at: int) -> None:
-        self._open_list(token, None, "- ")
+        self._open_list(token, None, "* " if token.markup == "*" and self._is_star_note(at) else "- ")
+
+    def _is_star_note(self, at: int) -> bool:
+        """Whether a list of one `* …` is what a star in the text above (`R$ 10,00*`) points to."""
+        item_end = at + 1
+        while (
+            self._tokens[item_end].type != "list_item_close"
+            or self._tokens[item_end].level != self._tokens[at].level + 1
+        ):
+            item_end += 1
+        return self._tokens[item_end + 1].nesting < 0 and any(map(_STAR_NOTE.search, self._source))
 
     def _open_numbers(self, token: Token, at: int) -> None:
         self._open_list(token, int(token.attrs.get("start", 1)), "")
@@ -239,16 +251,15 @@ class _Writer:
         self._close_item(token, at)
 
     def _write_notes(self) -> None:
-        """The notes at the end, in the order of their numbers. A note may refer to further notes."""
-        self._lists, self._quotes = [], 0
+        """The notes at the end, in the order of their numbers. A note may refer to further notes, or hold them."""
+        self._lists, self._quotes = [], []
         self._wants_gap = True
+        names = self._notes.names  # grows while the notes are written
         written = 0
-        while len(self._notes.numbers) > written or self._note_ranges:
-            if len(self._notes.numbers) == written:  # only reached from itself
-                self._notes.number(next(iter(self._note_ranges)))
-            name, number = list(self._notes.numbers.items())[written]
-            written += 1
-            self._mark = self._profile.prefix(f"[{number}] ")
+        while written < len(names) or self._note_ranges:
+            name = names[written] if written < len(names) else next(iter(self._note_ranges))
+            self._mark = self._profile.prefix(f"[{self._notes.number(name)}] ")
+            written = min(written + 1, len(names))
             self._write_note(name)
 
     def _write_note(self, name: str) -> None:
@@ -263,6 +274,7 @@ class _Writer:
         self._close_item(_NOWHERE, 0)
 
 
+_STAR_NOTE = re.compile(r"[\w)%]\*(?![\w*])")
 _NOWHERE = Token("note", "", 0)
 
 

@@ -10,10 +10,11 @@ from markdown_it.token import Token
 from eai_formatter.rendering.html import Effect, Tag, read_tag
 from eai_formatter.rendering.links import address_of, says_the_same
 from eai_formatter.rendering.profile import Profile
-from eai_formatter.rendering.runs import CODE, EM, LINK, STRIKE, STRONG, Line, text_of
+from eai_formatter.rendering.runs import CODE, EM, LINK, STRIKE, STRONG, Line, Run, text_of
 
 __all__ = ["InlineReader", "NoteBook"]
 
+_SPACE: Run = (0, " ")
 _STYLE_OF_EFFECT = {Effect.STRONG: STRONG, Effect.EM: EM, Effect.STRIKE: STRIKE, Effect.HEADING: STRONG}
 
 
@@ -22,12 +23,16 @@ class NoteBook:
     """The footnotes of one text, numbered as they are referred to."""
 
     written_inline: Mapping[int, list[Token]]  # by the parser's identity
-    numbers: dict[str, int] = field(default_factory=dict)  # by name, in order
+    names: list[str] = field(default_factory=list)  # in order; the first is number 1
     inline: dict[str, list[Token]] = field(default_factory=dict)  # by name, those written where they are referred to
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, name: str) -> int:
         """The number of a note, the next one at its first mention."""
-        return self.numbers.setdefault(name, len(self.numbers) + 1)
+        if name not in self._numbers:
+            self.names.append(name)
+            self._numbers[name] = len(self.names)
+        return self._numbers[name]
 
     def number_of(self, mark: Token) -> int:
         """The number of the note that a `footnote_ref` token names, or brings with it."""
@@ -94,6 +99,11 @@ class _Reading:
     def _break(self, token: Token | None = None) -> None:
         self._line = [(0, token.content)] if token is not None and token.content else []
         self.lines.append(self._line)
+
+    def _soft_break(self, token: Token) -> None:
+        """A line end in the source; after a tag that began a line of its own, there is nothing left to end."""
+        if self._line or token.content:
+            self._break(token)
 
     def _break_unless_at_start(self) -> None:
         if text_of(self._line).strip():
@@ -162,7 +172,7 @@ class _Reading:
 
     def _say_address(self, address: str) -> None:
         escape = self._reader.profile.url
-        self._verbatim(escape(f" ({address})") if text_of(self._line) else escape(f"({address})"), LINK)
+        self._verbatim(escape(f" ({address})") if self._line else escape(f"({address})"), LINK)
 
     def _image(self, token: Token) -> None:
         alt = " ".join(text_of(line) for line in self._reader.lines(token.children or [])).strip()
@@ -202,8 +212,8 @@ class _Reading:
             self._line.append((0, "- "))
 
     def _tag_cell(self, tag: Tag) -> None:
-        if tag.is_closing:
-            self._line.append((0, " "))
+        if tag.is_closing and self._line and self._line[-1] != _SPACE:
+            self._line.append(_SPACE)
 
     def _tag_code(self, tag: Tag) -> None:
         self._code = max(0, self._code + (-1 if tag.is_closing else 1))
@@ -221,7 +231,7 @@ class _Reading:
 
 
 _READERS: dict[str, Callable[[_Reading, Token], None]] = {
-    "softbreak": _Reading._break,
+    "softbreak": _Reading._soft_break,
     "hardbreak": _Reading._break,
     "strong_open": _Reading._open_strong,
     "strong_close": _Reading._close_strong,

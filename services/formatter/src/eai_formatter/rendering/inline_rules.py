@@ -64,7 +64,7 @@ def _flanks(before: str, after: str, *, follows: str, marker: str) -> tuple[bool
     closes = not (before.isspace() or before in _OPENERS)
     if closes and after.isalnum():
         closes = marker == "*" and not before.isalnum()
-    elif closes and marker == "_" and (after == "(" or (after == "." and follows.isalnum())):
+    elif closes and marker == "_" and (after in "(/" or (after == "." and follows.isalnum())):
         closes = False
     return opens, closes
 
@@ -82,11 +82,19 @@ def _double_star_flanks(state: StateInline, before: str, after: str) -> tuple[bo
     return opens, closes
 
 
+_PAIR_OPENS = re.compile(r"(?<!\S)\*\*(?=[^\s*])")
+_PAIR_CLOSES = re.compile(r"(?<=[^\s*])\*\*(?![^\s.,;:!?)])")
+_LINE_REACH = 400  # far enough for a line, and a bound for the time that a hostile one can take
+
+
 def _has_open_pair(state: StateInline) -> bool:
-    """Whether the line so far has one `**` more than it has pairs."""
-    earliest = max(0, state.pos - 400)  # far enough for a line, and a bound for the time that a hostile one can take
-    line_start = state.src.rfind("\n", earliest, state.pos) + 1
-    return state.src.count("**", max(line_start, earliest), state.pos) % 2 == 1
+    """Whether the line so far has one `**` more than it has pairs, and the rest of it has no closing one to spare."""
+    src, at = state.src, state.pos
+    line_start = max(src.rfind("\n", max(0, at - _LINE_REACH), at) + 1, at - _LINE_REACH)
+    if src.count("**", line_start, at) % 2 == 0:
+        return False
+    rest = src[at + 2 : at + 2 + _LINE_REACH].partition("\n")[0]
+    return len(_PAIR_CLOSES.findall(rest)) <= len(_PAIR_OPENS.findall(rest))
 
 
 def strikethrough(state: StateInline, silent: bool) -> bool:
@@ -125,8 +133,8 @@ def _push_delimiters(state: StateInline, marker: str, length: int, *, opens: boo
 
 
 _SCHEME = re.compile(r"(?<![A-Za-z0-9])(?:https?|ftp)$", re.IGNORECASE)
-_URL_REST = re.compile(r"://(?:(?!\*\*)[^\s<>\[\]`\"|\\])+")
-_URL_TAIL = frozenset("*_~.,;:!?'”’")
+_URL_REST = re.compile(r"://(?:(?!\*\*|~~)[^\s<>\[\]`\"|\\])+")
+_URL_TAIL = frozenset(".,;:!?'”’")
 
 
 def bare_url(state: StateInline, silent: bool) -> bool:
@@ -136,7 +144,7 @@ def bare_url(state: StateInline, silent: bool) -> bool:
     rest = _URL_REST.match(state.src, at, state.posMax) if scheme else None
     if scheme is None or rest is None:
         return False
-    end = at + len(trim_url(rest.group()))
+    end = at + len(trim_url(rest.group(), _markers_before(state.src, scheme.start())))
     if end <= at + 3:
         return False
     if not silent:
@@ -150,16 +158,28 @@ def bare_url(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def trim_url(url: str) -> str:
-    """A URL without the punctuation that belongs to the sentence: trailing marks, and a `)` that nothing inside
-    opens."""
+def _markers_before(src: str, at: int) -> str:
+    start = at
+    while start and at - start < 6 and src[start - 1] in "*_~":
+        start -= 1
+    return src[start:at]
+
+
+def trim_url(url: str, opened: str = "") -> str:
+    """A URL without what belongs to the sentence: trailing punctuation, and a `)` or a marker that nothing inside it opens.
+
+    `opened` are the markers right before it, as in `_*https://…*_`.
+    """
     unopened = url.count(")") - url.count("(")
+    waiting = list(opened)
     end = len(url)
     while end:
         last = url[end - 1]
         if last == ")" and unopened > 0:
             unopened -= 1
-        elif last not in _URL_TAIL:
+        elif waiting and last == waiting[-1]:
+            waiting.pop()
+        elif last not in _URL_TAIL and not (last in "*_~" and url.count(last, 0, end) % 2):
             break
         end -= 1
     return url[:end]

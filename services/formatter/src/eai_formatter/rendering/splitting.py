@@ -16,7 +16,7 @@ __all__ = ["LIMIT", "SHORTEST_LIMIT", "Piece", "cut", "size", "split"]
 
 LIMIT = 4096
 """Source: WhatsApp Cloud API, text message, `body`: "Maximum length: 4096 characters". Telegram's is the same."""
-SHORTEST_LIMIT = 16
+SHORTEST_LIMIT = 64
 """Below it there is no room for text between the markers that a cut may need."""
 
 
@@ -30,8 +30,8 @@ def split(text: str, limit: int = LIMIT, *, profile: Profile = WHATSAPP) -> list
     block or a quote that goes on over a cut: it is closed at the end of one piece and opened again at the start of the
     next (`Piece` says which those are).
 
-    A cut is never inside a URL, a line of code or a grapheme, unless that alone is longer than a piece. Text without
-    anything to read gives []. Raises ValueError if `limit` is below 16.
+    A cut is never inside a URL, a line of code or a grapheme, unless that alone is longer than a piece; white space
+    that alone is longer is left out. Text without anything to read gives []. Raises ValueError if `limit` is below 64.
     """
     return [piece.text for piece in cut(text, limit, profile=profile)]
 
@@ -113,7 +113,7 @@ class _Cutter:
             place = self._place(at, self._limit - len(opened))
             pieces.append(Piece(opened, self._text[at : place.end], place.closed, self._text[place.end : place.resume]))
             at, opened = place.resume, place.opened
-        return pieces
+        return [piece for piece in pieces if piece.own.strip()]
 
     def _reach(self, start: int, room: int) -> int:
         """The end of the longest stretch from `start` that is no longer than `room`."""
@@ -199,22 +199,23 @@ class _Cutter:
     def _in_line(self, start: int, room: int) -> _Cut:
         """In a line too long for a piece: after a sentence, else a word, else wherever no grapheme and no URL is
         broken."""
-        line = self._line_at(start)
         end = self._reach(start, room - 3 * 3)  # room for the markers of three styles, or of a code block
-        at = (
-            self._sentence_end(start, end, line) or self._word_end(start, end, line) or self._anywhere(start, end, line)
-        )
+        line = self._line_at(end)
+        first = max(start, line.start)
+        at = self._sentence_end(first, end, line) or self._word_end(first, end, line)
+        if at is None and first > start:
+            return self._space(first - 1, end)  # the line's start, though the piece is short then
+        at = at or self._anywhere(start, end, line)
         closing = line.open_at(at)
-        place = self._space(at, end)
+        place = self._space(at, self._reach(start, room - len("".join(closing))))
         return _Cut(place.end, place.resume, "".join(reversed(closing)), line.quote + "".join(closing))
 
-    def _line_at(self, start: int) -> LineMap:
-        if self._line is None or not self._line.start <= start < self._line.end:
-            first = self._text.rfind("\n", 0, start) + 1
-            last = self._text.find("\n", start)
-            self._line = LineMap(
-                self._text, first, last if last >= 0 else len(self._text), self._syntax, largest_atom=self._limit // 2
-            )
+    def _line_at(self, at: int) -> LineMap:
+        if self._line is None or not self._line.start <= at <= self._line.end:
+            first = self._text.rfind("\n", 0, at) + 1
+            last = self._text.find("\n", at)
+            end = last if last >= 0 else len(self._text)
+            self._line = LineMap(self._text, first, end, self._syntax, largest_atom=self._limit // 2)
         return self._line
 
     def _sentence_end(self, start: int, end: int, line: LineMap) -> int | None:

@@ -3,9 +3,10 @@ no more."""
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["LineMap", "Syntax"]
 
@@ -35,57 +36,82 @@ class Syntax:
             start = text.find(self.fence, end)
 
 
+@dataclass(slots=True)
+class _Spans:
+    """Stretches of a line that do not overlap, in order."""
+
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def add(self, start: int, end: int) -> None:
+        """One more, after all others."""
+        self.starts.append(start)
+        self.ends.append(end)
+
+    def around(self, at: int) -> tuple[int, int] | None:
+        """The one that begins before this place and does not end before it."""
+        index = bisect.bisect_left(self.starts, at) - 1
+        return (self.starts[index], self.ends[index]) if index >= 0 and at <= self.ends[index] else None
+
+
 class LineMap:
     """One line's atoms and styled spans, by positions in the whole text. Made only for lines too long for a piece."""
 
-    __slots__ = ("_atoms", "_spans", "end", "quote", "start")
+    __slots__ = ("_atoms", "_styles", "end", "quote", "start")
 
     def __init__(self, text: str, start: int, end: int, syntax: Syntax, largest_atom: int) -> None:
         self.start, self.end = start, end
         self.quote = syntax.quote if syntax.quote and text.startswith(syntax.quote, start, end) else ""
-        self._atoms: list[tuple[int, int]] = []
-        self._spans: list[tuple[int, int, str]] = []
+        self._atoms = _Spans()
+        self._styles: dict[str, _Spans] = {}
         for found in syntax.atoms.finditer(text, start, end):
-            is_code = bool(syntax.code) and found.group().startswith(syntax.code)
-            if is_code and len(found.group()) > largest_atom:
-                fence = syntax.fence if found.group().startswith(syntax.fence) else syntax.code
-                self._spans.append((found.start(), found.end() - len(fence), fence))
+            code = self._code_of(found.group(), syntax)
+            if code and len(found.group()) > largest_atom:  # too long to stay in one piece: opened again, as a style is
+                self._styles.setdefault(code, _Spans()).add(found.start(), found.end() - len(code))
             else:
-                self._atoms.append(found.span())
+                self._atoms.add(*found.span())
         for marker in syntax.markers:
-            self._spans += self._spans_of(text, marker, is_at_word_borders=syntax.is_at_word_borders)
-        self._spans.sort()
+            self._styles[marker] = self._spans_of(text, marker, is_at_word_borders=syntax.is_at_word_borders)
 
-    def _spans_of(self, text: str, marker: str, *, is_at_word_borders: bool) -> Iterator[tuple[int, int, str]]:
+    @staticmethod
+    def _code_of(atom: str, syntax: Syntax) -> str:
+        """What encloses an atom that is code, else ""."""
+        return next((code for code in (syntax.fence, syntax.code) if code and atom.startswith(code)), "")
+
+    def _spans_of(self, text: str, marker: str, *, is_at_word_borders: bool) -> _Spans:
+        spans = _Spans()
         opened = -1
         for at in self._outside_atoms(text, marker):
             before = text[at - 1] if at > self.start else " "
             after = text[at + 1] if at + 1 < self.end else " "
             if opened >= 0 and not (is_at_word_borders and (before.isspace() or after.isalnum())):
-                yield opened, at, marker
+                spans.add(opened, at)
                 opened = -1
             elif opened < 0 and not (is_at_word_borders and (after.isspace() or before.isalnum())):
                 opened = at
+        return spans
 
     def _outside_atoms(self, text: str, marker: str) -> Iterator[int]:
-        atoms = iter([*self._atoms, (self.end, self.end)])
-        atom = next(atoms)
         at = text.find(marker, self.start, self.end)
         while at >= 0:
-            while atom[1] <= at and atom[0] < self.end:
-                atom = next(atoms)
-            if not atom[0] <= at < atom[1]:
+            if self._atoms.around(at + 1) is None:
                 yield at
             at = text.find(marker, at + 1, self.end)
 
     def atom_around(self, at: int) -> tuple[int, int] | None:
         """The atom that a cut at this place would go through."""
-        return next(((start, end) for start, end in self._atoms if start < at < end), None)
+        atom = self._atoms.around(at)
+        return atom if atom and at < atom[1] else None
 
     def open_at(self, at: int) -> list[str]:
         """The markers of the styles that are open at this place, outermost first."""
-        return [marker for start, end, marker in self._spans if start < at <= end]
+        found = [(span, marker) for marker, spans in self._styles.items() if (span := spans.around(at))]
+        return [marker for _, marker in sorted(found)]
 
     def is_beside_marker(self, at: int) -> bool:
         """Whether a cut here would leave a marker with nothing to style."""
-        return any(at in (start + len(marker), end) for start, end, marker in self._spans)
+        return any(
+            at in (span[0] + len(marker), span[1])
+            for marker, spans in self._styles.items()
+            if (span := spans.around(at))
+        )

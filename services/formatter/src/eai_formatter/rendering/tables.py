@@ -61,17 +61,25 @@ def _width(text: str) -> int:
 
 
 def records(table: Table) -> Iterator[list[Line]]:
-    """Each row as its lines, "*Header:* value"; empty cells are left out. A table that is only a head gives the head's
-    cells."""
+    """Each row as its lines, "*Header:* value"; empty cells are left out, but no header is lost: an empty column's stands once."""
     head, *body = table.rows
     if not body:
-        yield [cell for cell in head if text_of(cell).strip()]
+        yield [cell for cell in head if not _is_empty(cell)]
+    empty = [at for at in range(len(head)) if all(at >= len(row) or _is_empty(row[at]) for row in body)]
     for row in body:
-        yield [
-            _record_line(head[at] if at < len(head) else [], cell)
-            for at, cell in enumerate(row)
-            if text_of(cell).strip()
-        ]
+        lines = [_record_line(_header(head, at), cell) for at, cell in enumerate(row) if not _is_empty(cell)]
+        lines += [_record_line(head[at], [(0, "–")]) for at in empty if not _is_empty(head[at])]
+        empty = []
+        yield lines
+
+
+def _is_empty(cell: Line) -> bool:
+    return not text_of(cell).strip()
+
+
+def _header(head: list[Line], at: int) -> Line:
+    """A column's header; a cell to the right of the head's last has none."""
+    return head[at] if at < len(head) else []
 
 
 def _record_line(header: Line, cell: Line) -> Line:

@@ -27,7 +27,7 @@ _LITERAL_MARKER = re.compile(r"[*_~`]")
 HAIR_SPACE = "\u200a"
 """Put beside a literal marker that would otherwise style something. The thinnest space: a marker next to a space has no
 effect, and unlike the zero-width characters, every app and every language's `isspace` takes it for a space."""
-_ATOMS = re.compile(r"```[^\n]+?```|`[^`\n]+`|(?:https?|ftp)://[^\s<>]+|\S+@\S+")
+_ATOMS = re.compile(r"```[^\n]+?```|`[^`\n]+`|(?:https?|ftp)://[^\s<>]+|(?<!\S)[\w.+-]{1,64}@\S+")
 _SYNTAX = Syntax(markers="*_~", code="`", fence="```", quote="> ", atoms=_ATOMS, is_at_word_borders=True)
 
 
