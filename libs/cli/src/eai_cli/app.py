@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 BaseUrl = Annotated[str, typer.Option("--base-url", envvar="EAI_BASE_URL", help="Where the gateway is.")]
 Token = Annotated[str, typer.Option("--token", envvar="EAI_TOKEN", help="API token, if the gateway asks for one.")]
 User = Annotated[str, typer.Option("--user", help="The user's number.")]
+ProfileName = Literal["whatsapp", "plain", "telegram"]
 _HERE = "http://127.0.0.1:8000"
 
 
@@ -75,6 +76,24 @@ def chat(
     from eai_cli.gateway import Gateway
 
     raise typer.Exit(run_chat(Gateway(base_url, token), user, provider))
+
+
+@app.command("format")
+def format_(
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="Markdown; stdin by default.")
+    ] = None,
+    profile: Annotated[ProfileName, typer.Option(help="Whose formatting.")] = "whatsapp",
+    limit: Annotated[int, typer.Option(min=16, help="Most characters in one message.")] = 4096,
+    as_json: Annotated[bool, typer.Option("--json", help="The pieces as one JSON list.")] = False,
+    as_jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One JSON string a line in, one JSON list of pieces a line out.")
+    ] = False,
+) -> None:
+    """Show how an agent's Markdown is sent: as messages of a chat, short enough each."""
+    from eai_cli.format_text import run_format
+
+    raise typer.Exit(run_format(file, profile=profile, limit=limit, as_json=as_json, as_jsonl=as_jsonl))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

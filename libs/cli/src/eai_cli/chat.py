@@ -21,19 +21,24 @@ def run_chat(gateway: Gateway, user: str | None, provider: str | None) -> int:
     console = Console()
     user = user or f"+5521{random.SystemRandom().randrange(900000000, 999999999)}"
     console.print(f"You are {user}. An empty line or Ctrl-D ends the conversation.", style="dim", highlight=False)
-    while line := _read_line(console):
-        try:
-            reply = ask(gateway, Message(user, line, provider=provider), console, wait_s=_WAIT_S)
-        except GatewayError as error:
-            console.print(Text(str(error), style="red"))
-            continue
-        except KeyboardInterrupt:
-            console.print("not waited for", style="dim")
-            continue
-        style = "green" if reply.is_completed else "red"
-        title = "agent" if reply.is_completed else f"failed: {reply.body.get('error_code')}"
-        console.print(Panel(Text(reply.text), title=title, title_align="left", border_style=style))
+    with gateway.client:
+        while line := _read_line(console):
+            _answer(gateway, Message(user, line, provider=provider), console)
     return 0
+
+
+def _answer(gateway: Gateway, message: Message, console: Console) -> None:
+    try:
+        reply = ask(gateway, message, console, wait_s=_WAIT_S)
+    except GatewayError as error:
+        console.print(Text(str(error), style="red"))
+        return
+    except KeyboardInterrupt:
+        console.print("not waited for", style="dim")
+        return
+    style = "green" if reply.is_completed else "red"
+    title = "agent" if reply.is_completed else f"failed: {reply.body.get('error_code')}"
+    console.print(Panel(Text(reply.text), title=title, title_align="left", border_style=style))
 
 
 def _read_line(console: Console) -> str:

@@ -13,6 +13,7 @@ __all__ = ["Gateway", "GatewayError", "Reply"]
 
 _POLL_EVERY_S = 0.1
 _POLL_RARELY_S = 1.0
+_ASK_AGAIN = (429, 503)  # the message is accepted; only its result cannot be looked up at the moment
 
 
 class GatewayError(Exception):
@@ -55,9 +56,10 @@ class Gateway:
         response = self._request(
             "POST", "/api/v1/message/webhook/user", {k: v for k, v in body.items() if v is not None}
         )
-        if response.status_code not in (201, 202):
+        message_id = _fields(response).get("message_id") if response.status_code in (201, 202) else None
+        if message_id is None:
             raise GatewayError(_refusal(response))
-        return str(response.json()["message_id"])
+        return str(message_id)
 
     def answer(self, message_id: str, *, wait_s: float, on_stage: Callable[[str], None] | None = None) -> Reply:
         """Poll until the result is there. Raises GatewayError, also when it is not there after `wait_s` seconds."""
@@ -65,12 +67,13 @@ class Gateway:
         began = time.monotonic()
         while True:
             response = self._request("GET", path)
-            if response.status_code == 200:
-                return Reply(response.json(), response.text)
-            if response.status_code != 202:
+            fields = _fields(response)
+            if response.status_code == 200 and fields:
+                return Reply(fields, response.text)
+            if response.status_code not in (202, *_ASK_AGAIN):
                 raise GatewayError(_refusal(response))
-            if on_stage is not None:
-                on_stage(str(response.json().get("stage", "")))
+            if on_stage is not None and "stage" in fields:
+                on_stage(str(fields["stage"]))
             waited_s = time.monotonic() - began
             if waited_s > wait_s:
                 raise GatewayError(f"no answer after {wait_s:g} s; ask again with message id {message_id}")
@@ -84,9 +87,17 @@ class Gateway:
             raise GatewayError(f"no gateway at {self.base_url} ({error}); start one with ./eai up") from error
 
 
-def _refusal(response: httpx.Response) -> str:
+def _fields(response: httpx.Response) -> dict[str, Any]:
+    """The answer's JSON object; empty when it is none."""
     try:
-        body = response.json()
-        return f"{response.status_code} {body['error']}: {body['message']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refusal(response: httpx.Response) -> str:
+    fields = _fields(response)
+    if "error" in fields and "message" in fields:
+        return f"{response.status_code} {fields['error']}: {fields['message']}"
+    return f"{response.status_code} {response.reason_phrase}"

@@ -1,4 +1,4 @@
-"""Serves one local recording over loopback, for the gateway to fetch; only the sandbox's settings allow such an address."""
+"""Serves one local recording over loopback, for the gateway to fetch; only the sandbox's settings allow its address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def served_recording(path: Path) -> Iterator[str]:
             """A command's output is for its user; requests are no news."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneFile)
-    thread = threading.Thread(target=server.serve_forever, name="recording", daemon=True)
+    # It looks that often whether it shall end; whoever sent the recording waits for it.
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="recording", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}{url_path}"

@@ -32,7 +32,8 @@ def run_send(gateway: Gateway, message: Message, *, as_json: bool, wait_s: float
     """Print the answer on stdout, all else on stderr; gives the exit code."""
     console = Console(stderr=True)
     try:
-        reply = ask(gateway, message, console, wait_s=wait_s)
+        with gateway.client:
+            reply = ask(gateway, message, console, wait_s=wait_s)
     except GatewayError as error:
         console.print(Text(f"eai send: {error}", style="red"))
         return _NOT_ACCEPTED

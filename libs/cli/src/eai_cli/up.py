@@ -48,8 +48,12 @@ def run_up(host: str, port: int) -> int:
 def environment_for_up(
     environ: Mapping[str, str], dotenv: Mapping[str, str], *, host: str, port: int
 ) -> dict[str, str]:
-    """What the services read: the environment, below it `.env`, below that what suits a laptop."""
-    return {**_SUITS_A_LAPTOP, **dotenv, **environ, "HOST": host, "PORT": str(port)}
+    """What the services read: the environment, below it `.env`, below that what suits a laptop.
+
+    What is set to nothing is left out, as the services do: it must not stand above the sandbox's own value.
+    """
+    told = {**_SUITS_A_LAPTOP, **dotenv, **environ, "HOST": host, "PORT": str(port)}
+    return {name: value for name, value in told.items() if value != ""}
 
 
 def refuse_in_production(environ: Mapping[str, str]) -> None:
