@@ -114,7 +114,7 @@ def test_what_is_less_severe_than_the_level_is_not_logged(log_to: OpenLog) -> No
     assert written.text == ""
 
 
-@pytest.mark.parametrize("library", ["httpx", "aio_pika", "uvicorn.access", "grpc"])
+@pytest.mark.parametrize("library", ["httpx", "aiormq", "uvicorn.access", "grpc"])
 def test_chatty_libraries_are_only_heard_when_something_is_wrong(log_to: OpenLog, library: str) -> None:
     written = log_to(LOG_LEVEL="debug")
     logging.getLogger(library).info("request sent")

@@ -45,9 +45,13 @@ def test_a_wait_is_never_longer_than_the_longest_nor_shorter_than_half_the_short
     assert min(base, longest) / 2 - MICROSECOND <= wait <= longest + MICROSECOND
 
 
-@given(ATTEMPTS, RANDOM, st.timedeltas(timedelta(0), timedelta(days=30)))
+@given(ATTEMPTS, RANDOM, st.timedeltas(timedelta(0), timedelta(minutes=10)))
 def test_a_wait_is_never_shorter_than_the_providers_wish(attempt: int, random: float, retry_after: timedelta) -> None:
     assert Backoff().delay(attempt, retry_after=retry_after, random=constant(random)) >= retry_after
+
+
+def test_a_provider_that_wishes_for_days_is_asked_again_after_the_longest_wait() -> None:
+    assert Backoff().delay(1, retry_after=timedelta(days=3), random=constant(0)) == timedelta(minutes=10)
 
 
 @given(ATTEMPTS, RANDOM, BASES)

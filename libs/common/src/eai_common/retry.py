@@ -18,7 +18,7 @@ class RetryPolicy(Protocol):
         """Whether a failed try number `attempt` (1 is the first delivery) may be followed by another."""
 
     def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
-        """How long to wait after the failed try number `attempt`; never shorter than `retry_after`."""
+        """How long to wait after the failed try number `attempt`; a policy says how far it honours `retry_after`."""
 
 
 @dataclass(frozen=True, slots=True)
