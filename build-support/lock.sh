@@ -10,11 +10,12 @@ if [ ! -x "$uv" ]; then
   .pants-tools/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 fi
 compile() {
-  "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  "$uv" pip compile --quiet --universal --python-version "${python:-3.11}" --generate-hashes --no-annotate \
     --no-header --no-emit-index-url --no-emit-find-links "$@"
 }
 compile 3rdparty/python/requirements.txt -o 3rdparty/python/default.lock "$@"
 compile 3rdparty/python/uv.in -o 3rdparty/python/uv.lock "$@"
+python=3.8 compile 3rdparty/python/pants.in -o 3rdparty/python/pants.lock "$@" # Pants runs on 3.8 and 3.9, not on 3.11
 for in in 3rdparty/python/tools/*.in; do # a tool that shares a package with the services shares its version
   compile "$in" -c 3rdparty/python/default.lock -o "${in%.in}.lock" "$@"
 done
