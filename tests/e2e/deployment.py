@@ -58,6 +58,11 @@ class Client:
     def poll(self, message_id: str) -> httpx.Response:
         return self.http.get(f"{self.poller_url}/api/v1/message/response", params={"message_id": message_id})
 
+    def task_status(self, message_id: str) -> dict[str, Any]:
+        path = f"{self.poller_url}/api/v1/message/debug/task-status"
+        found: dict[str, Any] = self.http.get(path, params={"message_id": message_id}).raise_for_status().json()
+        return found
+
     def answer(self, message_id: str, *, within_s: float = _ANSWER_WITHIN_S) -> dict[str, Any]:
         """Poll until the result is there; it must come in time."""
         deadline = time.monotonic() + within_s

@@ -126,3 +126,13 @@ def test_a_bad_request_gets_a_json_error_that_says_what_is_wrong(
     error = response.json()
     assert (response.status_code, named in error["message"]) == (status, True), error
     assert error["request_id"] == response.headers["x-request-id"]
+
+
+def test_an_operator_sees_when_each_stage_had_a_message(deployment: Deployment, user: str) -> None:
+    message_id = deployment.client.send(user, "Oi")
+    deployment.client.answer(message_id)
+    report = deployment.client.task_status(message_id)
+    assert (report["status"], [entry["stage"] for entry in report["processing_log"]]) == (
+        "completed",
+        ["ingress", "agent-router", "formatter", "formatter"],
+    )

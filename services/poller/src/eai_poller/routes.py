@@ -13,8 +13,9 @@ from starlette.routing import Route
 from eai_common.clock import Clock
 from eai_common.http import ErrorBody, HttpError, TokenGuard, json_response
 from eai_common.ids import issued_at
-from eai_common.store import StoreUnavailable, TaskStore
+from eai_common.store import StoreUnavailable, TaskStore, TaskView
 from eai_poller.answer import Answer, State, answer_for
+from eai_poller.timeline import task_report
 
 __all__ = ["Poll"]
 
@@ -24,7 +25,7 @@ _STORE_RETRY_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """GET /api/v1/message/response."""
+    """GET /api/v1/message/response and debug/task-status."""
 
     tasks: TaskStore
     clock: Clock
@@ -33,20 +34,35 @@ class Poll:
     known_for: timedelta
 
     def routes(self) -> list[Route]:
-        return [Route("/api/v1/message/response", self.get_response, methods=["GET"])]
+        return [
+            Route("/api/v1/message/response", self.get_response, methods=["GET"]),
+            Route("/api/v1/message/debug/task-status", self.get_task_status, methods=["GET"]),
+        ]
 
     async def get_response(self, request: Request) -> Response:
         """What has become of a message."""
         self.guard.check(request)
         message_id = _message_id(request)
-        try:
-            view = await self.tasks.read(str(message_id))
-        except StoreUnavailable as error:
-            raise _store_down() from error
+        view = await self._view(message_id)
         answer = answer_for(
             view, issued_at=issued_at(message_id, self.id_key), now=self.clock.now(), known_for=self.known_for
         )
         return _response(answer)
+
+    async def get_task_status(self, request: Request) -> Response:
+        """What an operator wants to know of a message, for as long as its status is kept."""
+        self.guard.check(request)
+        message_id = str(_message_id(request))
+        status = (await self._view(UUID(message_id))).status
+        if status is None:
+            raise _never_seen()
+        return json_response(task_report(message_id, status))
+
+    async def _view(self, message_id: UUID) -> TaskView:
+        try:
+            return await self.tasks.read(str(message_id))
+        except StoreUnavailable as error:
+            raise _store_down() from error
 
 
 def _message_id(request: Request) -> UUID:
@@ -71,7 +87,11 @@ def _response(answer: Answer) -> Response:
                 410, ErrorBody("Result expired", "The message was answered, but its result is no longer kept")
             )
         case State.NEVER_SEEN:
-            raise HttpError(404, ErrorBody("Task not found", "No task found with the provided message ID"))
+            raise _never_seen()
+
+
+def _never_seen() -> HttpError:
+    return HttpError(404, ErrorBody("Task not found", "No task found with the provided message ID"))
 
 
 def _store_down() -> HttpError:
