@@ -191,9 +191,8 @@ class Process:
     stop: asyncio.Event
     health: Health
 
-    async def run(self, *stages: Stage) -> None:
+    async def run(self, *stages: Stage, on_started: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
         settings = load(CommonSettings, {"SHUTDOWN_GRACE": "1s"})
-        started = asyncio.Event()
 
         async def app(scope: object, receive: object, send: object) -> None:
             raise AssertionError("nobody asks")
@@ -202,7 +201,9 @@ class Process:
         running = Running(service, settings, self.parts)
         listener = bound_socket("127.0.0.1", 0)
         try:
-            await run_services([running], app, listener, self.stop, self.health, on_started=started.set)
+            await run_services(
+                [running], app, listener, self.stop, self.health, on_started=lambda: on_started(listener.getsockname())
+            )
         finally:
             listener.close()
 
@@ -227,6 +228,14 @@ async def test_a_service_is_started_until_it_is_told_to_stop(process: Process) -
     process.stop.set()
     await asyncio.wait_for(running, 10)
     assert process.health.is_stopping
+
+
+async def test_who_is_told_that_a_service_started_can_connect_at_once(process: Process) -> None:
+    def connect(address: tuple[str, int]) -> None:
+        with socket.create_connection(address, timeout=5):
+            process.stop.set()
+
+    await asyncio.wait_for(process.run(on_started=connect), 10)
 
 
 async def test_a_stage_that_dies_takes_the_whole_process_down(process: Process) -> None:

@@ -177,6 +177,7 @@ async def run_services(
             for stage in one.service.stages:
                 group.create_task(run_stage(stage, _stage_parts(one), stop), name=f"stage/{stage.name}")
         health.is_started = True
+        listener.listen()  # before anyone is told; the server's task takes the connections as soon as it runs
         on_started()
         await stop.wait()
         health.is_stopping = True
