@@ -123,7 +123,9 @@ async def world() -> AsyncIterator[World]:
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(max_retries=2, retry_delay=timedelta(milliseconds=20)),
-            worker_settings=WorkerSettings(worker_timeout=timedelta(seconds=5), checkpoint_lease=timedelta(seconds=0.3)),
+            worker_settings=WorkerSettings(
+                worker_timeout=timedelta(seconds=5), checkpoint_lease=timedelta(seconds=0.3)
+            ),
             task_settings=TaskSettings(),
             process_settings=ProcessSettings(shutdown_grace=timedelta(seconds=2)),
         )
@@ -167,7 +169,11 @@ async def test_a_message_out_of_retries_tells_the_user_and_goes_to_the_dead_lett
         await world.send(a_message())
         await world.dead_letter()
         failure = read(world.broker.contents(FORMATTER)[0])
-        assert (failure.error_code, failure.failed_stage, failure.retry_after_s) == ("RATE_LIMITED", "agent-router", 300)
+        assert (failure.error_code, failure.failed_stage, failure.retry_after_s) == (
+            "RATE_LIMITED",
+            "agent-router",
+            300,
+        )
         assert world.agent.attempts == [1, 2, 3]
 
 
@@ -288,7 +294,8 @@ async def test_a_message_whose_replica_died_is_answered_by_another(world: World)
 
 async def test_a_handler_that_takes_too_long_is_ended_and_tried_again(world: World) -> None:
     world.parts = replace(
-        world.parts, worker_settings=WorkerSettings(worker_timeout=timedelta(seconds=0.1), checkpoint_lease=timedelta(seconds=1))
+        world.parts,
+        worker_settings=WorkerSettings(worker_timeout=timedelta(seconds=0.1), checkpoint_lease=timedelta(seconds=1)),
     )
     world.agent.may_answer.clear()
     async with world.replica():
@@ -339,7 +346,11 @@ async def test_on_stop_what_is_in_flight_is_finished_and_nothing_new_is_taken(wo
         stop.set()
         await world.send(a_message())
         world.agent.may_answer.set()
-    assert (len(world.agent.asked), len(world.broker.contents(QUEUE)), len(world.broker.contents(FORMATTER))) == (1, 1, 1)
+    assert (len(world.agent.asked), len(world.broker.contents(QUEUE)), len(world.broker.contents(FORMATTER))) == (
+        1,
+        1,
+        1,
+    )
 
 
 async def test_what_is_not_finished_within_the_grace_is_handed_back_with_its_lease(world: World) -> None:

@@ -10,11 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eai_common.http import HttpError
+from eai_common.outbound import OutboundPolicy
 from eai_ingress.request import Rules, WebhookRequest, parse_webhook
 
 RULES = Rules(providers=frozenset({"google_agent_engine", "openai"}))
 PREDECESSOR = Rules(providers=frozenset(), opaque_user_numbers=True)
-HTTP_CALLBACKS = Rules(providers=frozenset(), callback_allow_http=True)
+HTTP_CALLBACKS = Rules(providers=frozenset(), callbacks=OutboundPolicy(allow_http=True))
 BODY: dict[str, Any] = {"user_number": "5521999990000", "message": "Oi"}
 AUDIO = "https://host/a.ogg"
 ENGINE = "projects/rj-eai-1/locations/us-central1/reasoningEngines/123"
@@ -148,6 +149,7 @@ BAD: dict[str, tuple[object, ...]] = {
     "callback_url": (
         *("", "http://channel.example/x", "ftp://channel.example/x", "javascript:alert(1)", "//channel.example", "/x"),
         *("https://", "https:///x", "https://a b", "https://[::1", "https://channel.example/" + "x" * 2048, 7),
+        *("https://127.0.0.1/x", "https://10.0.0.1", "https://[::ffff:127.0.0.1]/", "https://user@channel.example/"),
     ),
 }
 

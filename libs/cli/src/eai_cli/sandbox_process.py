@@ -79,4 +79,6 @@ def sandbox_environment(sandbox: SandboxAddress) -> dict[str, str]:
         "OPENAI_MODEL": "sandbox",
         "AGENT_PROVIDERS": "google_agent_engine,eai_agent_service,openai",
         "TRANSCRIBE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "CALLBACK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "CALLBACK_ALLOW_HTTP": "true",
     }

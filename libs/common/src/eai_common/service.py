@@ -142,7 +142,10 @@ def main(definition: ServiceDefinition[SettingsT]) -> int:
 
 
 def reported(run: Callable[[], None]) -> int:
-    """Run to the end; gives the exit code, 1 or (settings) 2 with a line for each cause when it failed. A bug keeps its traceback."""
+    """Run to the end; gives the exit code: 0, or 1 (2 for settings) with a line for each cause when it failed.
+
+    What is none of the known causes is a bug, and goes on with its traceback.
+    """
     code = 0
     try:
         run()

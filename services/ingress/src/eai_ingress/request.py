@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, V
 from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
 from eai_common.messages import MessageType, Metadata
+from eai_common.outbound import OutboundPolicy, OutboundRefused, Target
 
 __all__ = ["Rules", "WebhookRequest", "parse_webhook"]
 
@@ -30,7 +31,7 @@ class Rules:
 
     providers: frozenset[str]
     opaque_user_numbers: bool = False
-    callback_allow_http: bool = False
+    callbacks: OutboundPolicy = field(default_factory=OutboundPolicy)
 
 
 class WebhookRequest(BaseModel):
@@ -110,9 +111,12 @@ class WebhookRequest(BaseModel):
     def _callback_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        schemes = ("https", "http") if _rules(info).callback_allow_http else ("https",)
-        if not _is_http_url(value) or urlsplit(value).scheme not in schemes:
-            raise ValueError(f"takes an absolute URL of scheme {' or '.join(schemes)}")
+        callbacks = _rules(info).callbacks
+        try:
+            # What the text alone tells. Names are resolved at each delivery: an answer from now would be stale by then.
+            Target.parse(value, callbacks).check_literal_address(callbacks)
+        except OutboundRefused as error:
+            raise ValueError(f"is not a URL that callbacks may go to: {error}") from error
         return value
 
 

@@ -29,7 +29,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
         rules=Rules(
             providers=frozenset(settings.ingress.agent_providers),
             opaque_user_numbers=like_predecessor,
-            callback_allow_http=settings.ingress.callback_allow_http,
+            callbacks=settings.ingress.callbacks,
         ),
         answers_like_predecessor=like_predecessor,
     )

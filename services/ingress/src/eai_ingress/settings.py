@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from eai_common.outbound import AllowedNetworks, OutboundPolicy
 from eai_common.service import CommonSettings
 from eai_common.settings import Group, Items
 
@@ -21,6 +22,13 @@ class IngressSettings(Group):
         "List those that agent-router is configured for.",
     )
     callback_allow_http: bool = Field(False, description="Also accept callback URLs without TLS.")
+    callback_allowed_networks: AllowedNetworks = Field(
+        (), description="Networks that callbacks may go to though they are not public, on any port."
+    )
+
+    @property
+    def callbacks(self) -> OutboundPolicy:
+        return OutboundPolicy(allow_http=self.callback_allow_http, allowed_networks=self.callback_allowed_networks)
 
 
 @dataclass(frozen=True)

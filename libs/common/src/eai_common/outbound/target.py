@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from eai_common.outbound.addresses import parse_address
 from eai_common.outbound.errors import OutboundRefused
 from eai_common.outbound.policy import OutboundPolicy
 
@@ -44,6 +45,15 @@ class Target:
         )
         target._check(policy)
         return target
+
+    def check_literal_address(self, policy: OutboundPolicy) -> None:
+        """Refuse a host that is itself an address which the policy forbids. Raises OutboundRefused.
+
+        For an early answer only: a name may still resolve to anything, which the client checks when it connects.
+        """
+        address = parse_address(self.host)
+        if address is not None and not policy.allows_address(address, self.port):
+            raise OutboundRefused(f"{self.host} is no public address")
 
     def follow(self, location: str, policy: OutboundPolicy) -> Target:
         """Where a redirect from here leads. Raises OutboundRefused, also if it leaves TLS."""

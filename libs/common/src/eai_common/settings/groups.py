@@ -105,8 +105,8 @@ class TaskSettings(Group):
     )
     message_id_key: SecretStr = Field(
         SecretStr(""),
-        description="Key of the check mark in message ids; the same in all services. Empty is fine: ids then tell ours from "
-        "others', but a stranger could make one that looks like ours.",
+        description="Key of the check mark in message ids; the same in all services. Empty is fine: ids then tell ours "
+        "from others', but a stranger could make one that looks like ours.",
     )
 
 
@@ -138,7 +138,7 @@ class HttpSettings(Group):
     """The HTTP server of every service."""
 
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # a container's only sensible default
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
     api_token: SecretStr = Field(
         SecretStr(""),
         description="Tokens that clients send as `Authorization: Bearer`, separated by commas. Required in production.",
