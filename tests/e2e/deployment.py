@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -20,10 +21,23 @@ import httpx
 from eai_cli.sandbox_process import sandbox_environment, started_sandbox
 from eai_cli.servers import RabbitServer, RedisServer, private_rabbitmq, private_redis
 
-__all__ = ["ROOT", "STAGES", "Client", "Deployment", "FiveProcesses", "Up", "eventually", "five_processes", "up"]
+__all__ = [
+    "CALLBACK_SECRET",
+    "ROOT",
+    "STAGES",
+    "Client",
+    "Deployment",
+    "FiveProcesses",
+    "Up",
+    "eventually",
+    "five_processes",
+    "up",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingress", "transcriber", "agent-router", "formatter", "poller")
+
+CALLBACK_SECRET = "whsec_" + base64.b64encode(b"only the tests know this secret!").decode()
 
 _READY_WITHIN_S = 60.0
 _STOP_WITHIN_S = 40.0
@@ -246,7 +260,8 @@ def five_processes(folder: Path, **settings: str) -> Iterator[FiveProcesses]:
 def _environ(**settings: str) -> dict[str, str]:
     """What the test's own environment has, without what would configure the gateway by chance."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "PYENV_ROOT")
-    return {**{name: os.environ[name] for name in kept if name in os.environ}, **settings}
+    here = {name: os.environ[name] for name in kept if name in os.environ}
+    return {**here, "CALLBACK_SECRETS": CALLBACK_SECRET, **settings}
 
 
 def _line_with(process: Process, text: str) -> str:
