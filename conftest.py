@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import TypeVar
 import pytest
 
 from eai_cli.servers import RabbitServer, RedisServer, ServerMissing, private_rabbitmq, private_redis
+
+# Pants puts the packages on pytest's own path only; the processes that tests start find them by this, in any folder.
+os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path if place.endswith("/src"))
 
 ServerT = TypeVar("ServerT", RabbitServer, RedisServer)
 

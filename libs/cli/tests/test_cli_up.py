@@ -95,7 +95,7 @@ def command(*arguments: str) -> list[str]:
 
 def bare_environment(**variables: str) -> dict[str, str]:
     """The machine's own, without any setting of ours."""
-    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | variables
+    return {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ} | variables
 
 
 def test_a_mistake_in_a_setting_is_told_before_anything_starts(tmp_path: Path) -> None:

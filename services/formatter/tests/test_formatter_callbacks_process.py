@@ -43,6 +43,7 @@ class Formatter:
         self.settings = RabbitSettings(rabbitmq.url, self.topology)
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": os.environ["PYTHONPATH"],
             "PORT": "0",
             "HOST": "127.0.0.1",
             "ENVIRONMENT": "production",

@@ -19,7 +19,7 @@ import httpx
 @contextmanager
 def poller(**environ: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """A running poller, its address, and the lines it has logged until it was up."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
     with subprocess.Popen(
         [sys.executable, "-m", "eai_poller"],
         env={**kept, "HOST": "127.0.0.1", "PORT": "0", **environ},
