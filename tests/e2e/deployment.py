@@ -125,6 +125,10 @@ class Deployment:
     client: Client
     sandbox: Sandbox
 
+    def metrics(self) -> list[str]:
+        """What each process of the gateway exposes."""
+        return [_get(f"{self.client.ingress_url}/metrics")]
+
 
 class Process:
     """A child process whose output is kept in a file, for the message when a test fails."""
@@ -225,6 +229,9 @@ class FiveProcesses(Deployment):
     def process(self, stage: str) -> Process:
         return self._running[stage]
 
+    def metrics(self) -> list[str]:
+        return [_get(f"{self.url(stage)}/metrics") for stage in STAGES]
+
     def depths(self) -> dict[str, int]:
         """Ready and unacked messages of every queue, as the broker counted them up to five seconds ago."""
         rows = self.rabbitmq.ctl("list_queues", "name", "messages", "--formatter", "json")
@@ -262,6 +269,10 @@ def _environ(**settings: str) -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "PYENV_ROOT")
     here = {name: os.environ[name] for name in kept if name in os.environ}
     return {**here, "CALLBACK_SECRETS": CALLBACK_SECRET, **settings}
+
+
+def _get(url: str) -> str:
+    return httpx.get(url, trust_env=False).raise_for_status().text
 
 
 def _line_with(process: Process, text: str) -> str:

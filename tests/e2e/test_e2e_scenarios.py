@@ -136,3 +136,13 @@ def test_an_operator_sees_when_each_stage_had_a_message(deployment: Deployment, 
         "completed",
         ["ingress", "agent-router", "formatter", "formatter"],
     )
+
+
+def test_the_metrics_tell_what_was_done_and_how_deep_the_queues_are(deployment: Deployment, user: str) -> None:
+    deployment.client.answer(deployment.client.send(user, "Oi"))
+    told = "".join(deployment.metrics())
+    assert 'external_api_calls_total{service="google_agent_engine",status="ok"}' in told
+    assert 'message_queue_depth{queue="eai.agent-router"}' in told
+    assert 'message_queue_depth{queue="eai.agent-router.dlq"}' in told
+    assert 'rabbitmq_connection_status{status="connected"} 1.0' in told
+    assert user not in told

@@ -12,6 +12,7 @@ import pytest
 
 from eai_common.messages import MessageAudio
 from eai_common.stage import StageContext
+from eai_common.telemetry import Metrics
 from eai_transcriber.errors import AudioNotUnderstood, AudioUnsupported, AudioUrlRefused
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence
@@ -73,7 +74,7 @@ async def words(sandbox: Any, ctx: StageContext, body: bytes, *, networks: str =
     speech = SpeechSettings.read({"SPEECH_ENDPOINT": sandbox.grpc_target})
     assert isinstance(audio, AudioSettings)
     assert isinstance(speech, SpeechSettings)
-    async with media_server() as media, open_transcriber(audio, speech) as transcribe:
+    async with media_server() as media, open_transcriber(audio, speech, Metrics()) as transcribe:
         media.body = body
         return (await transcribe(message(media.url), ctx)).transcript
 

@@ -41,6 +41,7 @@ from eai_common.settings import (
 from eai_common.stage import Stage, StageParts, run_stage
 from eai_common.store import Redis, open_redis
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
+from eai_common.watch import watch_broker
 
 __all__ = [
     "CommonSettings",
@@ -175,6 +176,7 @@ async def run_services(
     """
     grace_s = max(one.settings.process.shutdown_grace.total_seconds() for one in running)
     async with asyncio.TaskGroup() as group:
+        watchers = [group.create_task(_watch(one), name="watch-broker") for one in running if one.service.stages]
         group.create_task(serve(app, listener, stop, grace_s=grace_s), name="http")
         for one in running:
             for stage in one.service.stages:
@@ -184,6 +186,8 @@ async def run_services(
         on_started()
         await stop.wait()
         health.is_stopping = True
+        for watcher in watchers:
+            watcher.cancel()
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -297,6 +301,17 @@ def _stage_parts(one: Running) -> StageParts:
         task_settings=settings.tasks,
         process_settings=settings.process,
     )
+
+
+async def _watch(one: Running) -> None:
+    names = {one.settings.broker.topology.queue_of(stage.name) for stage in one.service.stages}
+    queues = [
+        name
+        for queue in one.settings.broker.topology.stage_queues
+        if queue.name in names
+        for name in (queue.name, queue.dead_letter_queue)
+    ]
+    await watch_broker(one.parts.broker, queues, one.parts.metrics, one.parts.clock)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
+from eai_agent_router.measured import MeasuredAgent
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
@@ -28,7 +29,8 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     async with open_agents(
         settings, agent_ids=AgentIdCache(parts.redis, ttl), conversations=ConversationStore(parts.redis, ttl)
     ) as by_provider:
-        agents = Agents(by_provider, default=settings.router.agent_provider)
+        measured = {name: MeasuredAgent(agent, name, parts.metrics) for name, agent in by_provider.items()}
+        agents = Agents(measured, default=settings.router.agent_provider)
         threads = ThreadStore(parts.redis, ttl)
         route = RouteMessage(agents, threads)
         yield Service(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -12,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from eai_common.errors import StageError
 
 __all__ = ["Metrics"]
 
@@ -83,6 +89,20 @@ class Metrics:
             ["stage"],
             registry=self.registry,
         )
+
+    @contextmanager
+    def external_call(self, service: str) -> Iterator[None]:
+        """Count and time one call to an outside service. Its status is `ok`, or the code of the error that came out."""
+        began_s = time.perf_counter()
+        status = "ok"
+        try:
+            yield
+        except BaseException as error:
+            status = error.error_code if isinstance(error, StageError) else type(error).__name__
+            raise
+        finally:
+            self.external_calls.labels(service, status).inc()
+            self.external_duration.labels(service).observe(time.perf_counter() - began_s)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format 0.0.4."""

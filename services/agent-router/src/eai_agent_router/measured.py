@@ -1,0 +1,28 @@
+"""An agent whose calls are counted and timed."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_common.clock import Deadline
+from eai_common.telemetry import Metrics
+
+__all__ = ["MeasuredAgent"]
+
+
+class MeasuredAgent:
+    """Passes everything on."""
+
+    def __init__(self, agent: Agent, provider: str, metrics: Metrics) -> None:
+        self._agent = agent
+        self._provider = provider
+        self._metrics = metrics
+
+    async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        with self._metrics.external_call(self._provider):
+            return await self._agent.ask(turn, deadline=deadline)
+
+    async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
+        with self._metrics.external_call(self._provider):
+            return await self._agent.remember(history, deadline=deadline)

@@ -1,0 +1,26 @@
+"""A recogniser whose calls are counted and timed."""
+
+from __future__ import annotations
+
+from eai_common.clock import Deadline
+from eai_common.telemetry import Metrics
+from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
+
+__all__ = ["MeasuredRecognizer"]
+
+
+class MeasuredRecognizer:
+    """Passes everything on."""
+
+    def __init__(self, recognizer: Recognizer, provider: str, metrics: Metrics) -> None:
+        self._recognizer = recognizer
+        self._provider = provider
+        self._metrics = metrics
+
+    @property
+    def takes(self) -> Takes:
+        return self._recognizer.takes
+
+    async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
+        with self._metrics.external_call(f"{self._provider}_speech"):
+            return await self._recognizer.transcribe(audio, deadline=deadline)
