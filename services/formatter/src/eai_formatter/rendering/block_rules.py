@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock, blockquote, fence, heading, hr, list_block, reference
+from markdown_it.rules_block import StateBlock, blockquote, heading, hr, list_block, make_fence_rule, reference
 from mdit_py_plugins.footnote.index import footnote_def
 
 __all__ = ["install"]
 
 Rule = Callable[[StateBlock, int, int, bool], bool]
+
+_FENCE = make_fence_rule(disallow_marker_in_info=("`", "~"))  # `~~~texto~~~` is text struck out too hard, not a fence
 
 DEEPEST = 18
 """Containers inside one another; the next one stays as text. markdown-it-py's own bound would drop its words."""
@@ -28,7 +30,7 @@ def install(reader: MarkdownIt) -> None:
     """Put the rules into the reader, in the order in which they are tried."""
     ruler = reader.block.ruler
     ruler.at("table", table, {"alt": _INTERRUPTS_PARAGRAPH})
-    ruler.at("fence", fence, {"alt": _INTERRUPTS_ANYTHING})
+    ruler.at("fence", _FENCE, {"alt": _INTERRUPTS_ANYTHING})
     ruler.at("blockquote", quote, {"alt": _INTERRUPTS_ANYTHING})
     ruler.at("hr", hr, {"alt": _INTERRUPTS_ANYTHING})
     ruler.at("list", list_, {"alt": ["paragraph", "reference", "blockquote"]})
@@ -95,8 +97,7 @@ _UNDERLINE = re.compile(r"={3,}[ \t]*$")
 
 
 def underlined_heading(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """One line over `===`. A line over `---` is a line and a rule: models separate with `---` far more often than they
-    mean that."""
+    """One line over `===`. A line over `---` is a line and a rule: models mean that, nearly always."""
     if silent or start + 1 >= end or state.sCount[start + 1] < state.blkIndent or _first(state, start + 1) != "=":
         return False
     if not _UNDERLINE.match(_line(state, start + 1)):

@@ -1,5 +1,4 @@
-"""From the token stream to the lines of a message: blocks, their order and their distances. Inside a line, see
-`inline`."""
+"""From the token stream to the lines of a message: blocks, their order and distances. Inside a line, see `inline`."""
 
 from __future__ import annotations
 
@@ -127,9 +126,11 @@ class _Writer:
 
     def _code(self, token: Token, at: int) -> None:
         self._begin(token)
-        code = token.content.removesuffix("\n")
+        code, info = token.content.removesuffix("\n"), token.info.strip()
+        if info and (not code.strip() or len(info.split()) > 1):  # not a language: somebody's words, on the wrong line
+            code, info = f"{info}\n{code}".rstrip("\n"), ""
         if code.strip():
-            self._put_verbatim(self._profile.code_block(code, token.info.strip()))
+            self._put_verbatim(self._profile.code_block(code, info))
 
     def _rule(self, token: Token, at: int) -> None:
         self._begin(token)
@@ -279,8 +280,7 @@ _NOWHERE = Token("note", "", 0)
 
 
 def _used_names(tokens: list[Token]) -> set[str]:
-    """The names of the link definitions that some link uses, and, with `^` before them, of the notes that some mark
-    names."""
+    """The names of link definitions that some link uses, and, with `^` before it, of notes that some mark names."""
     names: set[str] = set()
     for token in tokens:
         for child in token.children or ():
@@ -294,8 +294,7 @@ _LOOSE_INDENT = 2
 
 
 def _loose_indent(line: str) -> int:
-    """How far a list that follows another one without a blank line is set in: models indent sub-items by two, where
-    Markdown wants three below `1. `."""
+    """How far a list right after another one is set in: models indent by two where Markdown wants three below `1. `."""
     indent = len(line) - len(line.lstrip(" "))
     return 3 if indent >= _LOOSE_INDENT else 0
 

@@ -159,6 +159,8 @@ class _Reading:
             text = f"{text} – {title}"
         if not address:
             return
+        if text and address != href and says_the_same(text, address):
+            return  # a number or an address as its author wrote it: it can be tapped in any form
         if not text or says_the_same(text, address):
             del self.lines[line + 1 :]
             del self.lines[line][run:]

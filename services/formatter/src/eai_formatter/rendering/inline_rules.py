@@ -22,9 +22,10 @@ Rule = Callable[[StateInline, bool], bool]
 STOPS = re.compile(r"[\n&*<\[\]\\_`~]|:(?=//)|[!^](?=\[)")
 """Where plain text may end."""
 
-_LONGEST_RUN = 3  # `***`; a longer row of stars is a drawing, not emphasis
+_DUNDER = re.compile(r"__\w{1,40}?__(?=\(|\.\w)|(?<=\w)__(?=\(|\.\w)")  # `__init__.py`, `__main__()`
+_LONGEST_ROW = 3  # `***`; a longer row of stars is a drawing, not emphasis
 _GLUE = frozenset("/\\=&@#%+")  # before a marker these mean a path, a query or a formula, not emphasis
-_CLOSERS = frozenset(")]}.,;:!?")
+_CLOSERS = frozenset(")]}.,;:!?/")
 _OPENERS = frozenset("([{")
 
 
@@ -32,40 +33,43 @@ def emphasis(state: StateInline, silent: bool) -> bool:
     """`*i*`, `_i_`, `**b**`, `__b__`, `***both***`."""
     if silent:
         return False
+    start = state.pos
+    marker, end, before, after = _row(state)
+    length = end - start
+    if length > _LONGEST_ROW or (length == 2 and _DUNDER.match(state.src, start)):
+        state.append_pending(state.src[start:end])
+    else:
+        if marker == "*" and length > 1:
+            opens, closes = _double_star_flanks(state, before, after)
+        else:
+            opens, closes = _flanks(before, after, marker)
+        _push_delimiters(state, marker, length, opens=opens, closes=closes)
+    state.pos = end
+    return True
+
+
+def _row(state: StateInline) -> tuple[str, int, str, str]:
+    """The marker at hand, where its row ends, and the characters around the row; beyond the text, a space."""
     src, start, limit = state.src, state.pos, state.posMax
     marker = src[start]
     end = start + 1
     while end < limit and src[end] == marker:
         end += 1
-    length = end - start
-    if length > _LONGEST_RUN:
-        state.append_pending(src[start:end])
-        state.pos = end
-        return True
-    before = src[start - 1] if start else " "
-    after = src[end] if end < limit else " "
-    if marker == "*" and length > 1:
-        opens, closes = _double_star_flanks(state, before, after)
-    else:
-        opens, closes = _flanks(before, after, follows=src[end + 1 : end + 2] if end < limit else "", marker=marker)
-    _push_delimiters(state, marker, length, opens=opens, closes=closes)
-    state.pos = end
-    return True
+    return marker, end, src[start - 1] if start else " ", src[end] if end < limit else " "
 
 
-def _flanks(before: str, after: str, *, follows: str, marker: str) -> tuple[bool, bool]:
-    """Whether a single `*`, or `_` in any number, may open and may close: at word borders only, unlike CommonMark's
-    `*`.
+def _flanks(before: str, after: str, marker: str) -> tuple[bool, bool]:
+    """Whether a single `*`, or `_` in any number, may open and may close: at word borders only, also `*`.
 
-    So `5*3*2`, `snake_case`, `/_a_/`, `10%*`, `(*)`, `*.pdf` and `__init__.py` stay as they are. A star after
-    punctuation may close before a letter, as in `*Nota:*vale`.
+    So `5*3*2`, `snake_case`, `/_a_/`, `10%*`, `(*)` and `*.pdf` stay as they are. A star after punctuation may close
+    before a letter, as in `*Nota:*vale`.
     """
     opens = not (after.isspace() or after in _CLOSERS or before.isalnum() or before in _GLUE)
     closes = not (before.isspace() or before in _OPENERS)
     if closes and after.isalnum():
         closes = marker == "*" and not before.isalnum()
-    elif closes and marker == "_" and (after in "(/" or (after == "." and follows.isalnum())):
-        closes = False
+    elif closes and marker == "_":
+        closes = after not in "(/"
     return opens, closes
 
 
@@ -77,7 +81,7 @@ def _double_star_flanks(state: StateInline, before: str, after: str) -> tuple[bo
     """
     if before.isdigit() and after.isdigit():
         return False, False
-    opens = not after.isspace()
+    opens = not (after.isspace() or after in _CLOSERS)
     closes = not before.isspace() or (opens and _has_open_pair(state))
     return opens, closes
 
@@ -101,23 +105,18 @@ def strikethrough(state: StateInline, silent: bool) -> bool:
     """`~~s~~`, and WhatsApp's own `~s~`."""
     if silent:
         return False
-    src, start, limit = state.src, state.pos, state.posMax
-    end = start + 1
-    while end < limit and src[end] == "~":
-        end += 1
+    start = state.pos
+    _, end, before, after = _row(state)
     length = end - start
     if length > 2:
-        state.append_pending(src[start:end])
-        state.pos = end
-        return True
-    before = src[start - 1] if start else " "
-    after = src[end] if end < limit else " "
-    opens = not after.isspace() and (length == 2 or not (before.isalnum() or before in _GLUE or after in _CLOSERS))
-    closes = not before.isspace() and (length == 2 or not (after.isalnum() or before in _OPENERS))
-    token = state.push("text", "", 0)
-    token.content = src[start:end]
-    # length=0 turns off the "rule of three", which is emphasis's own
-    state.delimiters.append(Delimiter(ord("~"), 0, len(state.tokens) - 1, -1, opens, closes))
+        state.append_pending(state.src[start:end])
+    else:
+        opens = not after.isspace() and (length == 2 or not (before.isalnum() or before in _GLUE or after in _CLOSERS))
+        closes = not before.isspace() and (length == 2 or not (after.isalnum() or before in _OPENERS))
+        token = state.push("text", "", 0)
+        token.content = state.src[start:end]
+        # length=0 turns off the "rule of three", which is emphasis's own
+        state.delimiters.append(Delimiter(ord("~"), 0, len(state.tokens) - 1, -1, opens, closes))
     state.pos = end
     return True
 
@@ -166,7 +165,7 @@ def _markers_before(src: str, at: int) -> str:
 
 
 def trim_url(url: str, opened: str = "") -> str:
-    """A URL without what belongs to the sentence: trailing punctuation, and a `)` or a marker that nothing inside it opens.
+    """A URL without what is the sentence's: trailing punctuation, and a `)` or a marker that nothing inside it opens.
 
     `opened` are the markers right before it, as in `_*https://…*_`.
     """

@@ -17,8 +17,7 @@ def address_of(href: str) -> str:
 
 
 def says_the_same(text: str, address: str) -> bool:
-    """Whether a link's text already is its address, but for the scheme, `www.`, a final `/` or how a number is
-    written."""
+    """Whether a text is the address, but for scheme, `www.`, a final `/`, or the way in which a number is written."""
     text = text.strip()
     if text == address or _bare(text) == _bare(address):
         return True

@@ -93,8 +93,7 @@ def _fitted(before: Line, stretch: Line, after: Line, style: int) -> Line:
 
 
 def _glues(neighbour: str, *, marker_styles: int) -> bool:
-    """Whether a marker beside this character would be inside a word; not if the neighbour's own marker comes
-    between."""
+    """Whether a marker beside this character would be inside a word; the neighbour's own marker would part them."""
     return neighbour.isalnum() and not marker_styles & STYLES
 
 

@@ -22,8 +22,7 @@ from eai_formatter.rendering import block_rules, inline_rules
 __all__ = ["Parsed", "parse"]
 
 MAX_NESTING = 20
-"""Levels of containers, or of brackets, that are understood; what is deeper stays as text. Also the bound of the
-recursion."""
+"""Levels of brackets that are understood; what is deeper stays as text. This bounds the recursion."""
 
 
 class DispatchingInline(ParserInline):

@@ -28,8 +28,7 @@ class Formatted:
 
 
 def format_reply(markdown: str, *, profile: Profile = WHATSAPP, limit: int = LIMIT) -> Formatted:
-    """An agent's answer in the chat's syntax, whole and in pieces of at most `limit` characters (see `split` for how
-    they count)."""
+    """An agent's answer in the chat's syntax, whole and in pieces of at most `limit` characters, as `split` counts."""
     contents = split(render(markdown, profile), limit, profile=profile)
     return Formatted("".join(contents), contents)
 
@@ -58,8 +57,7 @@ _WIDE_SPACE = re.compile(r"\s{1024,}")
 
 
 def _tidy(text: str) -> str:
-    """The text with `\\n` for line ends, without outer blank lines, and without the deserts of spaces that no message
-    can show."""
+    """The text with `\\n` for line ends, without outer blank lines and without deserts of spaces."""
     if "\r" in text:
         text = _LINE_END.sub("\n", text)
     return _WIDE_SPACE.sub(lambda space: "\n\n" if "\n" in space.group() else " ", _OUTER_LINES.sub("", text.rstrip()))

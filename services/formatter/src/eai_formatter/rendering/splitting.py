@@ -1,5 +1,4 @@
-"""Cutting a finished text into messages: at a paragraph, else a line, else a sentence, else a word, and never inside
-what must hold."""
+"""Cutting a finished text into messages: at a paragraph, else a line, else a sentence, else a word."""
 
 from __future__ import annotations
 
@@ -88,6 +87,8 @@ _SENTENCE_END = regex.compile(
     r"(?:(?<!\b\p{L}{1,3})\.|[!?…])[)\"'”’»*_~]*(?=\s)"  # after a short word a dot is an abbreviation's: "Av. Brasil"
 )
 _GRAPHEME = regex.compile(r"\X")
+_SURE_BORDER = regex.compile(r"[!-~](?=[ -~])")  # between two characters of ASCII a grapheme always ends
+_NEAR = 256
 _LEAST_FILL = 8  # a piece shorter than an eighth of the limit is not worth a better place to cut
 
 
@@ -167,8 +168,7 @@ class _Cutter:
         return second_best
 
     def _before_fence(self, fence: tuple[int, int], start: int) -> int:
-        """The line end above a code block, or -1 if the block starts the piece. A block that no piece can hold is cut
-        where it is."""
+        """The line end above a code block, or -1 if the block starts the piece."""
         above = self._text.rfind("\n", start + 1, fence[0])
         while above > start and self._text[above - 1] == "\n":
             above -= 1
@@ -197,8 +197,7 @@ class _Cutter:
         return _Cut(at + 1, at + 1, closed=f"{fence}\n", opened=f"{fence}\n")
 
     def _in_line(self, start: int, room: int) -> _Cut:
-        """In a line too long for a piece: after a sentence, else a word, else wherever no grapheme and no URL is
-        broken."""
+        """In a line too long for a piece: after a sentence, else a word, else where nothing breaks."""
         end = self._reach(start, room - 3 * 3)  # room for the markers of three styles, or of a code block
         line = self._line_at(end)
         first = max(start, line.start)
@@ -246,13 +245,15 @@ class _Cutter:
         atom = line.atom_around(end)
         if atom is not None and atom[0] > start:
             return atom[0]
-        boundaries = [found.end() for found in _GRAPHEME.finditer(self._text, start, end + 1) if found.end() <= end]
-        if boundaries and self._crosses(boundaries[-1]):
-            boundaries.pop()
-        good = (at for at in reversed(boundaries) if not line.is_beside_marker(at))
+        good = (at for at in reversed(self._grapheme_ends(start, end)) if not line.is_beside_marker(at))
         return next(good, end)
 
-    def _crosses(self, at: int) -> bool:
-        """Whether the grapheme before this place goes on: the last one of a cut-off search may."""
-        found = _GRAPHEME.match(self._text, max(0, at - 1))
-        return found is not None and found.end() > at and not self._text[at - 1].isspace()
+    def _grapheme_ends(self, start: int, end: int) -> list[int]:
+        """Where graphemes end, up to `end`: near it, if there is a sure place to begin from, else from `start` on."""
+        sure = _SURE_BORDER.search(self._text, max(start, end - _NEAR), end)
+        ends: list[int] = []
+        for found in _GRAPHEME.finditer(self._text, sure.end() if sure else start):
+            if found.end() > end:
+                break
+            ends.append(found.end())
+        return ends

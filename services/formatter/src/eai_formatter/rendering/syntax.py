@@ -1,5 +1,4 @@
-"""How a finished text of some chat is read again: where it may not be cut, and what is open at a place. Splitting needs
-no more."""
+"""How a chat's finished text is read again, for splitting: where it may not be cut, and what is open at a place."""
 
 from __future__ import annotations
 
@@ -81,22 +80,24 @@ class LineMap:
     def _spans_of(self, text: str, marker: str, *, is_at_word_borders: bool) -> _Spans:
         spans = _Spans()
         opened = -1
-        for at in self._outside_atoms(text, marker):
+        for at in self._outside_atoms(text, marker, row_ends_only=is_at_word_borders):
             before = text[at - 1] if at > self.start else " "
             after = text[at + 1] if at + 1 < self.end else " "
-            if opened >= 0 and not (is_at_word_borders and (before.isspace() or after.isalnum())):
+            may_open = not (is_at_word_borders and (after.isspace() or after == marker or before.isalnum()))
+            may_close = not (is_at_word_borders and (before.isspace() or before == marker or after.isalnum()))
+            if opened >= 0 and may_close:
                 spans.add(opened, at)
                 opened = -1
-            elif opened < 0 and not (is_at_word_borders and (after.isspace() or before.isalnum())):
+            elif opened < 0 and may_open:
                 opened = at
         return spans
 
-    def _outside_atoms(self, text: str, marker: str) -> Iterator[int]:
-        at = text.find(marker, self.start, self.end)
-        while at >= 0:
-            if self._atoms.around(at + 1) is None:
-                yield at
-            at = text.find(marker, at + 1, self.end)
+    def _outside_atoms(self, text: str, marker: str, *, row_ends_only: bool) -> Iterator[int]:
+        """The marker's places; of a row of them the first and the last, since the others neither open nor close."""
+        for row in re.compile(re.escape(marker) + ("+" if row_ends_only else "")).finditer(text, self.start, self.end):
+            for at in {row.start(): 0, row.end() - 1: 0}:
+                if self._atoms.around(at + 1) is None:
+                    yield at
 
     def atom_around(self, at: int) -> tuple[int, int] | None:
         """The atom that a cut at this place would go through."""

@@ -1,5 +1,4 @@
-"""Tables for a narrow screen: columns in monospace if they fit, else one block of "*Header:* value" lines for each
-row."""
+"""Tables for a narrow screen: columns in monospace if they fit, else a block of "*Header:* value" lines a row."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def _width(text: str) -> int:
 
 
 def records(table: Table) -> Iterator[list[Line]]:
-    """Each row as its lines, "*Header:* value"; empty cells are left out, but no header is lost: an empty column's stands once."""
+    """Each row as its lines, "*Header:* value"; empty cells are left out, but an empty column's header stands once."""
     head, *body = table.rows
     if not body:
         yield [cell for cell in head if not _is_empty(cell)]

@@ -1,5 +1,4 @@
-"""Telegram's MarkdownV2. Source: Telegram Bot API, "Formatting options", MarkdownV2 style, which lists what must be
-escaped where."""
+"""Telegram's MarkdownV2. Source: Telegram Bot API, "Formatting options", which lists what is escaped where."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A reader of WhatsApp's syntax for tests: what a phone would show. Written apart from the renderer, and stricter than
-it.
+"""A reader of WhatsApp's syntax for tests: what a phone would show. Written apart from the renderer.
 
 Where the apps differ it takes the reading in which more is styled, so that a test which finds nothing styled by
 accident here holds everywhere. Sources: as in `whatsapp`.
@@ -78,6 +77,7 @@ def _opens(line: str, marker: str, at: int) -> bool:
 
 def _closing(line: str, marker: str, start: int) -> int:
     for at in range(start + 2, len(line)):
-        if line[at] == marker and not line[at - 1].isspace() and not line[at + 1 : at + 2].isalnum():
+        is_marker = line[at] == marker and not line[at + 1 : at + 2].isalnum()
+        if is_marker and line[at - 1] != marker and not line[at - 1].isspace():
             return at
     return -1

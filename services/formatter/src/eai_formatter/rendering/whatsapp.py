@@ -23,10 +23,12 @@ from eai_formatter.rendering.syntax import Syntax
 __all__ = ["WHATSAPP", "WhatsApp"]
 
 _MARKERS = {STRONG: "*", EM: "_", STRIKE: "~"}
+_MARKER_ROW = re.compile(r"([*_~`])\1*")
 _LITERAL_MARKER = re.compile(r"[*_~`]")
 HAIR_SPACE = "\u200a"
-"""Put beside a literal marker that would otherwise style something. The thinnest space: a marker next to a space has no
-effect, and unlike the zero-width characters, every app and every language's `isspace` takes it for a space."""
+"""Put beside a literal marker that would otherwise style something: a marker next to a space has no effect.
+
+It is the thinnest space; the zero-width characters are none to most programs, and would not help."""
 _ATOMS = re.compile(r"```[^\n]+?```|`[^`\n]+`|(?:https?|ftp)://[^\s<>]+|(?<!\S)[\w.+-]{1,64}@\S+")
 _SYNTAX = Syntax(markers="*_~", code="`", fence="```", quote="> ", atoms=_ATOMS, is_at_word_borders=True)
 
@@ -49,7 +51,8 @@ class WhatsApp:
         marked = mark(fit(runs, at_word_borders=True), _MARKERS)
         if any(flags >= 0 and not flags & VERBATIM and _LITERAL_MARKER.search(text) for flags, text in marked):
             return _guard(marked)
-        return "".join(text for _, text in marked)
+        text = "".join(text for _, text in marked)
+        return HAIR_SPACE + text if text.startswith("> ") else text
 
     def prefix(self, text: str) -> str:
         """As it is."""
@@ -64,8 +67,7 @@ class WhatsApp:
         return url
 
     def code(self, code: str, markup: str) -> str:
-        """In one backtick; in three if that is how it came, or if the code has a backtick itself. With three inside,
-        bare."""
+        """In one backtick; in three if it came so or has a backtick itself; with three inside, bare."""
         if "```" in code or not code.strip() or code[0] == "`" or code[-1] == "`":
             return code
         return f"```{code}```" if "`" in code or len(markup) > 2 else f"`{code}`"
@@ -85,29 +87,29 @@ def _guard(marked: Line) -> str:
     text = "".join(part for _, part in marked)
     literal, ours = _marker_positions(marked)
     gaps: set[int] = set()  # positions before which a hair space goes
-    for marker in "*_~`":
-        if any(text[at] == marker for at in literal):
-            _separate(
-                text,
-                marker,
-                [at for at in literal if text[at] == marker],
-                {at for at in ours if text[at] == marker},
-                gaps,
-            )
+    for marker in {text[at] for at in literal}:
+        own = {at for at in ours if text[at] == marker}
+        _separate(text, marker, [at for at in literal if text[at] == marker], own, gaps)
     if text.startswith("> ") and marked[0][0] >= 0:
         gaps.add(0)
     return _with_gaps(text, gaps) if gaps else text
 
 
 def _marker_positions(marked: Line) -> tuple[list[int], list[int]]:
-    """Where the line's marker characters are: those of the text, and those that style or are in a URL."""
+    """Where the line's marker characters are: those of the text, and those that style or are in a URL.
+
+    Of a row of the same marker (`______`, `*****`) the ends are enough: what is inside neither opens nor closes.
+    """
     literal: list[int] = []
     ours: list[int] = []
     at = 0
     for flags, part in marked:
         if flags != CODE:
             target = ours if flags < 0 or flags & VERBATIM else literal
-            target += [at + found.start() for found in _LITERAL_MARKER.finditer(part)]
+            for row in _MARKER_ROW.finditer(part):
+                target.append(at + row.start())
+                if row.end() - row.start() > 1:
+                    target.append(at + row.end() - 1)
         at += len(part)
     return literal, ours
 
@@ -118,15 +120,15 @@ def _separate(text: str, marker: str, literal: list[int], ours: set[int], gaps: 
     for at in sorted([*literal, *ours]):
         before = text[at - 1] if at and at not in gaps else " "
         after = text[at + 1] if at + 1 < len(text) else " "
-        may_open = not after.isspace() and not _is_ascii_word(before)
-        may_close = not before.isspace() and not _is_ascii_word(after)
+        may_open = not (after.isspace() or after == marker or _is_ascii_word(before))
+        may_close = not (before.isspace() or before == marker or _is_ascii_word(after))
         if at in ours:
             is_open = may_open and not (is_open and may_close)
             continue
         if may_close and is_open:
             gaps.add(at)
-            may_open = not after.isspace()
-        if may_open and (last_of_ours > at or at in gaps):
+            may_open = not (after.isspace() or after == marker)
+        if may_open and last_of_ours > at:
             gaps.add(at + 1)
             may_open = False
         is_open = is_open or may_open
