@@ -310,7 +310,7 @@ NOISE = st.text(st.sampled_from("*_~`[]()<>!#|-+.:&\\/\n \t01aé=^\"'x\u0301👍
 
 
 @given(DOCUMENTS)
-@examples(350)
+@examples(300)
 def test_every_word_url_and_code_survives_verbatim(document: tuple[str, Script]) -> None:
     markdown, script = document
     message = render(markdown)
@@ -321,7 +321,7 @@ def test_every_word_url_and_code_survives_verbatim(document: tuple[str, Script])
 
 
 @given(CLEAN_DOCUMENTS)
-@examples(300)
+@examples(250)
 def test_every_word_is_shown_in_the_style_it_was_written_in(document: tuple[str, Script]) -> None:
     markdown, script = document
     assert Screen(show(render(markdown))).otherwise_styled(script) == []
@@ -350,7 +350,7 @@ class Screen:
 
 
 @given(LITERAL_DOCUMENTS)
-@examples(250)
+@examples(200)
 def test_no_word_is_styled_by_accident(document: tuple[str, Script]) -> None:
     markdown, script = document
     shown = [Shown(char.char, char.styles - {"code"}) for char in show(render(markdown))]  # lone backticks pair up
@@ -358,7 +358,7 @@ def test_no_word_is_styled_by_accident(document: tuple[str, Script]) -> None:
 
 
 @given(st.lists(NOISE, max_size=4).map("\n".join))
-@examples(350)
+@examples(450)
 def test_rendering_never_raises(text: str) -> None:
     for profile in (WHATSAPP, PLAIN_TEXT, TELEGRAM):
         assert isinstance(render(text, profile), str)
@@ -370,7 +370,7 @@ PLAIN_LINES = st.lists(st.lists(STEMS | st.sampled_from(PLAIN_WORDS), min_size=1
 
 
 @given(PLAIN_LINES)
-@examples(100)
+@examples(200)
 def test_plain_text_passes_unharmed(lines: list[str]) -> None:
     text = "\n".join(lines)
     assert render(text) == text
@@ -402,7 +402,7 @@ NATIVE_PARTS = st.sampled_from(
 
 
 @given(st.lists(NATIVE_PARTS, max_size=5))
-@examples(100)
+@examples(150)
 def test_text_in_whatsapps_own_syntax_passes_unharmed(parts: list[str]) -> None:
     text = "\n".join(["*Prefeitura do Rio*", "_Atendimento_", *parts])
     assert render(text) == text
@@ -414,7 +414,7 @@ TELEGRAM_ENTITY = regex.compile(
 
 
 @given(DOCUMENTS)
-@examples(100)
+@examples(75)
 def test_telegram_gets_no_reserved_character_unescaped(document: tuple[str, Script]) -> None:
     rest = TELEGRAM_ENTITY.sub("", render(document[0], TELEGRAM))
     assert regex.findall(r"[\]()>#+\-=|{}.!`\\]", rest) == []
@@ -428,7 +428,7 @@ LIMITS = st.integers(64, 300)
 
 
 @given(DOCUMENTS, LIMITS)
-@examples(200)
+@examples(125)
 def test_pieces_keep_the_limit_and_joined_are_the_whole(document: tuple[str, Script], limit: int) -> None:
     message = render(document[0])
     pieces = cut(message, limit)
@@ -439,7 +439,7 @@ def test_pieces_keep_the_limit_and_joined_are_the_whole(document: tuple[str, Scr
 
 
 @given(CLEAN_DOCUMENTS, st.integers(64, 300))
-@examples(100)
+@examples(50)
 def test_a_word_keeps_its_style_across_pieces(document: tuple[str, Script], limit: int) -> None:
     markdown, script = document
     pieces = format_reply(markdown, limit=limit).contents
@@ -447,7 +447,7 @@ def test_a_word_keeps_its_style_across_pieces(document: tuple[str, Script], limi
 
 
 @given(DOCUMENTS, st.integers(80, 300), st.sampled_from([WHATSAPP, PLAIN_TEXT, TELEGRAM]))
-@examples(100)
+@examples(50)
 def test_no_cut_goes_through_a_url_a_code_line_or_a_grapheme(
     document: tuple[str, Script], limit: int, profile: Profile
 ) -> None:
