@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import pytest
 
 import eai_formatter.rendering as rendering
@@ -62,8 +65,16 @@ def test_plain_text_is_escaped_for_telegram() -> None:
     assert render("Ligue 1746. (24h)", TELEGRAM) == "Ligue 1746\\. \\(24h\\)"
 
 
-def test_what_is_exported_is_there() -> None:
-    assert all(hasattr(rendering, name) for name in rendering.__all__)
+MODULES = [
+    "eai_formatter.rendering",
+    *(f"eai_formatter.rendering.{module.name}" for module in iter_modules(rendering.__path__)),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_exports_is_there(name: str) -> None:
+    module = import_module(name)
+    assert all(hasattr(module, exported) for exported in module.__all__)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from markdown_it.token import Token
 
 from eai_formatter.rendering.inline import InlineReader, NoteBook
+from eai_formatter.rendering.links import urls_apart
 from eai_formatter.rendering.parser import Parsed
 from eai_formatter.rendering.profile import Profile
 from eai_formatter.rendering.runs import EM, STRONG, Line
@@ -142,7 +144,7 @@ class _Writer:
             return
         self._begin(token)
         for line in token.content.split("\n"):
-            self._put(self._profile.line([(0, line)]))
+            self._put(self._profile.line(urls_apart(line, self._profile)))
 
     def _table(self, token: Token, at: int) -> int:
         rows: list[list[Line]] = []
@@ -165,10 +167,9 @@ class _Writer:
         return at + 1
 
     def _cell(self, token: Token) -> Line:
-        lines = self._inline.lines(token.children or [])
-        cell = lines[0]
-        for line in lines[1:]:
-            cell = [*cell, (0, " "), *line]
+        cell, *more = self._inline.lines(token.children or [])
+        for line in more:
+            cell += [(0, " "), *line]
         return cell
 
     def _put_rows(self, table: Table) -> None:
@@ -193,13 +194,14 @@ class _Writer:
 
     def _is_star_note(self, at: int) -> bool:
         """Whether a list of one `* …` is what a star in the text above (`R$ 10,00*`) points to."""
-        item_end = at + 1
-        while (
-            self._tokens[item_end].type != "list_item_close"
-            or self._tokens[item_end].level != self._tokens[at].level + 1
-        ):
-            item_end += 1
-        return self._tokens[item_end + 1].nesting < 0 and any(map(_STAR_NOTE.search, self._source))
+        level, end = self._tokens[at].level, at + 1
+        while self._tokens[end].level != level + 1 or self._tokens[end].type != "list_item_close":
+            end += 1
+        return self._tokens[end + 1].nesting < 0 and self._has_note_stars
+
+    @cached_property
+    def _has_note_stars(self) -> bool:
+        return any(map(_STAR_NOTE.search, self._source))
 
     def _open_numbers(self, token: Token, at: int) -> None:
         self._open_list(token, int(token.attrs.get("start", 1)), "")

@@ -14,6 +14,7 @@ from markdown_it.rules_inline.state_inline import Delimiter
 from mdit_py_plugins.footnote.index import footnote_inline
 
 from eai_formatter.rendering.html import KNOWN_TAG
+from eai_formatter.rendering.links import trim_url
 
 __all__ = ["RULES", "STOPS"]
 
@@ -133,7 +134,6 @@ def _push_delimiters(state: StateInline, marker: str, length: int, *, opens: boo
 
 _SCHEME = re.compile(r"(?<![A-Za-z0-9])(?:https?|ftp)$", re.IGNORECASE)
 _URL_REST = re.compile(r"://(?:(?!\*\*|~~)[^\s<>\[\]`\"|\\])+")
-_URL_TAIL = frozenset(".,;:!?'”’")
 
 
 def bare_url(state: StateInline, silent: bool) -> bool:
@@ -162,26 +162,6 @@ def _markers_before(src: str, at: int) -> str:
     while start and at - start < 6 and src[start - 1] in "*_~":
         start -= 1
     return src[start:at]
-
-
-def trim_url(url: str, opened: str = "") -> str:
-    """A URL without what is the sentence's: trailing punctuation, and a `)` or a marker that nothing inside it opens.
-
-    `opened` are the markers right before it, as in `_*https://…*_`.
-    """
-    unopened = url.count(")") - url.count("(")
-    waiting = list(opened)
-    end = len(url)
-    while end:
-        last = url[end - 1]
-        if last == ")" and unopened > 0:
-            unopened -= 1
-        elif waiting and last == waiting[-1]:
-            waiting.pop()
-        elif last not in _URL_TAIL and not (last in "*_~" and url.count(last, 0, end) % 2):
-            break
-        end -= 1
-    return url[:end]
 
 
 _AUTOLINK = re.compile(r"<((?:https?|ftp|mailto|tel):[^<>\s]+)>", re.IGNORECASE)

@@ -1,8 +1,13 @@
-"""How a link is written where only bare URLs can be tapped: `text (url)`, or one of the two where they say the same."""
+"""URLs: where one ends, and how a link is written where only a bare URL can be tapped."""
 
 from __future__ import annotations
 
-__all__ = ["address_of", "says_the_same"]
+import re
+
+from eai_formatter.rendering.profile import Profile
+from eai_formatter.rendering.runs import LINK, Line
+
+__all__ = ["address_of", "says_the_same", "trim_url", "urls_apart"]
 
 
 def address_of(href: str) -> str:
@@ -35,3 +40,40 @@ def _digits(number: str) -> str:
     """A number's digits, in Brazil's national form, so that `(21) 3460-1746` and `+552134601746` are one."""
     digits = "".join(c for c in number if c.isdigit())
     return digits.removeprefix("55") if len(digits) >= 12 else digits
+
+
+_URL_TAIL = frozenset(".,;:!?'”’")
+
+
+def trim_url(url: str, opened: str = "") -> str:
+    """A URL without what is the sentence's: trailing punctuation, and a `)` or a marker that nothing inside it opens.
+
+    `opened` are the markers right before it, as in `_*https://…*_`.
+    """
+    unopened = url.count(")") - url.count("(")
+    waiting = list(opened)
+    end = len(url)
+    while end:
+        last = url[end - 1]
+        if last == ")" and unopened > 0:
+            unopened -= 1
+        elif waiting and last == waiting[-1]:
+            waiting.pop()
+        elif last not in _URL_TAIL and not (last in "*_~" and url.count(last, 0, end) % 2):
+            break
+        end -= 1
+    return url[:end]
+
+
+_URL = re.compile(r"(?:https?|ftp)://[^\s<>\[\]`\"|\\]+", re.IGNORECASE)
+
+
+def urls_apart(line: str, profile: Profile) -> Line:
+    """A line's URLs apart from its words."""
+    runs: Line = []
+    start = 0
+    for found in _URL.finditer(line) if "://" in line else ():
+        end = found.start() + len(trim_url(found.group()))
+        runs += [(0, line[start : found.start()]), (LINK, profile.url(line[found.start() : end]))]
+        start = end
+    return [*runs, (0, line[start:])]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from eai_formatter.rendering.blocks import write_blocks
 from eai_formatter.rendering.dialect import is_whatsapp, may_be_markdown
-from eai_formatter.rendering.inline_rules import trim_url
+from eai_formatter.rendering.links import urls_apart
 from eai_formatter.rendering.parser import Parsed, parse
 from eai_formatter.rendering.profile import Profile
-from eai_formatter.rendering.runs import EM, LINK, STRONG, Line
+from eai_formatter.rendering.runs import EM, STRONG
 from eai_formatter.rendering.splitting import LIMIT, split
 from eai_formatter.rendering.whatsapp import WHATSAPP
 
@@ -75,20 +75,6 @@ def _is_plain(parsed: Parsed) -> bool:
     )
 
 
-_URL = re.compile(r"(?:https?|ftp)://[^\s<>\[\]`\"|\\]+", re.IGNORECASE)
-
-
 def _unformatted(text: str, profile: Profile) -> str:
     """Text as it is, line by line, with what the chat would style by accident kept from it."""
-    return "\n".join(profile.line(_runs(line, profile)) if line else line for line in text.split("\n"))
-
-
-def _runs(line: str, profile: Profile) -> Line:
-    """A line's URLs apart from its words."""
-    runs: Line = []
-    start = 0
-    for found in _URL.finditer(line) if "://" in line else ():
-        end = found.start() + len(trim_url(found.group()))
-        runs += [(0, line[start : found.start()]), (LINK, profile.url(line[found.start() : end]))]
-        start = end
-    return [*runs, (0, line[start:])]
+    return "\n".join(profile.line(urls_apart(line, profile)) if line else line for line in text.split("\n"))

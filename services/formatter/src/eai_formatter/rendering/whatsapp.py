@@ -90,9 +90,17 @@ def _guard(marked: Line) -> str:
     for marker in {text[at] for at in literal}:
         own = {at for at in ours if text[at] == marker}
         _separate(text, marker, [at for at in literal if text[at] == marker], own, gaps)
+    for at in literal:
+        if text.startswith("```", at):  # would open a code block, over the lines below
+            gaps.update(range(at + 2, at + _row_length(text, at), 2))
     if text.startswith("> ") and marked[0][0] >= 0:
         gaps.add(0)
     return _with_gaps(text, gaps) if gaps else text
+
+
+def _row_length(text: str, at: int) -> int:
+    row = _MARKER_ROW.match(text, at)
+    return len(row.group()) if row else 0
 
 
 def _marker_positions(marked: Line) -> tuple[list[int], list[int]]:
