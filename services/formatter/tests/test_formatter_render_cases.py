@@ -1118,11 +1118,19 @@ SECTIONS = [
                 "- CPF",
             ),
             Case(
+                "a numbered list",
+                "<ol><li>Acesse</li><li>Emita</li></ol>",
+                "1. Acesse\n"
+                "2. Emita",
+            ),
+            Case(
                 "paragraphs",
                 "<p>Primeiro</p><p>Segundo</p>",
                 "Primeiro\n"
+                "\n"
                 "Segundo",
             ),
+            Case("a raised number", "60 m<sup>2</sup> e 10<sup>3</sup>", "60 m² e 10³"),
             Case(
                 "a heading",
                 "<h2>Documentos</h2>\n"
@@ -1286,6 +1294,18 @@ SECTIONS = [
                 SAME,
             ),
             Case("WhatsApp's nesting", "_*Atenção*_: leve o RG", SAME),
+            Case(
+                "WhatsApp's own, with a URL that looks like Markdown",
+                "*Prazo:* 5 dias\n"
+                "https://carioca.rio/a__b__c",
+                SAME,
+            ),
+            Case(
+                "WhatsApp's own, with blanks and a masked number",
+                "*Nome:* ______\n"
+                "*CPF:* ***.456.789-**",
+                SAME,
+            ),
             Case("WhatsApp's monospace", "*Código* ```RIO-123```", SAME),
             Case("a star alone is Markdown's italic", "Leve *sempre* o RG.", "Leve _sempre_ o RG."),
             Case("an empty text", "", SAME),

@@ -15,10 +15,11 @@ def may_be_markdown(text: str) -> bool:
 
 
 _ONLY_MARKDOWN = re.compile(
-    r"\*\*|__|~~|\]\(|\]\[|\[\^|!\[|\\[*_~`\[]|</?[A-Za-z]|&#?\w+;"
+    r"(?<!\*)\*\*(?=[^\s*])|(?<!_)__(?=[^\W_])|~~|\]\(|\]\[|\[\^|!\[|\\[*_~`\[]|</?[A-Za-z]|&#?\w+;"
     r"|^[ \t]*(?:\#{1,6}[ \t]|```\w|-{3,}[ \t]*$|\*{3,}[ \t]*$|={3,}[ \t]*$|\|.*\|[ \t]*$|[-*+][ \t]\[[ xX]\][ \t])",
     re.MULTILINE,
 )
+_URL = re.compile(r"(?:https?|ftp)://\S+")
 _BEFORE, _AFTER = r"(?:^|(?<=[\s(>_*~]))", r"(?=[\s)_*~.,;:!?]|$)"
 _BOLD = re.compile(rf"{_BEFORE}\*(?![\s*])[^*\n]{{0,400}}?(?<![\s*])\*{_AFTER}", re.MULTILINE)
 _ITALIC = re.compile(rf"{_BEFORE}_(?![\s_])[^_\n]{{0,400}}?(?<![\s_])_{_AFTER}", re.MULTILINE)
@@ -36,6 +37,10 @@ def is_whatsapp(text: str) -> bool:
     speak for WhatsApp: a star span beside `_x_`, `~x~` or one-line triple backticks; one marker inside another
     (`_*x*_`); a label (`*Prazo:*`); a line that is all one star span with text below it, as a title.
     """
-    if "*" not in text or _ONLY_MARKDOWN.search(text) or not _BOLD.search(text):
+    if "*" not in text:
+        return False
+    if "://" in text:
+        text = _URL.sub("", text)
+    if _ONLY_MARKDOWN.search(text) or not _BOLD.search(text):
         return False
     return any(sign.search(text) for sign in (_ITALIC, _STRIKE, _MONO, _NESTED, _LABEL, _TITLE))

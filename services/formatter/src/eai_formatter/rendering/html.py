@@ -21,8 +21,12 @@ class Effect(Enum):
     IMAGE = "image"
     BREAK = "break"
     LINE = "line"  # starts and ends a line of its own
+    PARAGRAPH = "paragraph"  # as LINE, with a blank line around it
+    BULLETS = "bullets"
+    NUMBERS = "numbers"
+    RAISED = "raised"  # 10<sup>3</sup> is not 103
     HEADING = "heading"  # a line of its own, bold
-    ITEM = "item"  # a line of its own, with a bullet
+    ITEM = "item"  # a line of its own, with a bullet or a number
     CELL = "cell"  # ends with a space
     NOTHING = "nothing"  # shown in HTML by means a chat does not have
 
@@ -35,15 +39,15 @@ _EFFECTS: dict[str, Effect] = {
     "a": Effect.LINK,
     "img": Effect.IMAGE,
     "br": Effect.BREAK,
-    **dict.fromkeys(
-        ("p", "div", "hr", "ul", "ol", "section", "article", "table", "thead", "tbody", "tr", "blockquote"), Effect.LINE
-    ),
+    **dict.fromkeys(("p", "hr", "table", "blockquote"), Effect.PARAGRAPH),
+    **dict.fromkeys(("div", "section", "article", "thead", "tbody", "tr"), Effect.LINE),
+    "ul": Effect.BULLETS,
+    "ol": Effect.NUMBERS,
+    "sup": Effect.RAISED,
     **dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), Effect.HEADING),
     "li": Effect.ITEM,
     **dict.fromkeys(("td", "th"), Effect.CELL),
-    **dict.fromkeys(
-        ("u", "ins", "span", "small", "big", "mark", "sub", "sup", "font", "center", "abbr"), Effect.NOTHING
-    ),
+    **dict.fromkeys(("u", "ins", "span", "small", "big", "mark", "sub", "font", "center", "abbr"), Effect.NOTHING),
 }
 
 KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_EFFECTS, key=len, reverse=True))})(?:\s[^<>]*)?/?>", re.IGNORECASE)

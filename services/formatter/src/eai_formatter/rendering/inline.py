@@ -59,10 +59,30 @@ class InlineReader:
         return _Reading(self, style).read(tokens)
 
 
+_DIGITS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
+
+
+def _raised(text: str) -> str:
+    """Text set high: digits by their own signs, anything else after a caret."""
+    return text.translate(_DIGITS) if set(text) <= set("0123456789+-") else f"^{text}"
+
+
 class _Reading:
     """One block being read: the lines so far, the styles that are open, and the links that wait for their end."""
 
-    __slots__ = ("_base", "_code", "_depth", "_line", "_links", "_reader", "_style", "_tags", "lines")
+    __slots__ = (
+        "_base",
+        "_code",
+        "_depth",
+        "_item",
+        "_line",
+        "_links",
+        "_raised",
+        "_reader",
+        "_style",
+        "_tags",
+        "lines",
+    )
 
     def __init__(self, reader: InlineReader, style: int) -> None:
         self._reader = reader
@@ -73,6 +93,8 @@ class _Reading:
         self._links: list[tuple[str, str, int, int]] = []  # href, title, line and run where the link's text starts
         self._tags = dict.fromkeys(_STYLE_OF_EFFECT, 0)  # open HTML tags
         self._code = 0  # open <code> tags
+        self._item = 0  # the number of the next <li> in an <ol>, else 0
+        self._raised = False  # in <sup>
 
     def read(self, tokens: Iterable[Token]) -> list[Line]:
         """All tokens, into lines."""
@@ -91,7 +113,7 @@ class _Reading:
         if self._code:
             self._verbatim(self._reader.profile.code(text, "`"))
         else:
-            self._line.append((self._style, text))
+            self._line.append((self._style, _raised(text) if self._raised else text))
 
     def _verbatim(self, text: str, kind: int = CODE) -> None:
         self._line.append((kind, text))
@@ -204,6 +226,19 @@ class _Reading:
     def _tag_line(self, tag: Tag) -> None:
         self._break_unless_at_start()
 
+    def _tag_paragraph(self, tag: Tag) -> None:
+        self._break_unless_at_start()
+        if len(self.lines) > 1 and self.lines[-2]:
+            self._break()
+
+    def _tag_bullets(self, tag: Tag) -> None:
+        self._break_unless_at_start()
+        self._item = 0
+
+    def _tag_numbers(self, tag: Tag) -> None:
+        self._break_unless_at_start()
+        self._item = 0 if tag.is_closing else 1
+
     def _tag_heading(self, tag: Tag) -> None:
         self._break_unless_at_start()
         self._tag_style(tag)
@@ -211,7 +246,8 @@ class _Reading:
     def _tag_item(self, tag: Tag) -> None:
         self._break_unless_at_start()
         if not tag.is_closing:
-            self._line.append((0, "- "))
+            self._line.append((0, f"{self._item}. " if self._item else "- "))
+            self._item += bool(self._item)
 
     def _tag_cell(self, tag: Tag) -> None:
         if tag.is_closing and self._line and self._line[-1] != _SPACE:
@@ -220,10 +256,11 @@ class _Reading:
     def _tag_code(self, tag: Tag) -> None:
         self._code = max(0, self._code + (-1 if tag.is_closing else 1))
 
+    def _tag_raised(self, tag: Tag) -> None:
+        self._raised = not tag.is_closing
+
     def _tag_link(self, tag: Tag) -> None:
-        if (
-            self._links
-        ):  # links do not nest, in HTML neither; and each closes only what is its own, which keeps this linear
+        if self._links:  # HTML's links do not nest; and as each ends only what is its own, this stays linear
             self._close_link()
         if not tag.is_closing:
             self._start_link(tag.attribute("href"), "")
@@ -253,6 +290,10 @@ _READERS: dict[str, Callable[[_Reading, Token], None]] = {
 _TAG_READERS: dict[Effect, Callable[[_Reading, Tag], None]] = {
     Effect.BREAK: _Reading._tag_break,
     Effect.LINE: _Reading._tag_line,
+    Effect.PARAGRAPH: _Reading._tag_paragraph,
+    Effect.BULLETS: _Reading._tag_bullets,
+    Effect.NUMBERS: _Reading._tag_numbers,
+    Effect.RAISED: _Reading._tag_raised,
     Effect.HEADING: _Reading._tag_heading,
     Effect.ITEM: _Reading._tag_item,
     Effect.CELL: _Reading._tag_cell,

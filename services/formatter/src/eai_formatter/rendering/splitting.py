@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from eai_formatter.rendering.profile import Profile
 from eai_formatter.rendering.syntax import LineMap, Syntax
