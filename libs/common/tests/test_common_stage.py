@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
 from opentelemetry import trace as otel
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from eai_common.broker import Outgoing
 from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE
@@ -24,7 +24,7 @@ from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText,
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import Stage, StageContext, StageParts, on, run_stage
 from eai_common.stage.steps import RUNTIME
-from eai_common.store import Redis, TaskStore, open_memory_redis
+from eai_common.store import Redis, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.topology import Topology
 
@@ -71,6 +71,7 @@ class World:
 
     broker: MemoryBroker
     redis: Redis
+    redis_server: FakeServer
     agent: FakeAgent
     parts: StageParts
 
@@ -114,7 +115,8 @@ class World:
 @pytest.fixture()
 async def world() -> AsyncIterator[World]:
     clock = SystemClock()
-    async with MemoryBroker(TOPOLOGY, clock) as broker, open_memory_redis() as redis:
+    server = FakeServer()
+    async with MemoryBroker(TOPOLOGY, clock) as broker, FakeAsyncRedis(server=server) as redis:
         parts = StageParts(
             broker=broker,
             redis=redis,
@@ -129,7 +131,7 @@ async def world() -> AsyncIterator[World]:
             task_settings=TaskSettings(),
             process_settings=ProcessSettings(shutdown_grace=timedelta(seconds=2)),
         )
-        yield World(broker, redis, FakeAgent(), parts)
+        yield World(broker, redis, server, FakeAgent(), parts)
 
 
 def a_message(**fields: object) -> MessageText:
@@ -304,22 +306,12 @@ async def test_a_handler_that_takes_too_long_is_ended_and_tried_again(world: Wor
         assert (failure.headers[DEAD_LETTER_ERROR_CODE], world.agent.attempts) == ("STAGE_TIMEOUT", [1, 2, 3])
 
 
-async def test_while_redis_is_gone_messages_wait_and_lose_no_attempt(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_gone = True
-    execute = type(world.redis.connection_pool).get_connection
-
-    async def connect(*args: object, **kwargs: object) -> object:
-        if is_gone:
-            raise RedisConnectionError("gone")
-        return await execute(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(world.redis.connection_pool), "get_connection", connect)
+async def test_while_redis_is_gone_messages_wait_and_lose_no_attempt(world: World) -> None:
+    world.redis_server.connected = False
     async with world.replica():
         await world.send(a_message())
         await world.until(lambda: world.broker.waiting == 1)
-        is_gone = False
+        world.redis_server.connected = True
         await world.replies()
         assert world.agent.attempts == [1]
 

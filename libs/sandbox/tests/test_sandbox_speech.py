@@ -23,6 +23,7 @@ def encoded(samples: bytes, container: str, codec: str, rate: int = 16_000) -> b
     out = io.BytesIO()
     with av.open(out, "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         stream.layout = "mono"
         frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // 2)
         frame.planes[0].update(samples.ljust(frame.planes[0].buffer_size, b"\0"))
@@ -56,7 +57,8 @@ def request(content: bytes, *, recognizer: str = RECOGNIZER, **changes: Any) -> 
 
 
 async def recognize(client: Any, asked: types.RecognizeRequest) -> types.RecognizeResponse:
-    return await client.recognize(asked, retry=None, timeout=60)
+    response: types.RecognizeResponse = await client.recognize(asked, retry=None, timeout=60)
+    return response
 
 
 def text_of(response: types.RecognizeResponse) -> str:
@@ -86,7 +88,8 @@ async def test_a_result_says_where_it_ends_in_what_language_and_how_sure_it_is(s
     (result,) = response.results
     assert result.language_code == "en-us"
     assert 0 < result.alternatives[0].confidence <= 1
-    assert timedelta(seconds=2) < result.result_end_offset < timedelta(seconds=3.6)
+    ends_at: Any = result.result_end_offset  # a timedelta: proto-plus turns the declared Duration into one
+    assert timedelta(seconds=2) < ends_at < timedelta(seconds=3.6)
     assert response.metadata.total_billed_duration == timedelta(seconds=4)
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from google.cloud.speech_v2.types import RecognizeRequest, RecognizeResponse
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from eai_common.clock import Deadline, SystemClock
 from eai_common.stage import Attempt, StageContext

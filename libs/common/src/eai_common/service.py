@@ -133,8 +133,7 @@ class Running:
 def main(definition: ServiceDefinition[SettingsT]) -> int:
     """Run the service as this process. Returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
     try:
-        settings = load(definition.settings, os.environ)
-        _require_real_parts(definition, settings)
+        settings = _load_all(definition)
     except SettingsError as error:
         print(f"{definition.name}: wrong settings\n{error}", file=sys.stderr)  # noqa: T201  # before there is a log
         return 2
@@ -176,7 +175,7 @@ async def run_services(
     """
     grace_s = max(one.settings.process.shutdown_grace.total_seconds() for one in running)
     async with asyncio.TaskGroup() as group:
-        watchers = [group.create_task(_watch(one), name="watch-broker") for one in running if one.service.stages]
+        watchers = [group.create_task(_watch(one, stop), name="watch-broker") for one in running if one.service.stages]
         group.create_task(serve(app, listener, stop, grace_s=grace_s), name="http")
         for one in running:
             for stage in one.service.stages:
@@ -275,7 +274,23 @@ def rabbit_options(settings: BrokerSettings, *, connection_name: str) -> RabbitS
     )
 
 
-def _require_real_parts(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> None:
+def _load_all(definition: ServiceDefinition[SettingsT]) -> SettingsT:
+    """The settings, or one error with every mistake: what cannot be read, and what a process of its own must have."""
+    mistakes: list[str] = []
+    try:
+        _require_real_parts(definition, load(CommonSettings, os.environ))
+    except SettingsError as error:
+        mistakes += error.mistakes
+    try:
+        settings = load(definition.settings, os.environ)
+    except SettingsError as error:
+        mistakes += [line for line in error.mistakes if line not in mistakes]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _require_real_parts(definition: ServiceDefinition[SettingsT], settings: CommonSettings) -> None:
     mistakes = []
     if "rabbitmq" in definition.uses and not settings.broker.url.get_secret_value():
         mistakes.append("RABBITMQ_URL: is required, takes an address such as amqp://user:password@host:5672/")
@@ -303,7 +318,7 @@ def _stage_parts(one: Running) -> StageParts:
     )
 
 
-async def _watch(one: Running) -> None:
+async def _watch(one: Running, stop: asyncio.Event) -> None:
     names = {one.settings.broker.topology.queue_of(stage.name) for stage in one.service.stages}
     queues = [
         name
@@ -311,7 +326,7 @@ async def _watch(one: Running) -> None:
         if queue.name in names
         for name in (queue.name, queue.dead_letter_queue)
     ]
-    await watch_broker(one.parts.broker, queues, one.parts.metrics, one.parts.clock)
+    await watch_broker(one.parts.broker, queues, one.parts.metrics, one.parts.clock, stop)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

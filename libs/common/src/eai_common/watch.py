@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -14,9 +15,11 @@ __all__ = ["watch_broker"]
 _EVERY = timedelta(seconds=5)
 
 
-async def watch_broker(broker: Broker, queues: Sequence[str], metrics: Metrics, clock: Clock) -> None:
-    """Look every five seconds, until cancelled. A depth that cannot be read keeps its last value."""
-    while True:
+async def watch_broker(
+    broker: Broker, queues: Sequence[str], metrics: Metrics, clock: Clock, stop: asyncio.Event
+) -> None:
+    """Look every five seconds, until `stop` and a cancellation. A depth that cannot be read keeps its last value."""
+    while not stop.is_set():
         is_ready = broker.is_ready
         metrics.broker_connected.labels("connected").set(is_ready)
         metrics.broker_connected.labels("unavailable").set(not is_ready)

@@ -103,6 +103,7 @@ async def _http(options: SandboxOptions, app: Starlette) -> AsyncIterator[str]:
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((options.host, options.http_port))
+        listening.listen(1024)  # before anyone is told where
         config = uvicorn.Config(
             app,
             lifespan="off",

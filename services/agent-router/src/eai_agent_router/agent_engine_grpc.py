@@ -11,7 +11,7 @@ import grpc.aio
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import struct_pb2
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import RetryInfo
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Answer, History, Provider, Turn

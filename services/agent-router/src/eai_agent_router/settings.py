@@ -58,7 +58,8 @@ class RouterSettings(Group):
     """Which agent answers."""
 
     agent_provider: ProviderName = Field(
-        Provider.GOOGLE_AGENT_ENGINE, description="Who answers a message that names no provider; must be configured."
+        default=Provider.GOOGLE_AGENT_ENGINE,
+        description="Who answers a message that names no provider; must be configured.",
     )
 
 
@@ -66,27 +67,30 @@ class AgentEngineSettings(Group):
     """Google Agent Engine; configured once there is an engine."""
 
     google_project_id: str = Field(
-        "", pattern=r"^([a-z0-9][a-z0-9.:-]*)?$", description="Project that is asked and pays."
+        default="", pattern=r"^([a-z0-9][a-z0-9.:-]*)?$", description="Project that is asked and pays."
     )
-    google_region: str = Field("us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services.")
+    google_region: str = Field(
+        default="us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services."
+    )
     google_agent_engine_id: EngineName = Field(
-        "", description="Engine that answers a message which names none: digits or its full name."
+        default="", description="Engine that answers a message which names none: digits or its full name."
     )
     google_application_credentials: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
     )
     agent_engine_transport: Literal["grpc", "rest"] = Field(
-        "grpc", description="rest for networks where gRPC is not open; it also understands long-running operations."
+        default="grpc",
+        description="rest for networks where gRPC is not open; it also understands long-running operations.",
     )
     agent_engine_endpoint: Endpoint = Field(
-        "", description="Asked instead of Google's. On this machine (a sandbox) without TLS or credentials."
+        default="", description="Asked instead of Google's. On this machine (a sandbox) without TLS or credentials."
     )
     agent_engine_class_method: str = Field(
-        "async_query", pattern=r"^\w+$", description="Method of the deployed agent that answers."
+        default="async_query", pattern=r"^\w+$", description="Method of the deployed agent that answers."
     )
     agent_engine_allowed_ids: Items = Field(
-        (), description="Engines that a message may name, beside the default one. Empty: all of the project."
+        default=(), description="Engines that a message may name, beside the default one. Empty: all of the project."
     )
 
     @model_validator(mode="after")
@@ -131,11 +135,11 @@ class AgentEngineSettings(Group):
 class EaiSettings(Group):
     """EAI Agent Service and the Letta server behind it; configured once there is an address."""
 
-    eai_agent_service_url: BaseUrl = Field("", description="Where agents are made.")
-    eai_agent_service_token: SecretStr = Field(SecretStr(""), description="Bearer token of both.")
-    letta_api_url: BaseUrl = Field("", description="Where agents are talked to. Empty: EAI_AGENT_SERVICE_URL.")
-    eai_agent_type: str = Field("agentic_search", description="Kind of agent that is made for a new user.")
-    eai_agent_model: str = Field("", description="Model of a new agent. Empty: the service's own choice.")
+    eai_agent_service_url: BaseUrl = Field(default="", description="Where agents are made.")
+    eai_agent_service_token: SecretStr = Field(default=SecretStr(""), description="Bearer token of both.")
+    letta_api_url: BaseUrl = Field(default="", description="Where agents are talked to. Empty: EAI_AGENT_SERVICE_URL.")
+    eai_agent_type: str = Field(default="agentic_search", description="Kind of agent that is made for a new user.")
+    eai_agent_model: str = Field(default="", description="Model of a new agent. Empty: the service's own choice.")
 
     @property
     def is_configured(self) -> bool:
@@ -151,13 +155,15 @@ class OpenAiSettings(Group):
 
     model_config = SettingsConfigDict(env_prefix="OPENAI_")
 
-    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Address up to and with the version.")
-    api_key: SecretStr = Field(SecretStr(""), description="Key; empty for a server that asks for none.")
-    model: str = Field("", description="Model that answers.")
-    system_prompt: str = Field("", description="Said to the model before every conversation.")
-    history_messages: int = Field(40, ge=2, le=1000, description="Most earlier messages that the model is given.")
+    base_url: BaseUrl = Field(default="https://api.openai.com/v1", description="Address up to and with the version.")
+    api_key: SecretStr = Field(default=SecretStr(""), description="Key; empty for a server that asks for none.")
+    model: str = Field(default="", description="Model that answers.")
+    system_prompt: str = Field(default="", description="Said to the model before every conversation.")
+    history_messages: int = Field(
+        default=40, ge=2, le=1000, description="Most earlier messages that the model is given."
+    )
     history_tokens: int = Field(
-        8000, ge=100, description="Most tokens of earlier messages, estimated at four characters each."
+        default=8000, ge=100, description="Most tokens of earlier messages, estimated at four characters each."
     )
 
     @property

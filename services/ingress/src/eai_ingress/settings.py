@@ -17,13 +17,13 @@ class IngressSettings(Group):
     """What ingress accepts."""
 
     agent_providers: Items = Field(
-        ("google_agent_engine",),
+        default=("google_agent_engine",),
         description="Providers that a message may name: google_agent_engine, eai_agent_service, openai. "
         "List those that agent-router is configured for.",
     )
-    callback_allow_http: bool = Field(False, description="Also accept callback URLs without TLS.")
+    callback_allow_http: bool = Field(default=False, description="Also accept callback URLs without TLS.")
     callback_allowed_networks: AllowedNetworks = Field(
-        (), description="Networks that callbacks may go to though they are not public, on any port."
+        default=(), description="Networks that callbacks may go to though they are not public, on any port."
     )
 
     @property

@@ -37,19 +37,22 @@ class AudioSettings(Group):
     """Voice messages: where they may come from and how big they may be."""
 
     transcribe_allowed_urls: AllowedHosts = Field(
-        (), description="Hosts that audio may be fetched from. Empty: any host with public addresses."
+        default=(), description="Hosts that audio may be fetched from. Empty: any host with public addresses."
     )
     transcribe_allowed_networks: AllowedNetworks = Field(
-        (),
+        default=(),
         description="Networks that audio may be fetched from though they are not public, on any port.",
     )
-    transcribe_max_duration: Duration = Field(timedelta(seconds=600), description="Longest voice message.")
-    max_audio_size_mb: float = Field(25, gt=0, le=200, description="Largest voice message, in MiB.")
+    transcribe_max_duration: Duration = Field(default=timedelta(seconds=600), description="Longest voice message.")
+    max_audio_size_mb: float = Field(default=25, gt=0, le=200, description="Largest voice message, in MiB.")
     upload_timeout_seconds: Duration = Field(
-        timedelta(seconds=60), description="Longest time that fetching the audio may take, redirects included."
+        default=timedelta(seconds=60), description="Longest time that fetching the audio may take, redirects included."
     )
     transcribe_workers: int = Field(
-        2, ge=1, le=64, description="Voice messages converted side by side in one process; about the number of CPUs."
+        default=2,
+        ge=1,
+        le=64,
+        description="Voice messages converted side by side in one process; about the number of CPUs.",
     )
 
     @property
@@ -70,35 +73,42 @@ class SpeechSettings(Group):
     """Who turns speech into text."""
 
     speech_providers: Providers = Field(
-        ("google",), min_length=1, description="The next is asked when one is down, slow or out of quota."
+        default=("google",), min_length=1, description="The next is asked when one is down, slow or out of quota."
     )
     speech_parallel: int = Field(
-        4, ge=1, le=100, description="Pieces of one long voice message that are recognised side by side."
+        default=4, ge=1, le=100, description="Pieces of one long voice message that are recognised side by side."
     )
     speech_languages: Items = Field(
-        ("pt-BR",), min_length=1, description="Languages to expect, the likeliest first; some models take only one."
+        default=("pt-BR",),
+        min_length=1,
+        description="Languages to expect, the likeliest first; some models take only one.",
     )
-    speech_phrases: Items = Field((), description="Names and words to listen for, such as street names.")
-    speech_punctuation: bool = Field(True, description="Ask for punctuation, where the model can.")
-    speech_model: str = Field("long", description="Google's model, such as long, short or chirp_2.")
+    speech_phrases: Items = Field(default=(), description="Names and words to listen for, such as street names.")
+    speech_punctuation: bool = Field(default=True, description="Ask for punctuation, where the model can.")
+    speech_model: str = Field(default="long", description="Google's model, such as long, short or chirp_2.")
     speech_region: str = Field(
-        "", pattern=r"^[a-z0-9-]*$", description="Google's region for speech; if empty, GOOGLE_REGION."
+        default="", pattern=r"^[a-z0-9-]*$", description="Google's region for speech; if empty, GOOGLE_REGION."
     )
     speech_endpoint: str = Field(
-        "", description="host:port to ask instead of Google's. On this machine (a sandbox) without TLS or credentials."
+        default="",
+        description="host:port to ask instead of Google's. On this machine (a sandbox) without TLS or credentials.",
     )
-    google_project_id: str = Field("", description="Project that is asked and pays.")
-    google_region: str = Field("us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services.")
+    google_project_id: str = Field(default="", description="Project that is asked and pays.")
+    google_region: str = Field(
+        default="us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services."
+    )
     google_application_credentials: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
     )
     openai_transcription_url: str = Field(
-        "", description="Base URL of an OpenAI-compatible service, such as https://api.openai.com/v1."
+        default="", description="Base URL of an OpenAI-compatible service, such as https://api.openai.com/v1."
     )
-    openai_transcription_model: str = Field("whisper-1", description="Model to ask the OpenAI-compatible service for.")
+    openai_transcription_model: str = Field(
+        default="whisper-1", description="Model to ask the OpenAI-compatible service for."
+    )
     openai_transcription_key: SecretStr = Field(
-        SecretStr(""), description="Key of the OpenAI-compatible service; empty for one that asks for none."
+        default=SecretStr(""), description="Key of the OpenAI-compatible service; empty for one that asks for none."
     )
 
     @model_validator(mode="after")

@@ -26,10 +26,11 @@ class ProcessSettings(Group):
     """What kind of deployment this is."""
 
     environment: Literal["development", "staging", "production"] = Field(
-        "development", description="production refuses in-memory parts, sandbox providers and missing credentials."
+        default="development",
+        description="production refuses in-memory parts, sandbox providers and missing credentials.",
     )
     shutdown_grace: Duration = Field(
-        timedelta(seconds=25),
+        default=timedelta(seconds=25),
         description="After SIGTERM, how long work in flight may take to finish; then it is handed back to the broker. "
         "Keep it under the platform's own limit (Kubernetes: 30 s).",
     )
@@ -41,28 +42,32 @@ class BrokerSettings(Group):
     model_config = SettingsConfigDict(env_prefix="RABBITMQ_")
 
     url: SecretStr = Field(
-        SecretStr(""), description="amqp:// or amqps:// address. Empty in `./eai up`: an in-memory broker."
+        default=SecretStr(""), description="amqp:// or amqps:// address. Empty in `./eai up`: an in-memory broker."
     )
-    exchange: str = Field("eai_agent_exchange", description="Name of the topic exchange; the others are derived.")
-    queue_prefix: str = Field("eai", description="First part of every queue's name.")
+    exchange: str = Field(
+        default="eai_agent_exchange", description="Name of the topic exchange; the others are derived."
+    )
+    queue_prefix: str = Field(default="eai", description="First part of every queue's name.")
     queue_type: Literal["quorum", "classic"] = Field(
-        "quorum", description="quorum replicates; classic is faster and single-node."
+        default="quorum", description="quorum replicates; classic is faster and single-node."
     )
     prefetch_count: int = Field(
-        10,
+        default=10,
         ge=1,
         le=1000,
         description="Unacked deliveries one process holds. More hides latency, costs memory and fairness.",
     )
-    max_retries: int = Field(5, ge=0, le=50, description="Tries after the first, for errors that may pass.")
+    max_retries: int = Field(default=5, ge=0, le=50, description="Tries after the first, for errors that may pass.")
     retry_delay: Duration = Field(
-        timedelta(seconds=5), description="First backoff; it doubles with each try, with jitter, up to 10 minutes."
+        default=timedelta(seconds=5),
+        description="First backoff; it doubles with each try, with jitter, up to 10 minutes.",
     )
     publish_timeout: Duration = Field(
-        timedelta(seconds=5), description="How long a publisher confirm may take before it counts as unavailable."
+        default=timedelta(seconds=5),
+        description="How long a publisher confirm may take before it counts as unavailable.",
     )
     connect_timeout: Duration = Field(
-        timedelta(seconds=30), description="How long a start waits for the broker before it gives up."
+        default=timedelta(seconds=30), description="How long a start waits for the broker before it gives up."
     )
 
     @property
@@ -76,35 +81,35 @@ class RedisSettings(Group):
     model_config = SettingsConfigDict(env_prefix="REDIS_")
 
     url: SecretStr = Field(
-        SecretStr(""), description="redis:// or rediss:// address. Empty in `./eai up`: an in-process Redis."
+        default=SecretStr(""), description="redis:// or rediss:// address. Empty in `./eai up`: an in-process Redis."
     )
-    password: SecretStr = Field(SecretStr(""), description="Password, when it is not in the address.")
-    pool_size: int = Field(10, ge=1, le=1000, description="Most connections one process opens.")
-    timeout: Duration = Field(timedelta(seconds=2), description="Longest wait for a connection or an answer.")
+    password: SecretStr = Field(default=SecretStr(""), description="Password, when it is not in the address.")
+    pool_size: int = Field(default=10, ge=1, le=1000, description="Most connections one process opens.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Longest wait for a connection or an answer.")
 
 
 class TaskSettings(Group):
     """How long what is stored about a message lives."""
 
-    task_result_ttl: Duration = Field(timedelta(seconds=120), description="How long a result can be fetched.")
+    task_result_ttl: Duration = Field(default=timedelta(seconds=120), description="How long a result can be fetched.")
     task_status_ttl: Duration = Field(
-        timedelta(seconds=600),
+        default=timedelta(seconds=600),
         description="How long a finished message is still known as finished (410 after its result is gone).",
     )
     task_processing_ttl: Duration = Field(
-        timedelta(hours=24),
+        default=timedelta(hours=24),
         description="How long an unfinished message's status is kept; longer than the slowest agent and backlog.",
     )
     checkpoint_ttl: Duration = Field(
-        timedelta(hours=24),
+        default=timedelta(hours=24),
         description="How long a stage remembers what it did for a message, so that a redelivery does not do it again.",
     )
     agent_id_cache_ttl: Duration = Field(
-        timedelta(seconds=86400),
+        default=timedelta(seconds=86400),
         description="How long a user's thread and agent id are remembered after the last message.",
     )
     message_id_key: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Key of the check mark in message ids; the same in all services. Empty is fine: ids then tell ours "
         "from others', but a stranger could make one that looks like ours.",
     )
@@ -114,20 +119,20 @@ class WorkerSettings(Group):
     """What every consuming stage obeys."""
 
     worker_timeout: Duration = Field(
-        timedelta(seconds=300), description="Longest time one delivery may take in a stage."
+        default=timedelta(seconds=300), description="Longest time one delivery may take in a stage."
     )
     max_parallel: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1000,
         description="Most deliveries handled side by side in one process; RABBITMQ_PREFETCH_COUNT when unset.",
     )
     checkpoint_lease: Duration = Field(
-        timedelta(seconds=10),
+        default=timedelta(seconds=10),
         description="After a stage dies in the middle of a message, how long before another replica takes it up.",
     )
     max_redeliveries: int = Field(
-        10,
+        default=10,
         ge=1,
         le=40,
         description="How often a message may come back unsettled before it is taken to be what kills the consumer.",
@@ -137,17 +142,17 @@ class WorkerSettings(Group):
 class HttpSettings(Group):
     """The HTTP server of every service."""
 
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
     api_token: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Tokens that clients send as `Authorization: Bearer`, separated by commas. Required in production.",
     )
     api_compatibility: Literal["described", "predecessor"] = Field(
-        "described",
+        default="described",
         description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
     )
-    max_request_size_mb: float = Field(50, gt=0, le=1024, description="Largest request body, in MiB.")
+    max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -157,14 +162,16 @@ class HttpSettings(Group):
 class TelemetrySettings(Group):
     """Logs, metrics and traces."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
-    log_format: Literal["json", "text"] = Field("json", description="text is for people's terminals.")
-    enable_request_logging: bool = Field(True, description="One line for each HTTP request.")
-    mask_user_numbers: bool = Field(True, description="Hide the middle of users' numbers in logs and traces.")
-    prometheus_enabled: bool = Field(True, description="Serve metrics.")
-    metrics_path: str = Field("/metrics", pattern=r"^/\S+$", description="Where metrics are served.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level to log."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="text is for people's terminals.")
+    enable_request_logging: bool = Field(default=True, description="One line for each HTTP request.")
+    mask_user_numbers: bool = Field(default=True, description="Hide the middle of users' numbers in logs and traces.")
+    prometheus_enabled: bool = Field(default=True, description="Serve metrics.")
+    metrics_path: str = Field(default="/metrics", pattern=r"^/\S+$", description="Where metrics are served.")
     otel_enabled: bool = Field(
-        False, description="Export traces by OTLP over HTTP; the standard OTEL_* variables apply."
+        default=False, description="Export traces by OTLP over HTTP; the standard OTEL_* variables apply."
     )
 
     @model_validator(mode="before")

@@ -97,15 +97,19 @@ class Checkpoints:
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
         """While this is open, the leases that are held are renewed, all in one round trip each time."""
+        stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._renew_for_ever(), name=f"{self._stage}/renew-leases")
+            task = group.create_task(self._renew_until(stop), name=f"{self._stage}/renew-leases")
             try:
                 yield
             finally:
+                # Both: a cancellation can get lost in the client when it meets the end of `asyncio.wait_for`
+                # (source: python/cpython issue 86296, mended in 3.12), and the loop would go on for ever.
+                stop.set()
                 task.cancel()
 
-    async def _renew_for_ever(self) -> None:
-        while True:
+    async def _renew_until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             await self._clock.sleep(self._lease / 3)
             if not self._held:
                 continue

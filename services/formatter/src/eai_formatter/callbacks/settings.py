@@ -35,27 +35,29 @@ class CallbackSettings(Group):
     model_config = SettingsConfigDict(env_prefix="CALLBACK_")
 
     secrets: Secrets = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Secrets that callbacks are signed with, by the Standard Webhooks scheme. All of them sign: to "
         "rotate, put the new one in front, let the receivers change, take the old one away. Without one, callbacks go "
         "out unsigned in development and to the dead letters elsewhere.",
     )
     bearer_token: SecretStr = Field(
-        SecretStr(""), description="Token sent as `Authorization: Bearer`, over TLS, to CALLBACK_BEARER_HOSTS only."
+        default=SecretStr(""),
+        description="Token sent as `Authorization: Bearer`, over TLS, to CALLBACK_BEARER_HOSTS only.",
     )
-    bearer_hosts: AllowedHosts = Field((), description="Hosts that may see CALLBACK_BEARER_TOKEN.")
+    bearer_hosts: AllowedHosts = Field(default=(), description="Hosts that may see CALLBACK_BEARER_TOKEN.")
     timeout: Duration = Field(
-        timedelta(seconds=10), gt=timedelta(), description="How long a receiver may take for its whole answer."
+        default=timedelta(seconds=10), gt=timedelta(), description="How long a receiver may take for its whole answer."
     )
-    allow_http: bool = Field(False, description="Also accept callback URLs without TLS.")
+    allow_http: bool = Field(default=False, description="Also accept callback URLs without TLS.")
     allowed_networks: AllowedNetworks = Field(
-        (), description="Networks that callbacks may go to although they are not public, for a sandbox or a mirror."
+        default=(),
+        description="Networks that callbacks may go to although they are not public, for a sandbox or a mirror.",
     )
     max_parallel: int = Field(
-        100, ge=2, le=1000, description="Most callbacks under way in one process, whatever their hosts."
+        default=100, ge=2, le=1000, description="Most callbacks under way in one process, whatever their hosts."
     )
     max_parallel_per_host: int = Field(
-        10, ge=1, le=500, description="Most callbacks under way to one host from one process."
+        default=10, ge=1, le=500, description="Most callbacks under way to one host from one process."
     )
 
     @model_validator(mode="after")
