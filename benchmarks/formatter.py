@@ -82,7 +82,7 @@ CHAIN: list[tuple[re.Pattern[str], str]] = [
 
 HOSTILE: dict[str, tuple[Callable[[int], str], int]] = {
     "stars": (lambda n: "*" * n, 5_000_000),
-    "stars after a letter": (lambda n: "a" + "*" * n, 5_000_000),
+    "stars after a letter": (lambda n: "a" + "*" * n, 100_000),
     "half-open stars": (lambda n: "*a " * (n // 3), 100_000),
     "brackets": (lambda n: "[" * n, 100_000),
     "links": (lambda n: "[a](b) " * (n // 7), 100_000),

@@ -1452,6 +1452,8 @@ markers are the only characters added. No cut goes through a URL, a line of code
 longer than a piece. A heading, or a line that ends in a colon, is not left behind at the end of a piece if there is
 another place.
 
+A text longer than 250,000 characters is no reply, and is taken for plain text.
+
 ## Other chats
 
 `PLAIN_TEXT` gives the same without markers, and tables always row by row. `TELEGRAM` gives MarkdownV2: links in the

@@ -12,6 +12,7 @@ from types import FrameType
 import pytest
 
 from eai_formatter.rendering import PLAIN_TEXT, TELEGRAM, WHATSAPP, format_reply, render
+from eai_formatter.rendering.reply import LONGEST_MARKDOWN
 from eai_formatter.rendering.splitting import size
 
 EMPHASIS = ["*a ", "*a*", "_a", "**a ", "**a: **b ", "a**b", "~~a ", "~a", "***a*** ", "\\*a\\* ", "(*) ", "_*a*_ "]
@@ -73,9 +74,20 @@ def test_nothing_hostile_takes_long_or_makes_too_long_a_piece(unit: str) -> None
     assert all(size(piece) <= 4096 for piece in pieces)
 
 
-def test_ten_megabytes_of_stars() -> None:
-    assert render("*" * 10_000_000) == ""  # a rule, and so a blank line
-    assert render("a" + "*" * 10_000_000) == "a" + "*" * 10_000_000
+@pytest.mark.parametrize("text", ["*" * 10_000_000, "a" + "*" * 10_000_000], ids=["alone", "after a letter"])
+def test_ten_megabytes_of_stars_come_back_as_they_are(text: str) -> None:
+    assert render(text) == text
+
+
+def test_ten_megabytes_of_stars_are_cut_into_pieces() -> None:
+    pieces = format_reply("*" * 10_000_000).contents
+    assert (sum(map(len, pieces)), max(map(len, pieces)) <= 4096) == (10_000_000, True)
+
+
+def test_a_text_too_long_to_be_a_reply_is_plain_text() -> None:
+    text = "**Aviso** " + "palavra " * (LONGEST_MARKDOWN // 9)
+    assert render(text).startswith("*Aviso* palavra")
+    assert render(text * 2).startswith("**Aviso")
 
 
 @pytest.mark.parametrize("profile", [WHATSAPP, PLAIN_TEXT, TELEGRAM], ids=lambda profile: str(profile.name))

@@ -17,6 +17,10 @@ from eai_formatter.rendering.whatsapp import WHATSAPP
 __all__ = ["Formatted", "format_reply", "render"]
 
 
+LONGEST_MARKDOWN = 250_000
+"""Characters: sixty messages. No reply is longer, and Markdown's tokens take 400 bytes a character at worst."""
+
+
 @dataclass(frozen=True, slots=True)
 class Formatted:
     """An answer as it is sent."""
@@ -37,10 +41,10 @@ def render(markdown: str, profile: Profile = WHATSAPP) -> str:
     """Markdown in the chat's syntax. Never raises, whatever the text; takes time linear in its length.
 
     Plain text comes back as it was, but for outer blank lines; so does text that already is in WhatsApp's syntax, for
-    WhatsApp.
+    WhatsApp. A text longer than `LONGEST_MARKDOWN` is taken for plain text.
     """
     text = _tidy(markdown)
-    if not may_be_markdown(text):
+    if len(text) > LONGEST_MARKDOWN or not may_be_markdown(text):
         return _unformatted(text, profile)
     is_native = is_whatsapp(text)
     if is_native and profile is WHATSAPP:
