@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from eai_cli.servers import RabbitServer, RedisServer, ServerMissing, private_rabbitmq, private_redis
 
 # Pants puts the packages on pytest's own path only; the processes that tests start find them by this, in any folder.
-os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path if place.endswith("/src"))
+os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(place).resolve()) for place in sys.path if place.endswith("/src"))
 
 ServerT = TypeVar("ServerT", RabbitServer, RedisServer)
 
