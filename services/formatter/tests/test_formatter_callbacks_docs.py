@@ -141,6 +141,7 @@ def test_the_go_program_tells_ours_from_others(tmp_path: Path) -> None:
 def installed(name: str) -> str:
     path = shutil.which(name)
     if path is None:
+        assert os.environ.get("CI") != "true", f"{name} is missing, which ./eai test installs in CI"
         pytest.skip(f"{name} is not installed, so docs/callbacks.md's program for it is not run")
     return path
 

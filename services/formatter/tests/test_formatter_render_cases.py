@@ -739,6 +739,8 @@ SECTIONS = [
             ),
             Case("a phone", "[Ligue para a Central](tel:1746)", "Ligue para a Central (1746)"),
             Case("a phone whose text is its number", "[(21) 3460-1746](tel:+552134601746)", "(21) 3460-1746"),
+            Case("a phone as an autolink", "Ligue <tel:+552134601746>.", "Ligue +552134601746."),
+            Case("an address as an autolink", "<mailto:fale@rio.rj.gov.br>", "fale@rio.rj.gov.br"),
             Case("an address", "[Fale conosco](mailto:fale@rio.rj.gov.br)", "Fale conosco (fale@rio.rj.gov.br)"),
             Case(
                 "an address whose text says it",

@@ -181,7 +181,7 @@ class _Reading:
             text = f"{text} – {title}"
         if not address:
             return
-        if text and address != href and says_the_same(text, address):
+        if text and href not in (address, text) and says_the_same(text, address):
             return  # a number or an address as its author wrote it: it can be tapped in any form
         if not text or says_the_same(text, address):
             del self.lines[line + 1 :]
