@@ -8,6 +8,7 @@
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
+| `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
 | `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
@@ -18,11 +19,14 @@ from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.conversations import ConversationStore
 from eai_common.store.latency import LatencyStore
+from eai_common.store.scripts import Call, Script
+from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
 
 __all__ = [
     "AgentIdCache",
+    "Call",
     "CallbackLog",
     "CallbackState",
     "CallbackTry",
@@ -34,11 +38,16 @@ __all__ = [
     "Mine",
     "Recorded",
     "Redis",
+    "Script",
+    "SlidingWindow",
     "StoreUnavailable",
+    "Taken",
     "TaskStatus",
     "TaskStore",
     "TaskView",
     "ThreadStore",
+    "Window",
+    "WindowState",
     "open_memory_redis",
     "open_redis",
 ]

@@ -82,7 +82,8 @@ async def open_memory_redis() -> AsyncIterator[Redis]:
     """A Redis inside this process, for `./eai up` without REDIS_URL: same commands and scripts, nothing kept."""
     import fakeredis  # imported here: production images need not carry it
 
-    client = fakeredis.FakeAsyncRedis()
+    # Its connections are objects in memory: running out of them at 100 would only be a fault that a server has not.
+    client = fakeredis.FakeAsyncRedis(max_connections=2**31)
     try:
         yield client
     finally:

@@ -1,0 +1,126 @@
+"""How often something may happen, exactly: a log of when it did, kept in Redis and shared by all replicas.
+
+A log, not a counter for each fixed interval: no `period` ever holds more than `limit`, wherever it begins. The time is
+Redis' own, so replicas whose clocks differ agree. Why not a library: docs/decisions/0005.
+
+Alone, one round trip: `taken = await limiter.take(subject, windows)`.
+
+Inside a pipeline that other commands share, none of its own:
+
+    call = limiter.call(subject, windows)
+    call.queue(pipeline)
+    ...
+    *_, reply = await pipeline.execute(raise_on_error=False)
+    taken = limiter.taken(await call.answer(redis, reply), windows)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from eai_common.store.client import Redis, store_errors
+from eai_common.store.scripts import Call, Script
+
+__all__ = ["SlidingWindow", "Taken", "Window", "WindowState"]
+
+# KEYS: the log, a sorted set of microseconds. ARGV: limit and period in microseconds of each window.
+# Returns 1 if taken, else 0, then for each window: places left, microseconds until there is one more.
+# A time later than now is from a server whose clock was ahead, before a failover: it would block until that time comes.
+_TAKE = """
+local key, longest, allowed = KEYS[1], 0, 1
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+for i = 2, #ARGV, 2 do longest = math.max(longest, tonumber(ARGV[i])) end
+redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now - longest))
+redis.call('ZREMRANGEBYSCORE', key, string.format('%.0f', now + 1000000), '+inf')
+local counts = {}
+for i = 1, #ARGV, 2 do
+  local count = redis.call('ZCOUNT', key, string.format('(%.0f', now - ARGV[i + 1]), '+inf')
+  if count >= tonumber(ARGV[i]) then allowed = 0 end
+  counts[i] = count
+end
+if allowed == 1 then
+  local at = now
+  while redis.call('ZADD', key, 'NX', string.format('%.0f', at), string.format('%.0f', at)) == 0 do at = at + 1 end
+  redis.call('PEXPIRE', key, math.ceil(longest / 1000) + 1000)
+end
+local answer = {allowed}
+for i = 1, #ARGV, 2 do
+  local limit = tonumber(ARGV[i])
+  local used = counts[i] + allowed
+  local first = redis.call('ZRANGE', key, -math.min(used, limit), -math.min(used, limit), 'WITHSCORES')
+  answer[#answer + 1] = math.max(0, limit - used)
+  answer[#answer + 1] = math.max(0, first[2] + ARGV[i + 1] - now)
+end
+return answer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `limit` times in any `period`."""
+
+    limit: int
+    period: timedelta
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.period < timedelta(milliseconds=1):
+            raise ValueError(f"a window has a limit of at least 1 and a period of at least 1 ms, not {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A window after a try: how many places are left, and how long until there is one more."""
+
+    window: Window
+    remaining: int
+    frees_in: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a try. One that is refused has used up nothing."""
+
+    is_allowed: bool
+    states: tuple[WindowState, ...]  # in the order of the windows that were asked for
+
+    @property
+    def retry_after(self) -> timedelta:
+        """How long until every window has a place; zero if there is one now."""
+        return max((state.frees_in for state in self.states if state.remaining == 0), default=timedelta())
+
+
+class SlidingWindow:
+    """The logs of all subjects. A subject is what is limited, such as `http:<client>` or `provider:<name>`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._script = Script(_TAKE)
+
+    async def take(self, subject: str, windows: Sequence[Window]) -> Taken:
+        """Take a place in every window, or in none. Raises StoreUnavailable.
+
+        A try whose answer was lost and that the client repeats counts twice: a limit is never exceeded.
+        """
+        with store_errors():
+            return self.taken(await self.call(subject, windows).run(self._redis), windows)
+
+    def call(self, subject: str, windows: Sequence[Window]) -> Call:
+        """The same as a call that can ride in somebody's pipeline. A subject has the same windows each time."""
+        if not windows:
+            raise ValueError("no windows to take a place in")
+        args = [part for window in windows for part in (window.limit, window.period // timedelta(microseconds=1))]
+        return self._script.call([f"ratelimit:{{{subject}}}"], args)
+
+    @staticmethod
+    def taken(answer: object, windows: Sequence[Window]) -> Taken:
+        """What the call's answer means."""
+        allowed, *numbers = cast(list[int], answer)
+        states = (
+            WindowState(window, remaining, timedelta(microseconds=frees_us))
+            for window, remaining, frees_us in zip(windows, numbers[::2], numbers[1::2], strict=True)
+        )
+        return Taken(allowed == 1, tuple(states))
