@@ -83,6 +83,15 @@ class Metrics:
             buckets=_STAGE_BUCKETS,
             registry=self.registry,
         )
+        self.breaker_state = Gauge(
+            "circuit_breaker_state",
+            "1 for the state that the breaker is in: closed, open, half_open.",
+            ["service", "state"],
+            registry=self.registry,
+        )
+        self.breaker_openings = Counter(
+            "circuit_breaker_openings_total", "Times that the breaker opened.", ["service"], registry=self.registry
+        )
         self.busy_ratio = Gauge(
             "worker_pool_utilization_ratio",
             "Deliveries in work against the most allowed.",

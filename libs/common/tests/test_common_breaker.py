@@ -1,0 +1,257 @@
+"""A circuit breaker: when calls pass, when they do not, and what its metrics say meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai_common.breaker import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
+from eai_common.telemetry import Metrics
+
+RULES = BreakerRules(failures_to_open=3, open_for=timedelta(seconds=10), longest_open=timedelta(seconds=35), probes=2)
+
+
+class Down(Exception):
+    """It is down."""
+
+
+class Answered(Exception):
+    """It said no, so it is up."""
+
+
+class Unclear(Exception):
+    """It says nothing."""
+
+
+class HandClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.at_s, UTC)
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+    async def sleep(self, duration: timedelta) -> None:
+        self.at_s += duration.total_seconds()
+
+
+class Scene:
+    """A breaker with a clock in our hands, and a judge that knows the errors above."""
+
+    def __init__(self, rules: BreakerRules = RULES, random: float = 0.0) -> None:
+        self.clock = HandClock()
+        self.metrics = Metrics()
+        self.under_way: list[AbstractContextManager[None]] = []  # a dropped one would end
+        self.breaker = CircuitBreaker(
+            "a", rules, judge=_judge, clock=self.clock, random=lambda: random, metrics=self.metrics
+        )
+
+    def call(self, error: BaseException | None = None) -> None:
+        try:
+            with self.breaker.call():
+                if error is not None:
+                    raise error
+        except (Down, Answered, Unclear, asyncio.CancelledError):
+            pass
+
+    def fail(self, times: int) -> None:
+        for _ in range(times):
+            self.call(Down())
+
+    def refusal(self) -> CircuitOpen:
+        with pytest.raises(CircuitOpen) as caught, self.breaker.call():
+            pytest.fail("the call was let through")
+        return caught.value
+
+    def open_and_wait(self, seconds: float = 10) -> None:
+        self.fail(3)
+        self.clock.at_s += seconds
+
+    def begun(self) -> AbstractContextManager[None]:
+        call = self.breaker.call()
+        call.__enter__()
+        self.under_way.append(call)
+        return call
+
+    def is_now(self, state: BreakerState) -> bool:
+        return self.breaker.state is state
+
+    def gauge(self, state: str) -> float | None:
+        return self.metrics.registry.get_sample_value("circuit_breaker_state", {"service": "a", "state": state})
+
+    def openings(self) -> float | None:
+        return self.metrics.registry.get_sample_value("circuit_breaker_openings_total", {"service": "a"})
+
+
+def _judge(error: BaseException) -> bool | None:
+    return None if isinstance(error, Unclear) else isinstance(error, Down)
+
+
+def _end(call: AbstractContextManager[None], error: BaseException | None = None) -> None:
+    kind = None if error is None else type(error)
+    assert not call.__exit__(kind, error, None)
+
+
+def test_failures_in_a_row_open_it() -> None:
+    scene = Scene()
+    scene.fail(2)
+    assert scene.is_now(BreakerState.CLOSED)
+    scene.fail(1)
+    assert scene.is_now(BreakerState.OPEN)
+
+
+@pytest.mark.parametrize("between", [None, Answered()], ids=["an answer", "an answer that is an error"])
+def test_an_answer_between_two_failures_starts_the_count_anew(between: BaseException | None) -> None:
+    scene = Scene()
+    scene.fail(2)
+    scene.call(between)
+    scene.fail(2)
+    assert scene.is_now(BreakerState.CLOSED)
+
+
+@pytest.mark.parametrize("unclear", [Unclear(), asyncio.CancelledError()], ids=["unclear", "cancelled"])
+def test_what_says_nothing_neither_counts_nor_starts_the_count_anew(unclear: BaseException) -> None:
+    scene = Scene()
+    scene.fail(2)
+    for _ in range(5):
+        scene.call(unclear)
+    assert scene.is_now(BreakerState.CLOSED)
+    scene.fail(1)
+    assert scene.is_now(BreakerState.OPEN)
+
+
+@pytest.mark.parametrize(("random", "delay_s"), [(0.0, 6), (0.5, 9), (1.0, 12)])
+def test_whoever_is_sent_away_comes_back_when_it_may_be_over_each_at_another_time(random: float, delay_s: int) -> None:
+    scene = Scene(random=random)
+    scene.open_and_wait(4)
+    assert scene.refusal().delay == timedelta(seconds=delay_s)
+
+
+def test_once_its_time_is_over_only_as_many_as_are_probes_pass_at_a_time() -> None:
+    scene = Scene()
+    scene.open_and_wait()
+    first, second = scene.begun(), scene.begun()
+    assert scene.refusal().delay > timedelta()
+    _end(first, Unclear())
+    _end(second, asyncio.CancelledError())
+    scene.begun()  # two that said nothing made place for others
+    scene.begun()
+    scene.refusal()
+
+
+def test_it_closes_once_all_probes_have_worked() -> None:
+    scene = Scene()
+    scene.open_and_wait()
+    scene.call()
+    assert scene.is_now(BreakerState.HALF_OPEN)
+    scene.call(Answered())
+    assert scene.is_now(BreakerState.CLOSED)
+
+
+def test_one_probe_that_fails_opens_it_again() -> None:
+    scene = Scene()
+    scene.open_and_wait()
+    scene.call()
+    scene.fail(1)
+    assert scene.is_now(BreakerState.OPEN)
+
+
+def test_it_stays_open_twice_as_long_each_time_up_to_a_bound_and_briefly_again_after_it_had_closed() -> None:
+    scene = Scene()
+    scene.fail(2)
+    seen = []
+    for _ in range(4):
+        scene.fail(1)
+        seen.append(scene.refusal().delay.total_seconds())
+        scene.clock.at_s += seen[-1]
+    scene.call()
+    scene.call()
+    scene.fail(3)
+    seen.append(scene.refusal().delay.total_seconds())
+    assert seen == [10, 20, 35, 35, 10]
+
+
+@pytest.mark.parametrize("late", [None, Down()], ids=["worked", "failed"])
+def test_a_call_from_before_it_opened_says_nothing_when_it_ends_later(late: BaseException | None) -> None:
+    scene = Scene()
+    stragglers = [scene.begun() for _ in range(3)]
+    scene.open_and_wait(4)
+    for straggler in stragglers:
+        _end(straggler, late)
+    assert scene.refusal().delay == timedelta(seconds=6)
+    assert scene.openings() == 1
+
+
+def test_a_straggler_gives_no_place_to_a_third_probe() -> None:
+    scene = Scene()
+    straggler = scene.begun()
+    scene.open_and_wait()
+    scene.begun()
+    scene.begun()
+    _end(straggler)
+    scene.refusal()
+
+
+def test_a_pause_lets_nothing_pass_until_it_is_over_and_is_no_opening() -> None:
+    scene = Scene()
+    scene.breaker.pause(timedelta(seconds=7))
+    assert scene.refusal().delay == timedelta(seconds=7)
+    scene.clock.at_s += 7
+    scene.call()
+    assert (scene.breaker.state, scene.openings()) == (BreakerState.CLOSED, None)
+
+
+def test_a_pause_is_no_longer_than_the_longest_opening() -> None:
+    scene = Scene()
+    scene.breaker.pause(timedelta(days=3))
+    assert scene.refusal().delay == RULES.longest_open
+
+
+def test_metrics_tell_the_state_and_count_the_openings() -> None:
+    scene = Scene()
+    seen = [[scene.gauge(state) for state in BreakerState]]
+    scene.open_and_wait()
+    seen.append([scene.gauge(state) for state in BreakerState])
+    scene.call()
+    seen.append([scene.gauge(state) for state in BreakerState])
+    scene.call()
+    seen.append([scene.gauge(state) for state in BreakerState])
+    assert seen == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert scene.openings() == 1
+
+
+STEPS = st.lists(st.sampled_from(["work", "fail", "unclear", "begin", "end", "wait"]), max_size=60)
+
+
+@given(STEPS)
+def test_whatever_happens_it_lets_somebody_pass_again_once_everything_under_way_has_ended(steps: list[str]) -> None:
+    scene = Scene()
+    under_way: list[AbstractContextManager[None]] = []
+    for step in steps:
+        try:
+            match step:
+                case "work" | "fail" | "unclear":
+                    scene.call({"work": None, "fail": Down(), "unclear": Unclear()}[step])
+                case "begin":
+                    under_way.append(scene.begun())
+                case "end" if under_way:
+                    _end(under_way.pop(0))
+                case _:
+                    scene.clock.at_s += 3
+        except CircuitOpen:
+            continue
+    for call in under_way:
+        _end(call, Unclear())
+    scene.clock.at_s += RULES.longest_open.total_seconds()
+    for _ in range(RULES.probes):
+        scene.call()
+    assert scene.is_now(BreakerState.CLOSED)
