@@ -133,6 +133,13 @@ def test_the_services_own_settings_refuse_in_the_same_words(
     assert mistakes(group, **{name: value}) == [f'{name}: got "{value}", takes {takes}']
 
 
+def test_a_sandbox_is_refused_in_production_only() -> None:
+    assert mistakes(ProcessSettings, ENVIRONMENT="production", SANDBOX_HOST="sandbox") == [
+        'SANDBOX_HOST: got "sandbox", takes nothing in production'
+    ]
+    assert ProcessSettings.read({"SANDBOX_HOST": "sandbox"}).sandbox_host == "sandbox"
+
+
 def test_a_required_variable_that_is_missing_is_named() -> None:
     assert mistakes(KitchenSettings) == ["COOK: is required, takes text"]
 

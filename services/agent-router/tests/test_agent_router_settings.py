@@ -59,6 +59,7 @@ def engine(environ: Mapping[str, str]) -> AgentEngineSettings:
         {**ENGINE, "AGENT_ENGINE_ALLOWED_IDS": "7,../8"},
         {**ENGINE, "AGENT_ENGINE_TRANSPORT": "http"},
         {**ENGINE, "AGENT_ENGINE_ENDPOINT": "http://engine.example.org"},
+        {**ENGINE, "AGENT_ENGINE_ENDPOINT": "http://engine.example.org", "SANDBOX_HOST": "sandbox"},
         {**ENGINE, "AGENT_ENGINE_ENDPOINT": "https://engine.example.org/path"},
         {**ENGINE, "AGENT_ENGINE_CLASS_METHOD": "a b"},
         {"EAI_AGENT_SERVICE_URL": "eai.example.org"},
@@ -95,6 +96,13 @@ def test_every_variable_is_described() -> None:
         ({"AGENT_ENGINE_ENDPOINT": "http://localhost:9000/"}, "localhost:9000", True),
         ({"AGENT_ENGINE_ENDPOINT": "http://[::1]:9000"}, "[::1]:9000", True),
         ({"AGENT_ENGINE_ENDPOINT": "https://psc.example.org"}, "psc.example.org", False),
+        ({"AGENT_ENGINE_ENDPOINT": "http://sandbox:9000", "SANDBOX_HOST": "sandbox"}, "sandbox:9000", True),
+        ({"AGENT_ENGINE_ENDPOINT": "sandbox:9000", "SANDBOX_HOST": "sandbox"}, "sandbox:9000", True),
+        (
+            {"AGENT_ENGINE_ENDPOINT": "https://sandbox.example.org", "SANDBOX_HOST": "sandbox"},
+            "sandbox.example.org",
+            False,
+        ),
     ],
     ids=str,
 )

@@ -184,6 +184,8 @@ async def test_the_request_says_all_that_was_configured(speech_server: Any) -> N
         (GoogleSpeechOptions("p", endpoint="127.0.0.1:9000"), "127.0.0.1:9000", True),
         (GoogleSpeechOptions("p", endpoint="[::1]:9000"), "[::1]:9000", True),
         (GoogleSpeechOptions("p", endpoint="sandbox:9000"), "sandbox:9000", False),
+        (GoogleSpeechOptions("p", endpoint="sandbox:9000", sandbox_host="sandbox"), "sandbox:9000", True),
+        (GoogleSpeechOptions("p", sandbox_host="sandbox"), "speech.googleapis.com", False),
         (GoogleSpeechOptions("p", endpoint="127.0.0.1.evil.example:9000"), "127.0.0.1.evil.example:9000", False),
         (GoogleSpeechOptions("p", endpoint="localhost.evil.example:9000"), "localhost.evil.example:9000", False),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -15,7 +15,7 @@ from eai_agent_router.eai_service import NewAgent
 from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.google_credentials import is_loopback
 from eai_agent_router.openai_chat import ChatOptions
-from eai_common.settings import Group, Items
+from eai_common.settings import Group, Items, SandboxHost
 
 __all__ = ["AgentEngineSettings", "AgentSettings", "EaiSettings", "OpenAiSettings", "RouterSettings"]
 
@@ -28,10 +28,13 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _split(endpoint: str) -> SplitResult:
+    return urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+
+
 def _endpoint(value: str) -> str:
-    """Plain http would show our token to everybody on the way, so it is for this machine only."""
-    parts = urlsplit(value if "//" in value else f"//{value}")
-    if value and (not parts.hostname or parts.path.strip("/") or (parts.scheme == "http" and not is_loopback(value))):
+    parts = _split(value)
+    if value and (not parts.hostname or parts.path.strip("/")):
         raise ValueError("not an endpoint")
     return value.rstrip("/")
 
@@ -42,7 +45,9 @@ BaseUrl = Annotated[
 Endpoint = Annotated[
     str,
     AfterValidator(_endpoint),
-    WithJsonSchema({"type": "string", "takes": "host:port or https://host:port, http:// only for this machine"}),
+    WithJsonSchema(
+        {"type": "string", "takes": "host:port or https://host:port, http:// only for this machine and SANDBOX_HOST"}
+    ),
 ]
 
 
@@ -86,6 +91,7 @@ class AgentEngineSettings(Group):
     agent_engine_endpoint: Endpoint = Field(
         default="", description="Asked instead of Google's. On this machine (a sandbox) without TLS or credentials."
     )
+    sandbox_host: SandboxHost = ""
     agent_engine_class_method: str = Field(
         default="async_query", pattern=r"^\w+$", description="Method of the deployed agent that answers."
     )
@@ -97,6 +103,10 @@ class AgentEngineSettings(Group):
     def _belongs_together(self) -> AgentEngineSettings:
         if self.google_agent_engine_id and not self.google_project_id:
             raise ValueError("GOOGLE_PROJECT_ID: is required, takes a project's id, when GOOGLE_AGENT_ENGINE_ID is set")
+        if _split(self.agent_engine_endpoint).scheme == "http" and not self.is_local:
+            # Plain http would show our token to everybody on the way.
+            takes = "host:port or https://host:port, http:// only for this machine and SANDBOX_HOST"
+            raise ValueError(f'AGENT_ENGINE_ENDPOINT: got "{self.agent_engine_endpoint}", takes {takes}')
         self._check_engines("GOOGLE_AGENT_ENGINE_ID", self.google_agent_engine_id)
         self._check_engines("AGENT_ENGINE_ALLOWED_IDS", *self.agent_engine_allowed_ids)
         return self
@@ -124,7 +134,8 @@ class AgentEngineSettings(Group):
 
     @property
     def is_local(self) -> bool:
-        return is_loopback(self.host)
+        """Whether a sandbox answers, without TLS or credentials."""
+        return is_loopback(self.host) or _split(self.host).hostname == (self.sandbox_host or None)
 
     @property
     def engines(self) -> Engines:

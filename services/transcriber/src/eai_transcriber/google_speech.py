@@ -74,7 +74,8 @@ class GoogleSpeechOptions:
 
     project: str
     location: str = "global"
-    endpoint: str = ""  # host:port; empty: Google's own for the location. Plaintext if and only if it is loopback
+    endpoint: str = ""  # host:port; empty: Google's own for the location. Plaintext if and only if a sandbox is there
+    sandbox_host: str = ""  # trusted like this machine; empty: none
     credentials: str = ""  # a path or the JSON itself; empty: application default credentials
     languages: tuple[str, ...] = ("pt-BR",)
     model: str = "long"
@@ -90,8 +91,10 @@ class GoogleSpeechOptions:
 
     @property
     def is_local(self) -> bool:
-        """Whether the endpoint is on this machine: a sandbox, with neither TLS nor credentials."""
+        """Whether the endpoint is a sandbox, on this machine or where it was said: with neither TLS nor credentials."""
         name = self.endpoint.rpartition(":")[0].strip("[]")
+        if self.sandbox_host and name == self.sandbox_host:
+            return True
         try:
             return ip_address(name).is_loopback
         except ValueError:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_va
 from pydantic_settings import NoDecode
 
 from eai_common.outbound import AllowedHosts, AllowedNetworks, OutboundPolicy
-from eai_common.settings import Duration, Group, Items
+from eai_common.settings import Duration, Group, Items, SandboxHost
 from eai_transcriber.google_speech import GoogleSpeechOptions
 from eai_transcriber.handler import Limits
 from eai_transcriber.openai_speech import OpenAISpeechOptions
@@ -93,6 +93,7 @@ class SpeechSettings(Group):
         default="",
         description="host:port to ask instead of Google's. On this machine (a sandbox) without TLS or credentials.",
     )
+    sandbox_host: SandboxHost = ""
     google_project_id: str = Field(default="", description="Project that is asked and pays.")
     google_region: str = Field(
         default="us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services."
@@ -125,6 +126,7 @@ class SpeechSettings(Group):
             project=self.google_project_id or "sandbox",
             location=self.speech_region or self.google_region,
             endpoint=self.speech_endpoint,
+            sandbox_host=self.sandbox_host,
             credentials=self.google_application_credentials.get_secret_value(),
             languages=self.speech_languages,
             model=self.speech_model,

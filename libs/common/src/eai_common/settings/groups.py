@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -16,10 +16,22 @@ __all__ = [
     "HttpSettings",
     "ProcessSettings",
     "RedisSettings",
+    "SandboxHost",
     "TaskSettings",
     "TelemetrySettings",
     "WorkerSettings",
 ]
+
+
+SandboxHost = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9.-]*$",
+        description="Host of a sandbox in a container of its own: asked like one on this machine, without TLS and "
+        "credentials. Refused in production.",
+    ),
+]
+"""Read by every service that has a provider, and by all, for the refusal."""
 
 
 class ProcessSettings(Group):
@@ -34,6 +46,13 @@ class ProcessSettings(Group):
         description="After SIGTERM, how long work in flight may take to finish; then it is handed back to the broker. "
         "Keep it under the platform's own limit (Kubernetes: 30 s).",
     )
+    sandbox_host: SandboxHost = ""
+
+    @model_validator(mode="after")
+    def _has_real_providers_in_production(self) -> ProcessSettings:
+        if self.environment == "production" and self.sandbox_host:
+            raise ValueError(f'SANDBOX_HOST: got "{self.sandbox_host}", takes nothing in production')
+        return self
 
 
 class BrokerSettings(Group):
