@@ -19,6 +19,7 @@ import structlog
 from aiormq import Connection, DeliveryError, PublishError, spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from eai_common.background import running
 from eai_common.broker import (
     AlreadySettled,
     BrokerUnavailable,
@@ -69,27 +70,10 @@ async def open_rabbitmq(settings: RabbitSettings) -> AsyncIterator[RabbitBroker]
     try:
         for link in (publishing, consuming):
             await link.open(within=settings.connect_timeout)
-        async with _kept(publishing, consuming):
+        async with running({link.name: link.keep() for link in (publishing, consuming)}):
             yield RabbitBroker(settings, publishing, consuming)
     finally:
         await asyncio.gather(publishing.close(), consuming.close())
-
-
-@asynccontextmanager
-async def _kept(*links: Link) -> AsyncIterator[None]:
-    """Supervise the links beside the body; a supervisor that fails ends the body, and its error comes out."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            supervisors = [group.create_task(link.keep(), name=link.name) for link in links]
-            try:
-                yield
-            finally:
-                for supervisor in supervisors:
-                    supervisor.cancel()
-    except BaseExceptionGroup as errors:
-        if len(errors.exceptions) > 1:
-            raise
-        raise errors.exceptions[0] from None
 
 
 class RabbitBroker:

@@ -127,6 +127,9 @@ class TaskSettings(Group):
         default=timedelta(seconds=86400),
         description="How long a user's thread and agent id are remembered after the last message.",
     )
+    last_activity_ttl: Duration = Field(
+        default=timedelta(seconds=86400), description="How long it is known when a user last wrote."
+    )
     message_id_key: SecretStr = Field(
         default=SecretStr(""),
         description="Key of the check mark in message ids; the same in all services. Empty is fine: ids then tell ours "

@@ -9,11 +9,14 @@
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
 | `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
+| `user:last_activity:{+phone}` | when the user last wrote, RFC 3339 | LAST_ACTIVITY_TTL |
 | `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 """
 
+from eai_common.store.activity import Activity, ActivityStore
+from eai_common.store.batch import Command, CommandBatcher, open_batcher
 from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
 from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
@@ -25,6 +28,8 @@ from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
 
 __all__ = [
+    "Activity",
+    "ActivityStore",
     "AgentIdCache",
     "Call",
     "CallbackLog",
@@ -32,6 +37,8 @@ __all__ = [
     "CallbackTry",
     "Checkpoints",
     "Claim",
+    "Command",
+    "CommandBatcher",
     "ConversationStore",
     "HeldElsewhere",
     "LatencyStore",
@@ -48,6 +55,7 @@ __all__ = [
     "ThreadStore",
     "Window",
     "WindowState",
+    "open_batcher",
     "open_memory_redis",
     "open_redis",
 ]

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from eai_common.store.client import Redis
 
-__all__ = ["Call", "Script"]
+__all__ = ["Argument", "Call", "Script"]
 
 Argument = str | bytes | int
 
@@ -29,6 +29,16 @@ class Call:
     script: Script
     keys: Sequence[str]
     args: Sequence[Argument] = ()
+
+    @property
+    def by_name(self) -> tuple[Argument, ...]:
+        """The command that runs it on a Redis that knows the script."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    @property
+    def by_text(self) -> tuple[Argument, ...]:
+        """The command that runs it on any Redis, which knows the script afterwards."""
+        return ("EVAL", self.script.text, len(self.keys), *self.keys, *self.args)
 
     def queue(self, pipeline: Pipeline) -> None:
         """Add the call to somebody's pipeline."""

@@ -11,7 +11,9 @@ from typing import Literal, cast
 
 from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
+from eai_common.store.batch import Command
 from eai_common.store.client import Redis, store_errors
+from eai_common.store.scripts import Argument, Call, Script
 
 __all__ = ["TaskStatus", "TaskStore", "TaskView", "status_key"]
 
@@ -66,11 +68,20 @@ class TaskStore:
         self._redis = redis
         self._settings = settings
         self._note = redis.register_script(_NOTE)
+        self._batched_note = Script(_NOTE)
         self._finish = redis.register_script(_FINISH)
 
     async def note_queued(self, message_id: str, *, stage: str, at: datetime) -> None:
         """The message was accepted and waits for `stage`."""
-        await self._noted(message_id, at, {"stage": stage, "queued_at": rfc3339(at)})
+        await self._noted(message_id, at, _queued(stage, at))
+
+    def note_queued_call(self, message_id: str, *, stage: str, at: datetime) -> Call:
+        """The same as `note_queued`, for a shared round trip."""
+        return self._batched_note.call([status_key(message_id)], self._note_arguments(at, _queued(stage, at)))
+
+    def forget_command(self, message_id: str) -> Command:
+        """Forgets the status of a message that was noted and then not accepted: nobody was told its id."""
+        return Command(("DEL", status_key(message_id)))
 
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """`stage` works on the message."""
@@ -109,11 +120,17 @@ class TaskStore:
         return TaskView(result, _status_of(hash_))
 
     async def _noted(self, message_id: str, at: datetime, fields: dict[str, str]) -> None:
+        with store_errors():
+            await self._note(keys=[status_key(message_id)], args=self._note_arguments(at, fields))
+
+    def _note_arguments(self, at: datetime, fields: dict[str, str]) -> list[Argument]:
         now = rfc3339(at)
         pairs = [part for pair in {**fields, "updated_at": now}.items() for part in pair]
-        ttl = _ms(self._settings.task_processing_ttl.total_seconds())
-        with store_errors():
-            await self._note(keys=[status_key(message_id)], args=[ttl, now, *pairs])
+        return [_ms(self._settings.task_processing_ttl.total_seconds()), now, *pairs]
+
+
+def _queued(stage: str, at: datetime) -> dict[str, str]:
+    return {"stage": stage, "queued_at": rfc3339(at)}
 
 
 def _status_of(hash_: dict[bytes, bytes]) -> TaskStatus | None:
