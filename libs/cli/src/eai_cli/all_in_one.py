@@ -27,7 +27,7 @@ from eai_common.service import (
     stop_on_signals,
 )
 from eai_common.settings import SettingsError, load
-from eai_common.store import Redis, open_memory_redis, open_redis
+from eai_common.store import Redis, open_memory_redis, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, configure_logging, open_tracing
 
 __all__ = ["run_all"]
@@ -83,13 +83,15 @@ async def _open_parts(common: CommonSettings) -> AsyncIterator[Parts]:
     tracing = open_tracing(common.telemetry, service=_NAME)
     async with AsyncExitStack() as stack:
         stack.callback(tracing.close)
+        redis = await stack.enter_async_context(_open_redis(common))
         yield Parts(
-            redis=await stack.enter_async_context(_open_redis(common)),
+            redis=redis,
             clock=clock,
             ids=Ids(clock, common.tasks.message_id_key.get_secret_value().encode()),
             metrics=Metrics(),
             tracing=tracing,
             opened_broker=await stack.enter_async_context(_open_broker(common)),
+            opened_wakeups=await stack.enter_async_context(open_wakeups(redis, clock)),
         )
 
 

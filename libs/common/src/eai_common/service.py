@@ -39,7 +39,7 @@ from eai_common.settings import (
     load,
 )
 from eai_common.stage import Stage, StageParts, run_stage
-from eai_common.store import Redis, open_redis
+from eai_common.store import Redis, Wakeups, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
 from eai_common.watch import watch_broker
 
@@ -86,12 +86,20 @@ class Parts:
     metrics: Metrics
     tracing: Tracing
     opened_broker: Broker | None = None
+    opened_wakeups: Wakeups | None = None
 
     @property
     def broker(self) -> Broker:
         if self.opened_broker is None:
             raise AssertionError("a service that uses the broker must name it in its definition's `needs`")
         return self.opened_broker
+
+    @property
+    def wakeups(self) -> Wakeups:
+        """One for the whole process, whatever runs in it. The wiring ends all waiting when the drain begins."""
+        if self.opened_wakeups is None:
+            raise AssertionError("opened by the wiring; a test of a service that waits opens its own")
+        return self.opened_wakeups
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,9 @@ async def run_services(
         on_started()
         await stop.wait()
         health.is_stopping = True
+        for one in running:
+            if one.parts.opened_wakeups is not None:
+                one.parts.opened_wakeups.end_waiting()
         for watcher in watchers:
             watcher.cancel()
 
@@ -253,13 +264,15 @@ async def _open_parts(definition: ServiceDefinition[SettingsT], settings: Settin
         if "rabbitmq" in definition.uses:
             options = rabbit_options(settings.broker, connection_name=definition.name)
             broker = await stack.enter_async_context(open_rabbitmq(options))
+        redis = await stack.enter_async_context(open_redis(settings.redis))
         yield Parts(
-            redis=await stack.enter_async_context(open_redis(settings.redis)),
+            redis=redis,
             clock=clock,
             ids=Ids(clock, settings.tasks.message_id_key.get_secret_value().encode()),
             metrics=Metrics(),
             tracing=tracing,
             opened_broker=broker,
+            opened_wakeups=await stack.enter_async_context(open_wakeups(redis, clock)),
         )
 
 

@@ -103,7 +103,9 @@ class RedisSettings(Group):
         default=SecretStr(""), description="redis:// or rediss:// address. Empty in `./eai up`: an in-process Redis."
     )
     password: SecretStr = Field(default=SecretStr(""), description="Password, when it is not in the address.")
-    pool_size: int = Field(default=10, ge=1, le=1000, description="Most connections one process opens.")
+    pool_size: int = Field(
+        default=10, ge=1, le=1000, description="Most connections one process opens, beside one for wake-ups."
+    )
     timeout: Duration = Field(default=timedelta(seconds=2), description="Longest wait for a connection or an answer.")
 
 

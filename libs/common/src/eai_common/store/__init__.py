@@ -13,6 +13,8 @@
 | `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
+
+One pub/sub channel, `wakeups`: `F<id>` when a message has ended, `M<id>` when it has come to another stage.
 """
 
 from eai_common.store.activity import Activity, ActivityStore
@@ -26,6 +28,7 @@ from eai_common.store.scripts import Call, Script
 from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
+from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
 
 __all__ = [
     "Activity",
@@ -56,6 +59,9 @@ __all__ = [
     "Window",
     "WindowState",
     "open_batcher",
+    "Wakeups",
+    "Watch",
     "open_memory_redis",
     "open_redis",
+    "open_wakeups",
 ]

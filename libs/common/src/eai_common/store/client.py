@@ -62,7 +62,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     """A client for REDIS_URL. Connects when first used, so a Redis that is down does not stop a start."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
-        max_connections=settings.pool_size,
+        max_connections=settings.pool_size + 1,  # one for the subscription to wake-ups, which is not given back
         timeout=settings.timeout.total_seconds(),
         socket_timeout=settings.timeout.total_seconds(),
         socket_connect_timeout=settings.timeout.total_seconds(),

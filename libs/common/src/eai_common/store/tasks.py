@@ -14,28 +14,31 @@ from eai_common.settings.groups import TaskSettings
 from eai_common.store.batch import Command
 from eai_common.store.client import Redis, store_errors
 from eai_common.store.scripts import Argument, Call, Script
+from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
 
 __all__ = ["TaskStatus", "TaskStore", "TaskView", "status_key"]
 
 # KEYS: status. ARGV: ttl in ms, then created_at, then field and value pairs. Returns 1 if noted, 0 if already terminal.
-_NOTE = """
-local status = redis.call('HGET', KEYS[1], 'status')
+_NOTE = f"""
+local status, stage = unpack(redis.call('HMGET', KEYS[1], 'status', 'stage'))
 if status == 'completed' or status == 'failed' then return 0 end
 redis.call('HSETNX', KEYS[1], 'created_at', ARGV[2])
 redis.call('HSET', KEYS[1], 'status', 'processing', unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
+if redis.call('HGET', KEYS[1], 'stage') ~= stage then {PUBLISH_MOVED} end
 return 1
 """
 
 # KEYS: status, result. ARGV: outcome, result, result ttl ms, status ttl ms, now, created_at.
 # Returns the outcome that holds.
-_FINISH = """
+_FINISH = f"""
 local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'completed' or status == 'failed' then return status end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 redis.call('HSETNX', KEYS[1], 'created_at', ARGV[6])
 redis.call('HSET', KEYS[1], 'status', ARGV[1], 'stage', 'done', 'updated_at', ARGV[5], 'finished_at', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
+{PUBLISH_FINISHED}
 return ARGV[1]
 """
 

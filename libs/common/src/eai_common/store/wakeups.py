@@ -1,0 +1,190 @@
+"""Tells whoever waits for a message that it has moved or ended, so that waiting costs no polling of Redis.
+
+The scripts that write a task's status publish its id on one channel. A process holds one subscription to it, however
+many wait, and wakes those that wait for that id. A wake-up says "look", never what there is to see: so one that comes
+twice does no harm, and one that was missed while the subscription was lost is made up for by waking everybody.
+Why one channel: docs/decisions/0008-waiting-without-polling.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+from redis.asyncio.client import PubSub
+from redis.exceptions import NoPermissionError
+
+from eai_common.clock import Clock
+from eai_common.store.client import Redis, StoreUnavailable, store_errors
+from eai_common.telemetry import get_logger
+
+__all__ = ["PUBLISH_FINISHED", "PUBLISH_MOVED", "Wakeups", "Watch", "open_wakeups"]
+
+log = get_logger("eai.store.wakeups")
+
+_CHANNEL = "wakeups"
+
+# For scripts whose KEYS[1] has the message id as its hash tag. `pcall`: a Redis user that may not publish must not keep
+# a result from being stored.
+_PUBLISH = f"redis.pcall('PUBLISH', '{_CHANNEL}', '%s' .. string.match(KEYS[1], '{{(.-)}}'))"
+PUBLISH_FINISHED = _PUBLISH % "F"
+"""Lua that wakes everyone who waits for the message."""
+PUBLISH_MOVED = _PUBLISH % "M"
+"""Lua that wakes those who want to know of every move."""
+
+_SILENCE = timedelta(seconds=10)
+_RETRY_FIRST, _RETRY_MOST = timedelta(milliseconds=100), timedelta(seconds=2)
+_REFUSED_RETRY = timedelta(seconds=30)
+
+
+class Watch:
+    """One waiter's view of one message. Thousands are held at a time, so it is kept small."""
+
+    __slots__ = ("_has_news", "_hub", "_waiting", "message_id", "wants_moves")
+
+    def __init__(self, hub: Wakeups, message_id: str, *, wants_moves: bool) -> None:
+        self.message_id = message_id
+        self.wants_moves = wants_moves
+        self._hub = hub
+        self._has_news = False
+        self._waiting: asyncio.Future[bool] | None = None
+
+    async def changed(self, *, within_s: float) -> bool:
+        """True once there may be something new since the last call, False when the time is up or waiting has ended."""
+        if self._has_news:
+            self._has_news = False
+            return True
+        if self._hub.has_ended or within_s <= 0:
+            return False
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = loop.call_later(within_s, self.end)
+        try:
+            return await self._waiting
+        finally:
+            timer.cancel()
+            self._waiting = None
+
+    def wake(self) -> None:
+        """There may be something new."""
+        if self._waiting is None or self._waiting.done():
+            self._has_news = True
+        else:
+            self._waiting.set_result(True)
+
+    def end(self) -> None:
+        """Nothing new will come in time."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(False)
+
+
+class Wakeups:
+    """The process's subscription, and those who wait. It subscribes when the first one comes.
+
+    After `silence` the server is asked whether it is there; when that too is met with silence, it is not.
+    """
+
+    def __init__(self, redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._silence_s = silence.total_seconds()
+        self._watches: dict[str, list[Watch]] = {}
+        self._count = 0
+        self._is_wanted = asyncio.Event()
+        self.has_ended = False
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
+
+    @contextmanager
+    def watch(self, message_id: str, *, wants_moves: bool = False) -> Iterator[Watch]:
+        """Begin to watch, before the first look: what changes between the two then wakes.
+
+        Every waiter looks again once the subscription stands, so it is right to begin before it does. `message_id` is
+        in the canonical form.
+        """
+        watch = Watch(self, message_id, wants_moves=wants_moves)
+        self._watches.setdefault(message_id, []).append(watch)
+        self._count += 1
+        self._is_wanted.set()
+        try:
+            yield watch
+        finally:
+            self._count -= 1
+            others = self._watches[message_id]
+            others.remove(watch)
+            if not others:
+                del self._watches[message_id]
+
+    def end_waiting(self) -> None:
+        """Let every waiter go at once, and from now on let nobody wait: the service drains."""
+        self.has_ended = True
+        for watch in self._everyone():
+            watch.end()
+
+    async def listen(self) -> None:
+        """Hold the subscription until waiting ends; one that is lost is taken up again."""
+        pause = _RETRY_FIRST
+        while not self.has_ended:
+            await self._is_wanted.wait()
+            try:
+                await self._subscribed()
+            except StoreUnavailable as error:
+                log.warning("wakeups_lost", error=str(error), waiting=len(self))
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, _RETRY_MOST)
+            except NoPermissionError as error:
+                log.error("wakeups_refused", error=str(error))  # waits then last to their end, and are right
+                await self._clock.sleep(_REFUSED_RETRY)
+            else:
+                pause = _RETRY_FIRST
+
+    async def _subscribed(self) -> None:
+        """One subscription, to its end. Raises StoreUnavailable."""
+        with store_errors():
+            async with self._redis.pubsub() as pubsub:
+                await pubsub.subscribe(_CHANNEL)
+                await self._read(pubsub)
+
+    async def _read(self, pubsub: PubSub) -> None:
+        is_asked = False
+        while not self.has_ended:
+            message = await pubsub.get_message(timeout=self._silence_s)
+            if message is not None:
+                is_asked = False
+                self._take(message)
+            elif is_asked:
+                raise StoreUnavailable(f"Redis: no sign of life for {2 * self._silence_s:g} s")
+            else:
+                is_asked = True
+                await pubsub.ping()
+
+    def _take(self, message: Mapping[str, object]) -> None:
+        data = message["data"]
+        # The client also subscribes again by itself when it has reconnected, and it shows only by this.
+        if message["type"] == "subscribe":
+            for watch in self._everyone():
+                watch.wake()
+        elif message["type"] == "message" and isinstance(data, bytes):
+            for watch in self._watches.get(data[1:].decode(errors="replace"), ()):
+                if watch.wants_moves or data.startswith(b"F"):
+                    watch.wake()
+
+    def _everyone(self) -> list[Watch]:
+        return [watch for watches in self._watches.values() for watch in watches]
+
+
+@asynccontextmanager
+async def open_wakeups(redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
+    """Wake-ups for this process, on a connection of their own from the client's pool once somebody waits."""
+    wakeups = Wakeups(redis, clock, silence=silence)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(wakeups.listen(), name="store/wakeups")
+        try:
+            yield wakeups
+        finally:
+            wakeups.end_waiting()
+            task.cancel()

@@ -1,0 +1,221 @@
+"""Waiting for a message: woken by what other processes write, through one subscription, and never asleep for good."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from eai_common.broker.testing import eventually
+from eai_common.clock import SystemClock
+from eai_common.settings import RedisSettings, TaskSettings
+from eai_common.store import Redis, TaskStore, Wakeups, Watch, open_memory_redis, open_redis, open_wakeups
+
+AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
+SETTINGS = TaskSettings.read({})
+
+
+async def finish(redis: Redis, message_id: str) -> None:
+    await TaskStore(redis, SETTINGS).finish(message_id, "completed", b"{}", at=AT, accepted_at=AT)
+
+
+async def subscribers(redis: Redis) -> int:
+    ((_, count),) = await redis.pubsub_numsub("wakeups")
+    return int(count)
+
+
+async def until_it_listens(watch: Watch) -> None:
+    """The subscription stands: that itself is a reason to look."""
+    assert await watch.changed(within_s=10)
+
+
+class WakeupsContract:
+    """A test class gives `redis`."""
+
+    @pytest.fixture()
+    def message_id(self) -> str:
+        return str(uuid.uuid4())
+
+    @pytest.fixture()
+    async def wakeups(self, redis: Redis) -> AsyncIterator[Wakeups]:
+        async with open_wakeups(redis, SystemClock()) as wakeups:
+            yield wakeups
+
+    async def test_the_end_of_a_message_wakes_all_who_wait_for_it_and_nobody_else(
+        self, redis: Redis, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with (
+            wakeups.watch(message_id) as one,
+            wakeups.watch(message_id) as two,
+            wakeups.watch(str(uuid.uuid4())) as other,
+        ):
+            for watch in (one, two, other):
+                await until_it_listens(watch)
+            woken = asyncio.gather(*(watch.changed(within_s=10) for watch in (one, two)))
+            not_woken = asyncio.ensure_future(other.changed(within_s=0.3))
+            await finish(redis, message_id)
+            assert (await woken, await not_woken) == ([True, True], False)
+
+    async def test_what_happens_between_the_look_and_the_wait_is_not_missed(
+        self, redis: Redis, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with wakeups.watch(message_id) as watch, wakeups.watch(message_id) as witness:
+            await until_it_listens(watch)
+            await until_it_listens(witness)
+            await finish(redis, message_id)
+            assert await witness.changed(within_s=10)  # so the news has come, while `watch` was not waiting
+            assert await watch.changed(within_s=0)
+
+    async def test_who_comes_before_the_subscription_stands_looks_once_it_does(
+        self, redis: Redis, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with wakeups.watch(message_id) as watch:
+            await finish(redis, message_id)
+            assert await watch.changed(within_s=10)
+
+    async def test_moves_wake_those_who_asked_for_them(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+        tasks = TaskStore(redis, SETTINGS)
+        with wakeups.watch(message_id, wants_moves=True) as every, wakeups.watch(message_id) as last:
+            await until_it_listens(every)
+            await until_it_listens(last)
+            await tasks.note_queued(message_id, stage="agent-router", at=AT)
+            assert await every.changed(within_s=10)
+            assert not await last.changed(within_s=0.1)
+
+    async def test_a_try_in_the_same_stage_is_no_move(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+        tasks = TaskStore(redis, SETTINGS)
+        await tasks.note_queued(message_id, stage="agent-router", at=AT)
+        with wakeups.watch(message_id, wants_moves=True) as watch:
+            await until_it_listens(watch)
+            await tasks.note_started(message_id, stage="agent-router", at=AT, attempt=1)
+            await tasks.note_started(message_id, stage="agent-router", at=AT, attempt=2)
+            await tasks.note_started(message_id, stage="formatter", at=AT, attempt=1)
+            assert await watch.changed(within_s=10)
+            assert not await watch.changed(within_s=0.1)
+
+    async def test_when_the_time_is_up_nothing_has_changed(self, wakeups: Wakeups, message_id: str) -> None:
+        with wakeups.watch(message_id) as watch:
+            await until_it_listens(watch)
+            assert not await watch.changed(within_s=0.05)
+
+    async def test_a_drain_lets_all_go_at_once_and_nobody_wait_any_more(
+        self, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with wakeups.watch(message_id) as watch:
+            await until_it_listens(watch)
+            waiting = asyncio.ensure_future(watch.changed(within_s=60))
+            await asyncio.sleep(0)
+            wakeups.end_waiting()
+            async with asyncio.timeout(5):
+                assert (await waiting, await watch.changed(within_s=60)) == (False, False)
+
+    async def test_who_has_left_is_forgotten(self, wakeups: Wakeups, message_id: str) -> None:
+        with wakeups.watch(message_id), wakeups.watch(message_id):
+            held = len(wakeups)
+        assert (held, len(wakeups), wakeups._watches) == (2, 0, {})
+
+    async def test_a_process_subscribes_once_and_only_when_somebody_waits(self, redis: Redis, wakeups: Wakeups) -> None:
+        before = await subscribers(redis)
+        async with AsyncExitStack() as stack:
+            watches = [stack.enter_context(wakeups.watch(str(uuid.uuid4()))) for _ in range(50)]
+            for watch in watches:
+                await until_it_listens(watch)
+            assert (before, await subscribers(redis)) == (0, 1)
+
+    async def test_every_process_is_woken(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+        async with open_wakeups(redis, SystemClock()) as others:
+            with wakeups.watch(message_id) as here, others.watch(message_id) as there:
+                await until_it_listens(here)
+                await until_it_listens(there)
+                await finish(redis, message_id)
+                assert await here.changed(within_s=10)
+                assert await there.changed(within_s=10)
+
+
+class TestMemoryWakeups(WakeupsContract):
+    """The Redis inside of the process."""
+
+    @pytest.fixture()
+    async def redis(self) -> AsyncIterator[Redis]:
+        async with open_memory_redis() as redis:
+            yield redis
+
+
+class TestRealWakeups(WakeupsContract):
+    """A Redis server, which can also be lost."""
+
+    @pytest.fixture()
+    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+        async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "2"})) as redis:
+            yield redis
+
+    async def test_the_subscription_is_beside_the_connections_that_the_setting_allows(
+        self, redis_server: Any, message_id: str
+    ) -> None:
+        settings = RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "1"})
+        async with open_redis(settings) as redis, open_wakeups(redis, SystemClock()) as wakeups:
+            with wakeups.watch(message_id) as watch:
+                await until_it_listens(watch)
+                await finish(redis, message_id)
+                assert await watch.changed(within_s=10)
+
+    async def test_after_the_subscription_was_lost_every_waiter_looks_once(
+        self, redis: Redis, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with wakeups.watch(message_id) as watch:
+            await until_it_listens(watch)
+            await redis.client_kill_filter(_type="pubsub")
+            assert await watch.changed(within_s=10)
+            await finish(redis, message_id)
+            assert await watch.changed(within_s=10)
+
+    async def test_after_an_outage_every_waiter_looks_once(
+        self, own_redis: Any, redis: Redis, wakeups: Wakeups, message_id: str
+    ) -> None:
+        with wakeups.watch(message_id) as watch:
+            await until_it_listens(watch)
+            own_redis.kill()
+            try:
+                assert not await watch.changed(within_s=0.5)
+            finally:
+                own_redis.start()
+            assert await watch.changed(within_s=20)
+
+    async def test_a_server_that_has_gone_silent_is_given_up(self, redis: Redis, message_id: str) -> None:
+        async with open_wakeups(redis, SystemClock(), silence=timedelta(seconds=0.2)) as wakeups:
+            with wakeups.watch(message_id) as watch:
+                await until_it_listens(watch)
+                quiet = await watch.changed(within_s=1)  # a server that is merely idle answers, and is kept
+                before = await pubsub_client(redis)
+                await redis.client_pause(1000, all=True)
+                assert not quiet
+                assert await watch.changed(within_s=20)
+                assert await pubsub_client(redis) != before
+
+    async def test_a_redis_user_who_may_not_publish_still_stores_results(self, redis: Redis, message_id: str) -> None:
+        send: Any = redis.execute_command
+        await send("ACL", "SETUSER", "quiet", "on", "nopass", "~*", "+@all", "resetchannels")
+        try:
+            await send("AUTH", "quiet", "x")
+            await finish(redis, message_id)
+            view = await TaskStore(redis, SETTINGS).read(message_id)
+        finally:
+            await send("AUTH", "default", "x")
+            await send("ACL", "DELUSER", "quiet")
+        assert view.result == b"{}"
+
+
+async def pubsub_client(redis: Redis) -> str:
+    found: list[str] = []
+
+    async def is_there() -> bool:
+        found[:] = [client["id"] for client in await redis.client_list(_type="pubsub")]
+        return len(found) == 1
+
+    await eventually(is_there)
+    return found[0]
