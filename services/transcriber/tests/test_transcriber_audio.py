@@ -10,6 +10,7 @@ import struct
 import time
 import wave
 import zipfile
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -61,12 +62,16 @@ EVERY_FORMAT = {**{name: kind for name, (kind, _) in AS_IT_IS.items()}, **CONVER
 
 
 def cut(content: bytes, *, takes: Takes = GOOGLE, longest: timedelta = LONGEST) -> list[Audio]:
-    return pieces(content, takes, longest, Stop())
+    return list(pieces(content, takes, longest, Stop()))
 
 
 def file_of(kind: tuple[str, str, int], samples: bytes, *, layout: str = "mono") -> bytes:
     container, codec, rate = kind
     return encoded(samples, container, codec, rate=rate, layout=layout, bit_rate=12_200 if "amr" in codec else 64_000)
+
+
+async def all_of(found: AsyncIterator[Audio]) -> list[Audio]:
+    return [piece async for piece in found]
 
 
 def samples_of(audio: Audio) -> bytes:
@@ -161,10 +166,11 @@ def test_silence_is_cut_into_as_few_pieces_as_possible() -> None:
     assert len(cut(encoded(silence(160), "wav", "pcm_s16le"))) == 3
 
 
-@pytest.mark.parametrize("kind", [EVERY_FORMAT["OGG Opus"], EVERY_FORMAT["raw AAC"]], ids=["as it is", "converted"])
-def test_more_sound_than_is_allowed_is_too_long(kind: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("kind", EVERY_FORMAT.values(), ids=EVERY_FORMAT.keys())
+def test_more_sound_than_is_allowed_is_too_long_before_anything_is_recognised(kind: tuple[str, str, int]) -> None:
+    short = Takes(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
     with pytest.raises(AudioTooLong, match="10 s"):
-        cut(file_of(kind, silence(12)), longest=timedelta(seconds=10))
+        next(pieces(file_of(kind, silence(12)), short, timedelta(seconds=10), Stop()))
 
 
 @pytest.mark.parametrize("kind", [EVERY_FORMAT["MP3"], EVERY_FORMAT["raw AAC"]], ids=["as it is", "converted"])
@@ -297,7 +303,7 @@ def test_work_that_nobody_waits_for_stops() -> None:
     stop = Stop()
     stop.ask()
     with pytest.raises(Stopped):
-        pieces(encoded(silence(1), "ogg", "libopus", rate=48_000), GOOGLE, LONGEST, stop)
+        next(pieces(encoded(silence(1), "ogg", "libopus", rate=48_000), GOOGLE, LONGEST, stop))
 
 
 async def test_a_cancelled_call_frees_its_thread() -> None:
@@ -334,5 +340,6 @@ async def test_the_event_loop_does_not_stall_while_ten_files_are_converted(stall
     stalls.clear()
     async with Workers(2) as workers:
         work = partial(pieces, content, GOOGLE, LONGEST)
-        await asyncio.gather(*(workers.run(work) for _ in range(10)))
+        found = await asyncio.gather(*(all_of(workers.each(work)) for _ in range(10)))
+    assert {len(each) for each in found} == {1}
     assert max(stalls) < 0.25  # the aim is 0.05, and the benchmark holds it; here the machine may be busy

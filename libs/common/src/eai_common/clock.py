@@ -10,6 +10,8 @@ from typing import Protocol
 
 __all__ = ["Clock", "Deadline", "SystemClock"]
 
+_LARGEST_MARGIN = 0.1
+
 
 class Clock(Protocol):
     """Wall time, monotonic time and sleep."""
@@ -52,6 +54,15 @@ class Deadline:
     def remaining_s(self) -> float:
         """Seconds left, 0.0 when it has passed: what a client library takes as its timeout."""
         return max(0.0, self.at_s - self.clock.monotonic())
+
+    def within(self, duration: timedelta) -> Deadline:
+        """This deadline, or the one that lies `duration` ahead if that comes sooner."""
+        return min(self, Deadline.after(duration, self.clock), key=lambda deadline: deadline.at_s)
+
+    def less(self, margin: timedelta) -> Deadline:
+        """This deadline, less what is to be done after it; of a short time no more than a tenth is taken."""
+        margin_s = min(margin.total_seconds(), self.remaining_s() * _LARGEST_MARGIN)
+        return Deadline(self.at_s - margin_s, self.clock)
 
     @property
     def has_passed(self) -> bool:

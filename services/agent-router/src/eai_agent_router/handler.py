@@ -8,7 +8,6 @@ from typing import Protocol
 
 from eai_agent_router.agent import Agent, History, Provider, Turn
 from eai_agent_router.errors import ProviderNotConfigured
-from eai_common.clock import Deadline
 from eai_common.errors import StageError
 from eai_common.messages import AgentReplied, HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.stage import StageContext
@@ -18,8 +17,8 @@ __all__ = ["Agents", "RouteMessage", "Threads", "UpdateHistory", "turn_of"]
 
 log = get_logger(__name__)
 
-_MARGIN = timedelta(seconds=1)
-_LARGEST_SHARE = 0.1
+# So that a slow agent is AGENT_TIMEOUT and no slow stage, and time is left to settle.
+_TO_SETTLE = timedelta(seconds=1)
 
 
 class Threads(Protocol):
@@ -55,7 +54,7 @@ class RouteMessage:
 
     async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
         agent = self._agents.named(message.provider)
-        answer = await agent.ask(turn_of(message), deadline=_before_settling(ctx.deadline))
+        answer = await agent.ask(turn_of(message), deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message.user_number, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
@@ -78,7 +77,7 @@ class UpdateHistory:
             messages=tuple(message.messages),
             reasoning_engine_id=message.reasoning_engine_id,
         )
-        await agent.remember(history, deadline=_before_settling(ctx.deadline))
+        await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message.user_number, at=ctx.clock.now())
 
 
@@ -103,9 +102,3 @@ async def _note_use(threads: Threads, user_number: str, *, at: datetime) -> None
         await threads.touch(user_number, at=at)
     except StageError as error:
         log.warning("thread_not_noted", error_code=error.error_code)
-
-
-def _before_settling(deadline: Deadline) -> Deadline:
-    """A little before the delivery's own, so that a slow agent is AGENT_TIMEOUT, and time is left to settle."""
-    margin_s = min(_MARGIN.total_seconds(), deadline.remaining_s() * _LARGEST_SHARE)
-    return Deadline(deadline.at_s - margin_s, deadline.clock)

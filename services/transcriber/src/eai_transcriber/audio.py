@@ -29,36 +29,35 @@ _MOST_PACKETS = 1_000_000  # 600 s in Opus' shortest packets are 240,000
 _SEARCH_S = 15  # how far back from the longest piece a pause is looked for
 
 
-def pieces(content: bytes, takes: Takes, longest: timedelta, stop: Stop) -> list[Audio]:
+def pieces(content: bytes, takes: Takes, longest: timedelta, stop: Stop) -> Iterator[Audio]:
     """The recording in pieces that fit `takes`, in order; joined they are the whole, no sample lost or doubled.
 
-    A file that fits goes as it is. Raises AudioUnsupported, or AudioTooLong for more than `longest`.
+    A file that fits goes as it is. Of the others a piece is decoded when it is asked for, so that no more of the sound
+    is in memory than a caller wants. Raises AudioUnsupported, or AudioTooLong for more than `longest`; both before the
+    first piece, but for a file whose packets do not say how long they last.
     """
     with open_sound(content) as sound:
-        whole = _as_it_is(content, sound, takes, stop)
-    if whole is not None:
-        _refuse_longer(whole.duration, longest)
-        return [whole]
+        whole = Audio(content, sound.sound_format or SoundFormat.WAV_LINEAR16, _measured(sound, longest, stop))
+        goes_as_it_is = sound.sound_format in takes.formats and _fits(whole, takes)
+    if goes_as_it_is:
+        yield whole
+        return
     with open_sound(content) as sound:  # anew: measuring has read it to the end
-        return list(_cut(_decoded(sound, stop), takes, longest))
+        yield from _cut(_decoded(sound, stop), takes, longest)
 
 
-def _as_it_is(content: bytes, sound: SoundFile, takes: Takes, stop: Stop) -> Audio | None:
-    """The file unchanged, or None if the recogniser would not take it."""
-    if sound.sound_format not in takes.formats or len(content) > takes.largest_bytes:
-        return None
-    duration = _measured(sound, takes.longest, stop)
-    return Audio(content, sound.sound_format, duration) if duration else None
+def _fits(whole: Audio, takes: Takes) -> bool:
+    return timedelta() < whole.duration <= takes.longest and len(whole.content) <= takes.largest_bytes
 
 
-def _measured(sound: SoundFile, most: timedelta, stop: Stop) -> timedelta | None:
-    """How long the packets last, whatever a header claims; None for more than `most`, where counting ends."""
-    most_ticks = most.total_seconds() / sound.tick_s
+def _measured(sound: SoundFile, longest: timedelta, stop: Stop) -> timedelta:
+    """How long the packets last, whatever a header claims. Raises AudioTooLong as soon as it is more than `longest`."""
+    most_ticks = longest.total_seconds() / sound.tick_s
     ticks = 0  # whole numbers: a sum of seconds drifts, and comes out a hair too short just where it matters
     for packet in _packets(sound, stop):
         ticks += packet.duration or 0
         if ticks > most_ticks:
-            return None
+            raise _too_long(longest)
     return timedelta(seconds=ticks * sound.tick_s)
 
 
@@ -121,7 +120,8 @@ def _cut(decoded: Iterator[bytes], takes: Takes, longest: timedelta) -> Iterator
     seen_bytes = 0
     for samples in decoded:
         seen_bytes += len(samples)
-        _refuse_longer(_duration(seen_bytes), longest)
+        if _duration(seen_bytes) > longest:
+            raise _too_long(longest)
         waiting += samples
         while len(waiting) > most_bytes:
             end = _cut_point(waiting, most_bytes)
@@ -159,6 +159,5 @@ def _duration(size_bytes: int) -> timedelta:
     return timedelta(seconds=size_bytes / _SAMPLE_BYTES / SAMPLE_RATE)
 
 
-def _refuse_longer(duration: timedelta, longest: timedelta) -> None:
-    if duration > longest:
-        raise AudioTooLong(f"longer than {longest.total_seconds():g} s")
+def _too_long(longest: timedelta) -> AudioTooLong:
+    return AudioTooLong(f"longer than {longest.total_seconds():g} s")

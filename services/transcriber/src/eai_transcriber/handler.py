@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from eai_common.clock import Deadline
 from eai_common.messages import MessageAudio, MessageTranscribed
@@ -30,12 +29,14 @@ from eai_transcriber.errors import (
     AudioTooLarge,
     AudioUrlRefused,
 )
-from eai_transcriber.recognizer import Audio, Recognizer, Transcript
+from eai_transcriber.in_pieces import recognize_in_pieces
+from eai_transcriber.recognizer import Recognizer, Transcript
 from eai_transcriber.workers import Workers
 
 __all__ = ["Downloads", "Limits", "Transcribe"]
 
-ResultT = TypeVar("ResultT")
+# So that a slow provider is PROVIDER_TIMEOUT and no slow stage, and time is left to settle.
+_TO_SETTLE = timedelta(seconds=1)
 
 
 class Downloads(Protocol):
@@ -68,18 +69,15 @@ class Transcribe:
 
     async def __call__(self, message: MessageAudio, ctx: StageContext) -> MessageTranscribed:
         """The message with what was said in it. Raises one of `eai_transcriber.errors`."""
-        content = await self._download(message.message.strip(), ctx.deadline)
-        recording = await self._workers.run(
-            partial(pieces, content, self._recognizer.takes, self._limits.longest),
-        )
-        transcript = await self._recognize(recording, ctx.deadline)
+        deadline = ctx.deadline.less(_TO_SETTLE)
+        content = await self._download(message.message.strip(), deadline)
+        transcript = await self._recognize(content, deadline)
         if not transcript.text:
             raise AudioNotUnderstood("the recogniser heard no words")
         return MessageTranscribed.after(message, transcript=transcript.text, confidence=transcript.confidence)
 
     async def _download(self, url: str, deadline: Deadline) -> bytes:
-        limit_s = min(deadline.remaining_s(), self._limits.download.total_seconds())
-        sooner = Deadline.after(timedelta(seconds=limit_s), deadline.clock)
+        sooner = deadline.within(self._limits.download)
         try:
             fetched = await self._downloads.fetch(url, deadline=sooner, max_bytes=self._limits.largest_bytes)
         except OutboundRefused as error:
@@ -92,22 +90,9 @@ class Transcribe:
             raise AudioDownloadFailed(str(error), retry_after=error.retry_after) from error
         return fetched.body
 
-    async def _recognize(self, recording: list[Audio], deadline: Deadline) -> Transcript:
-        turns = asyncio.Semaphore(self._limits.pieces_side_by_side)
-
-        async def recognize(piece: Audio) -> Transcript:
-            async with turns:
-                return await self._recognizer.transcribe(piece, deadline=deadline)
-
-        return Transcript.joined(await _all(map(recognize, recording)))
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Every result in order. The first error cancels the rest and is raised alone, so that it can be classified."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(item) for item in work]
-    except ExceptionGroup as failures:
-        first = failures.exceptions[0]
-        raise first from first.__cause__
-    return [task.result() for task in tasks]
+    async def _recognize(self, content: bytes, deadline: Deadline) -> Transcript:
+        cut = partial(pieces, content, self._recognizer.takes, self._limits.longest)
+        async with aclosing(self._workers.each(cut)) as found:
+            return await recognize_in_pieces(
+                found, self._recognizer, side_by_side=self._limits.pieces_side_by_side, deadline=deadline
+            )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar, cast
 
 __all__ = ["Stop", "Stopped", "Workers"]
 
 ResultT = TypeVar("ResultT")
+_END: Final = object()
 
 
 class Stopped(Exception):
@@ -56,10 +59,28 @@ class Workers:
 
     async def run(self, work: Callable[[Stop], ResultT]) -> ResultT:
         """The result of `work`, done in a thread when one is free. Cancelling the call stops the work."""
+        with self._stopping() as stop:
+            return await self._in_thread(partial(work, stop))
+
+    async def each(self, work: Callable[[Stop], Iterator[ResultT]]) -> AsyncGenerator[ResultT, None]:
+        """What `work` yields, each made in a thread when it is asked for; no thread is held in between.
+
+        Close it (`contextlib.aclosing`) when it is not used up: that stops the work.
+        """
+        with self._stopping() as stop:
+            made = work(stop)
+            while (item := await self._in_thread(partial(next, made, _END))) is not _END:
+                yield cast(ResultT, item)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[Stop]:
         stop = Stop()
         self._running.add(stop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, stop)
+            yield stop
         finally:
             stop.ask()
             self._running.discard(stop)
+
+    async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
