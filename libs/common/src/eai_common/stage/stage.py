@@ -13,7 +13,8 @@ from eai_common.ids import Ids
 from eai_common.retry import Backoff, RetryPolicy
 from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSettings, WorkerSettings
 from eai_common.stage.journal import Journal
-from eai_common.stage.steps import Runtime, handle
+from eai_common.stage.runtime import Runtime
+from eai_common.stage.steps import handle
 from eai_common.stage.work import On, Work, attempt_of
 from eai_common.store import Checkpoints, Redis, TaskStore
 from eai_common.telemetry import Metrics, Tracing, get_logger
