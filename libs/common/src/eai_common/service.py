@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
@@ -50,6 +50,7 @@ __all__ = [
     "Service",
     "ServiceDefinition",
     "health_checks",
+    "load_settings",
     "main",
     "rabbit_options",
     "reported",
@@ -141,7 +142,7 @@ class Running:
 def main(definition: ServiceDefinition[SettingsT]) -> int:
     """Run the service as this process. Returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
     try:
-        settings = _load_all(definition)
+        settings = load_settings(definition, os.environ)
     except SettingsError as error:
         print(f"{definition.name}: wrong settings\n{error}", file=sys.stderr)  # noqa: T201  # before there is a log
         return 2
@@ -287,15 +288,15 @@ def rabbit_options(settings: BrokerSettings, *, connection_name: str) -> RabbitS
     )
 
 
-def _load_all(definition: ServiceDefinition[SettingsT]) -> SettingsT:
-    """The settings, or one error with every mistake: what cannot be read, and what a process of its own must have."""
+def load_settings(definition: ServiceDefinition[SettingsT], environ: Mapping[str, str]) -> SettingsT:
+    """The settings, or one SettingsError with all mistakes: what cannot be read, and what a process must have."""
     mistakes: list[str] = []
     try:
-        _require_real_parts(definition, load(CommonSettings, os.environ))
+        _require_real_parts(definition, load(CommonSettings, environ))
     except SettingsError as error:
         mistakes += error.mistakes
     try:
-        settings = load(definition.settings, os.environ)
+        settings = load(definition.settings, environ)
     except SettingsError as error:
         mistakes += [line for line in error.mistakes if line not in mistakes]
     if mistakes:

@@ -32,7 +32,6 @@ class Turn:
     text: str
     previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
     reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
-    attempt: int = 1  # which try at it this is
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,6 @@ class History:
     thread_id: str
     messages: tuple[HistoryMessage, ...]
     reasoning_engine_id: str | None = None
-    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
