@@ -51,6 +51,7 @@ def test_a_metric_has_the_name_that_dashboards_use(name: str, kind: str) -> None
         ("broker_connected", ("status",)),
         ("external_calls", ("service", "status")),
         ("external_duration", ("service",)),
+        ("fallbacks", ("service", "instead")),
         ("breaker_state", ("service", "state")),
         ("breaker_openings", ("service",)),
         ("busy_ratio", ("stage",)),

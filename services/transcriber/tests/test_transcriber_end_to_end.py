@@ -12,6 +12,7 @@ import pytest
 
 from eai_common.messages import MessageAudio
 from eai_common.stage import StageContext
+from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics
 from eai_transcriber.errors import AudioNotUnderstood, AudioUnsupported, AudioUrlRefused
 from eai_transcriber.settings import AudioSettings, SpeechSettings
@@ -74,7 +75,11 @@ async def words(sandbox: Any, ctx: StageContext, body: bytes, *, networks: str =
     speech = SpeechSettings.read({"SPEECH_ENDPOINT": sandbox.grpc_target})
     assert isinstance(audio, AudioSettings)
     assert isinstance(speech, SpeechSettings)
-    async with media_server() as media, open_transcriber(audio, speech, Metrics()) as transcribe:
+    async with (
+        media_server() as media,
+        open_memory_redis() as redis,
+        open_transcriber(audio, speech, redis=redis, clock=ctx.clock, metrics=Metrics()) as transcribe,
+    ):
         media.body = body
         return (await transcribe(message(media.url), ctx)).transcript
 

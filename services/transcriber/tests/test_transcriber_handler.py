@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,10 +24,7 @@ from eai_common.outbound import (
 from eai_common.stage import StageContext
 from eai_transcriber.errors import (
     AudioNotUnderstood,
-    ProviderTimeout,
     RateLimited,
-    TranscriptionError,
-    TranscriptionUnavailable,
 )
 from eai_transcriber.fallback import FirstThatAnswers
 from eai_transcriber.handler import Limits, Transcribe
@@ -186,25 +183,6 @@ async def test_cancelling_the_delivery_cancels_the_recognition(workers: Workers,
     with pytest.raises(asyncio.CancelledError):
         await call
     assert recognizer.cancelled == 1
-
-
-@pytest.mark.parametrize(
-    "passing", [lambda: RateLimited("x"), lambda: ProviderTimeout("x"), lambda: TranscriptionUnavailable("x")]
-)
-async def test_the_next_recogniser_is_asked_when_the_first_is_in_trouble(
-    ctx: StageContext, passing: Callable[[], Exception]
-) -> None:
-    both = FirstThatAnswers([Says(passing()), Says(Transcript("second"))])
-    piece = Audio(ONE_SECOND, SoundFormat.WAV_LINEAR16, timedelta(seconds=1))
-    assert (await both.transcribe(piece, deadline=ctx.deadline)).text == "second"
-
-
-async def test_an_error_about_the_audio_is_not_asked_of_the_next(ctx: StageContext) -> None:
-    second = Says(Transcript("second"))
-    piece = Audio(ONE_SECOND, SoundFormat.WAV_LINEAR16, timedelta(seconds=1))
-    with pytest.raises(TranscriptionError):
-        await FirstThatAnswers([Says(TranscriptionError("x")), second]).transcribe(piece, deadline=ctx.deadline)
-    assert second.asked == 0
 
 
 def test_several_recognisers_take_what_each_of_them_takes() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from eai_common.settings import SettingsError
+from eai_common.store import Window
 from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
 
 
@@ -80,3 +81,27 @@ def test_speech_may_live_in_another_region_than_the_agent() -> None:
 def test_the_language_of_whisper_is_the_first_without_its_region() -> None:
     told = speech(SPEECH_PROVIDERS="openai", OPENAI_TRANSCRIPTION_URL="http://w/v1", SPEECH_LANGUAGES="pt-BR,en-US")
     assert told.openai.language == "pt"
+
+
+def test_what_tells_transcripts_apart_holds_all_that_shapes_the_words_and_no_secret() -> None:
+    told = speech(
+        GOOGLE_PROJECT_ID="p",
+        SPEECH_MODEL="chirp_2",
+        SPEECH_LANGUAGES="pt-BR,es-419",
+        SPEECH_PHRASES="IPTU",
+        GOOGLE_APPLICATION_CREDENTIALS="{secret}",
+        SPEECH_PROVIDERS="google,openai",
+        OPENAI_TRANSCRIPTION_URL="http://w/v1",
+        OPENAI_TRANSCRIPTION_KEY="secret",
+    )
+    google, openai = told.asked_of("google"), told.asked_of("openai")
+    assert all(word in google for word in ("google", "chirp_2", "es-419", "IPTU", "us-central1"))
+    assert all(word in openai for word in ("openai", "whisper-1", "pt", "IPTU", "http://w/v1"))
+    assert "secret" not in google + openai
+
+
+def test_googles_limit_is_on_unless_it_is_0_and_another_services_is_off() -> None:
+    told = speech(GOOGLE_PROJECT_ID="p")
+    assert told.windows_of("google") == (Window(100, timedelta(minutes=1)),)
+    assert told.windows_of("openai") == ()
+    assert speech(GOOGLE_PROJECT_ID="p", GOOGLE_API_RATE_LIMIT="0").windows_of("google") == ()

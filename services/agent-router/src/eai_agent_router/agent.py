@@ -32,6 +32,7 @@ class Turn:
     text: str
     previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
     reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
+    attempt: int = 1  # which try at it this is
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class History:
     thread_id: str
     messages: tuple[HistoryMessage, ...]
     reasoning_engine_id: str | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

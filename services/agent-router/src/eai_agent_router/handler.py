@@ -31,13 +31,16 @@ class Threads(Protocol):
 class Agents:
     """The agents of this deployment, by provider."""
 
-    def __init__(self, by_provider: Mapping[str, Agent], *, default: Provider) -> None:
+    def __init__(self, by_provider: Mapping[str, Agent], *, default: Provider, unnamed: Agent | None = None) -> None:
         self._by_provider = by_provider
-        self._default = default
+        self._unnamed = unnamed or by_provider.get(default)
 
     def named(self, provider: str | None) -> Agent:
-        """The agent of a message's provider, the default one for None. Raises ProviderNotConfigured."""
-        agent = self._by_provider.get(provider or self._default)
+        """The agent of a message's provider; for None the default one, with its fallbacks if it has any.
+
+        Raises ProviderNotConfigured.
+        """
+        agent = self._by_provider.get(provider) if provider else self._unnamed
         if agent is None:
             raise ProviderNotConfigured(f"provider: takes one of {', '.join(sorted(self._by_provider))}")
         return agent
@@ -54,7 +57,8 @@ class RouteMessage:
 
     async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
         agent = self._agents.named(message.provider)
-        answer = await agent.ask(turn_of(message), deadline=ctx.deadline.less(_TO_SETTLE))
+        turn = turn_of(message, attempt=ctx.attempt.number)
+        answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message.user_number, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
@@ -76,12 +80,13 @@ class UpdateHistory:
             thread_id=message.user_number,
             messages=tuple(message.messages),
             reasoning_engine_id=message.reasoning_engine_id,
+            attempt=ctx.attempt.number,
         )
         await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message.user_number, at=ctx.clock.now())
 
 
-def turn_of(message: MessageText | MessageTranscribed) -> Turn:
+def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
     """The turn that a message starts.
 
     A transcript goes on as it is, however unsure the recogniser was: a note in the text would stay in the thread as
@@ -93,6 +98,7 @@ def turn_of(message: MessageText | MessageTranscribed) -> Turn:
         text=message.message if isinstance(message, MessageText) else message.transcript,
         previous_message=message.previous_message,
         reasoning_engine_id=message.reasoning_engine_id,
+        attempt=attempt,
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from eai_agent_router.agent import Agent, Provider
+from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.measured import MeasuredAgent
 from eai_agent_router.settings import AgentSettings
@@ -13,7 +16,7 @@ from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
 from eai_common.stage import Stage, on
-from eai_common.store import AgentIdCache, ConversationStore, ThreadStore
+from eai_common.store import AgentIdCache, ConversationStore, SlidingWindow, ThreadStore
 
 __all__ = ["AGENT_ROUTER", "Settings"]
 
@@ -29,22 +32,52 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     async with open_agents(
         settings, agent_ids=AgentIdCache(parts.redis, ttl), conversations=ConversationStore(parts.redis, ttl)
     ) as by_provider:
-        measured = {name: MeasuredAgent(agent, name, parts.metrics) for name, agent in by_provider.items()}
-        agents = Agents(measured, default=settings.router.agent_provider)
+        guards = _guard_parts(settings, parts, providers=len(by_provider))
+        agents = _agents(settings, by_provider, guards)
         threads = ThreadStore(parts.redis, ttl)
-        route = RouteMessage(agents, threads)
+        patience = settings.guards.agent_patience
+        route = Patient(RouteMessage(agents, threads), patience)
+        update = Patient(UpdateHistory(agents, threads), patience)
         yield Service(
             stages=[
                 Stage(
                     "agent-router",
-                    (
-                        on(MessageText, route),
-                        on(MessageTranscribed, route),
-                        on(HistoryUpdate, UpdateHistory(agents, threads)),
-                    ),
+                    (on(MessageText, route), on(MessageTranscribed, route), on(HistoryUpdate, update)),
+                    parallel=len(by_provider) * (guards.places + guards.line),
                 )
             ]
         )
+
+
+def _guard_parts(settings: Settings, parts: Parts, *, providers: int) -> GuardParts:
+    """Each provider has as many places as the process would have for all, so that one that hangs fills its own only.
+
+    A line before them is for those who share the process: where there is one provider, the queue itself is the line.
+    """
+    places = settings.guards.agent_parallel or settings.worker.max_parallel or settings.broker.prefetch_count
+    return GuardParts(
+        settings=settings.guards,
+        limiter=SlidingWindow(parts.redis),
+        clock=parts.clock,
+        random=random.random,
+        metrics=parts.metrics,
+        places=places,
+        line=(places + 1) // 2 if providers > 1 else 0,
+    )
+
+
+def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardParts) -> Agents:
+    """Every agent measured and guarded, and the chain of them for messages that name no provider."""
+    ready: dict[str, Agent] = {}
+    for name, agent in by_provider.items():
+        engines = settings.agent_engine.engines if name == Provider.GOOGLE_AGENT_ENGINE else None
+        ready[name] = guarded(MeasuredAgent(agent, name, guards.metrics), name, circuit_names(name, engines), guards)
+    default = settings.router.agent_provider
+    order = list(dict.fromkeys([default, *settings.guards.agent_fallback]))
+    last_attempt = settings.broker.max_retries + 1
+    chain = [(name, ready[name]) for name in order]
+    unnamed = FallbackAgent(chain, last_attempt=last_attempt, metrics=guards.metrics) if len(chain) > 1 else None
+    return Agents(ready, default=default, unnamed=unnamed)
 
 
 AGENT_ROUTER = ServiceDefinition("agent-router", Settings, _build)

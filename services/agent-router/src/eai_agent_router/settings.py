@@ -14,6 +14,7 @@ from eai_agent_router.agent_engine import Engines
 from eai_agent_router.eai_service import NewAgent
 from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.google_credentials import is_loopback
+from eai_agent_router.guards import GuardSettings
 from eai_agent_router.openai_chat import ChatOptions
 from eai_common.settings import Group, Items, SandboxHost
 
@@ -194,3 +195,4 @@ class AgentSettings:
     agent_engine: AgentEngineSettings
     eai: EaiSettings
     openai: OpenAiSettings
+    guards: GuardSettings

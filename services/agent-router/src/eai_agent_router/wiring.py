@@ -40,8 +40,11 @@ async def open_agents(
             agents[Provider.OPENAI] = await _openai(settings.openai, conversations, stack)
         if settings.router.agent_provider not in agents:
             configured = ", ".join(sorted(agents)) or "none is, see GOOGLE_AGENT_ENGINE_ID"
-            got = settings.router.agent_provider
+            got: str = settings.router.agent_provider
             raise SettingsError([f'AGENT_PROVIDER: got "{got}", takes a provider that is configured: {configured}'])
+        if missing := [name for name in settings.guards.agent_fallback if name not in agents]:
+            got, configured = ",".join(missing), ", ".join(sorted(agents))
+            raise SettingsError([f'AGENT_FALLBACK: got "{got}", takes providers that are configured: {configured}'])
         yield agents
 
 

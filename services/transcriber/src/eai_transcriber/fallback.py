@@ -1,18 +1,28 @@
-"""Several recognisers as one: the next is asked when one is down, slow or out of quota."""
+"""Several recognisers as one: the next is asked when one cannot help now."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from eai_common.clock import Deadline
-from eai_common.errors import Retriable
+from eai_common.errors import Deferred, Retriable, StageError
+from eai_common.telemetry import get_logger
+from eai_transcriber.errors import ProviderMisconfigured
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
 __all__ = ["FirstThatAnswers"]
 
+log = get_logger(__name__)
+
+_HOPES = (Deferred, Retriable, StageError)  # the best first: costs no attempt, costs one, is final
+
 
 class FirstThatAnswers:
-    """Asks in the given order. An error about the audio is final; only one that may pass moves on to the next."""
+    """Asks in the given order, each for an equal share of the time that is left.
+
+    One that is down, slow, at its limit or misconfigured is passed over. An error about the audio is final.
+    """
 
     def __init__(self, recognizers: Sequence[Recognizer]) -> None:
         if not recognizers:
@@ -30,10 +40,17 @@ class FirstThatAnswers:
         )
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
-        *others, last = self._recognizers
-        for recognizer in others:
+        failures: list[StageError] = []
+        for place, recognizer in enumerate(self._recognizers):
+            share = timedelta(seconds=deadline.remaining_s() / (len(self._recognizers) - place))
             try:
-                return await recognizer.transcribe(audio, deadline=deadline)
-            except Retriable:
-                continue
-        return await last.transcribe(audio, deadline=deadline)
+                return await recognizer.transcribe(audio, deadline=deadline.within(share))
+            except (Deferred, Retriable, ProviderMisconfigured) as error:
+                log.info("recognizer_passed_over", place=place + 1, error_code=error.error_code, error=str(error))
+                failures.append(error)
+        raise _most_hopeful(failures)
+
+
+def _most_hopeful(failures: Sequence[StageError]) -> StageError:
+    """The error whose way out is best for the message: one of the recognisers may be back by then."""
+    return next(error for hope in _HOPES for error in failures if isinstance(error, hope))

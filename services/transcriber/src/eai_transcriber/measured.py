@@ -12,9 +12,9 @@ __all__ = ["MeasuredRecognizer"]
 class MeasuredRecognizer:
     """Passes everything on."""
 
-    def __init__(self, recognizer: Recognizer, provider: str, metrics: Metrics) -> None:
+    def __init__(self, recognizer: Recognizer, service: str, metrics: Metrics) -> None:
         self._recognizer = recognizer
-        self._provider = provider
+        self._service = service
         self._metrics = metrics
 
     @property
@@ -22,5 +22,5 @@ class MeasuredRecognizer:
         return self._recognizer.takes
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
-        with self._metrics.external_call(f"{self._provider}_speech"):
+        with self._metrics.external_call(self._service):
             return await self._recognizer.transcribe(audio, deadline=deadline)

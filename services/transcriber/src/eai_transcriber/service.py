@@ -25,7 +25,9 @@ class Settings(CommonSettings):
 
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    async with open_transcriber(settings.audio, settings.speech, parts.metrics) as transcribe:
+    async with open_transcriber(
+        settings.audio, settings.speech, redis=parts.redis, clock=parts.clock, metrics=parts.metrics
+    ) as transcribe:
         yield Service(stages=[Stage("transcriber", (on(MessageAudio, transcribe),))])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -10,13 +12,15 @@ from pydantic_settings import NoDecode
 
 from eai_common.outbound import AllowedHosts, AllowedNetworks, OutboundPolicy
 from eai_common.settings import Duration, Group, Items, SandboxHost
+from eai_common.store import Window
 from eai_transcriber.google_speech import GoogleSpeechOptions
 from eai_transcriber.handler import Limits
 from eai_transcriber.openai_speech import OpenAISpeechOptions
 
-__all__ = ["AudioSettings", "SpeechSettings"]
+__all__ = ["AudioSettings", "Provider", "SpeechSettings", "limits"]
 
 Provider = Literal["google", "openai"]
+_SHAPES_NO_WORDS = {"credentials", "key", "project"}
 
 
 def _names(value: object) -> object:
@@ -78,6 +82,25 @@ class SpeechSettings(Group):
     speech_parallel: int = Field(
         default=4, ge=1, le=100, description="Pieces of one long voice message that are recognised side by side."
     )
+    speech_timeout: Duration = Field(
+        default=timedelta(seconds=60),
+        description="Longest time that one call to a recogniser may take; then the next is asked, or it is retried.",
+    )
+    google_api_rate_limit: int = Field(
+        default=100,
+        ge=0,
+        description="Most calls in a minute to one service of Google, by all replicas; 0: no limit.",
+    )
+    openai_transcription_rate_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Most calls in a minute to the OpenAI-compatible service, by all replicas; 0: no limit.",
+    )
+    transcript_cache_ttl: Duration = Field(
+        default=timedelta(hours=1),
+        description="How long Redis keeps what was heard in a piece of audio, so that a retry or a forwarded recording "
+        "is not paid for again; 0 keeps nothing.",
+    )
     speech_languages: Items = Field(
         default=("pt-BR",),
         min_length=1,
@@ -119,6 +142,17 @@ class SpeechSettings(Group):
         if "openai" in self.speech_providers and not self.openai_transcription_url:
             raise ValueError("OPENAI_TRANSCRIPTION_URL: is required, takes a URL, when SPEECH_PROVIDERS has openai")
         return self
+
+    def windows_of(self, provider: Provider) -> tuple[Window, ...]:
+        """How often a provider may be asked; none: as often as one likes."""
+        limit = self.google_api_rate_limit if provider == "google" else self.openai_transcription_rate_limit
+        return (Window(limit, timedelta(minutes=1)),) if limit else ()
+
+    def asked_of(self, provider: Provider) -> str:
+        """All that shapes a provider's transcripts beside the audio; no secrets."""
+        told = self.google if provider == "google" else self.openai
+        shapes = {name: value for name, value in asdict(told).items() if name not in _SHAPES_NO_WORDS}
+        return json.dumps([provider, shapes], sort_keys=True)
 
     @property
     def google(self) -> GoogleSpeechOptions:

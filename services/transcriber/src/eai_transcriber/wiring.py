@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from eai_common.breaker import BreakerRules, CircuitBreaker
+from eai_common.clock import Clock
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
+from eai_common.store import Redis, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics
 from eai_transcriber.fallback import FirstThatAnswers
 from eai_transcriber.google_speech import open_google_speech
+from eai_transcriber.guarded import GuardedRecognizer, is_down
 from eai_transcriber.handler import Transcribe
+from eai_transcriber.limited import LimitedRecognizer
 from eai_transcriber.measured import MeasuredRecognizer
 from eai_transcriber.openai_speech import open_openai_speech
 from eai_transcriber.recognizer import Recognizer
-from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
+from eai_transcriber.remembered import RememberedRecognizer
+from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, limits
 from eai_transcriber.workers import Workers
 
 __all__ = ["open_recognizer", "open_transcriber"]
@@ -21,11 +28,17 @@ __all__ = ["open_recognizer", "open_transcriber"]
 
 @asynccontextmanager
 async def open_transcriber(
-    audio: AudioSettings, speech: SpeechSettings, metrics: Metrics, *, resolve: Resolver = resolve_by_system
+    audio: AudioSettings,
+    speech: SpeechSettings,
+    *,
+    redis: Redis,
+    clock: Clock,
+    metrics: Metrics,
+    resolve: Resolver = resolve_by_system,
 ) -> AsyncIterator[Transcribe]:
     """The handler with everything it talks to open; closed in reverse order."""
     async with (
-        open_recognizer(speech, metrics) as recognizer,
+        open_recognizer(speech, redis=redis, clock=clock, metrics=metrics) as recognizer,
         GuardedClient(audio.policy, resolve=resolve) as downloads,
         Workers(audio.transcribe_workers) as workers,
     ):
@@ -33,7 +46,9 @@ async def open_transcriber(
 
 
 @asynccontextmanager
-async def open_recognizer(speech: SpeechSettings, metrics: Metrics) -> AsyncIterator[Recognizer]:
+async def open_recognizer(
+    speech: SpeechSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Recognizer]:
     """The recogniser that the settings name, or several behind one."""
     async with AsyncExitStack() as stack:
         recognizers: list[Recognizer] = []
@@ -42,5 +57,22 @@ async def open_recognizer(speech: SpeechSettings, metrics: Metrics) -> AsyncIter
                 opened: Recognizer = await stack.enter_async_context(open_google_speech(speech.google))
             else:
                 opened = await stack.enter_async_context(open_openai_speech(speech.openai))
-            recognizers.append(MeasuredRecognizer(opened, provider, metrics))
+            recognizers.append(_protected(opened, provider, speech, redis=redis, clock=clock, metrics=metrics))
         yield recognizers[0] if len(recognizers) == 1 else FirstThatAnswers(recognizers)
+
+
+def _protected(
+    recognizer: Recognizer, provider: Provider, speech: SpeechSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+) -> Recognizer:
+    """What is remembered asks nobody; a provider that is left alone uses up no quota; only real calls are measured."""
+    name = f"{provider}_speech"
+    recognizer = MeasuredRecognizer(recognizer, name, metrics)
+    if windows := speech.windows_of(provider):
+        limiter = SlidingWindow(redis)
+        recognizer = LimitedRecognizer(recognizer, limiter, windows, provider=name, random=random.random)
+    breaker = CircuitBreaker(name, BreakerRules(), judge=is_down, clock=clock, random=random.random, metrics=metrics)
+    recognizer = GuardedRecognizer(recognizer, breaker, longest_call=speech.speech_timeout)
+    if speech.transcript_cache_ttl:
+        transcripts = TranscriptStore(redis, speech.transcript_cache_ttl)
+        recognizer = RememberedRecognizer(recognizer, transcripts, asked=speech.asked_of(provider))
+    return recognizer

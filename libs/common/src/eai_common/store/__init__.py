@@ -10,6 +10,7 @@
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
 | `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
 | `user:last_activity:{+phone}` | when the user last wrote, RFC 3339 | LAST_ACTIVITY_TTL |
+| `transcript:{<digest>}` | JSON: what was heard; the digest is of audio and listener | TRANSCRIPT_CACHE_TTL |
 | `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
@@ -28,6 +29,7 @@ from eai_common.store.scripts import Call, Script
 from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
+from eai_common.store.transcripts import KeptTranscript, TranscriptStore
 from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "CommandBatcher",
     "ConversationStore",
     "HeldElsewhere",
+    "KeptTranscript",
     "LatencyStore",
     "Mine",
     "Recorded",
@@ -56,6 +59,7 @@ __all__ = [
     "TaskStore",
     "TaskView",
     "ThreadStore",
+    "TranscriptStore",
     "Window",
     "WindowState",
     "open_batcher",

@@ -83,6 +83,12 @@ class Metrics:
             buckets=_STAGE_BUCKETS,
             registry=self.registry,
         )
+        self.fallbacks = Counter(
+            "agent_fallbacks_total",
+            "Messages that were given to the next provider.",
+            ["service", "instead"],
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "circuit_breaker_state",
             "1 for the state that the breaker is in: closed, open, half_open.",

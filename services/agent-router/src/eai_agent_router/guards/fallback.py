@@ -1,0 +1,55 @@
+"""Who answers when the first provider cannot: the next one in an order that is a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pydantic import JsonValue
+
+from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.errors import AgentNotFound, AgentUnauthorized
+from eai_agent_router.guards.waits import ProviderDown
+from eai_common.clock import Deadline
+from eai_common.errors import StageError
+from eai_common.telemetry import Metrics, get_logger
+
+__all__ = ["FallbackAgent"]
+
+log = get_logger(__name__)
+
+_OUT_OF_REACH = (ProviderDown, AgentUnauthorized, AgentNotFound)
+"""The first is down, or not set up right. What a provider answered (a refusal, too long a message) is an answer, and a
+timeout may still become one: those go to nobody else."""
+
+
+class FallbackAgent:
+    """Asks the first, and the others in their order when it is out of reach, or when only a message's last try is left.
+
+    On the last try the first is not asked again: a hanging one would take the time that the next one needs. A turn that
+    names an engine, and a history, go to the first only: no other has that engine, or the conversation.
+    """
+
+    def __init__(self, agents: Sequence[tuple[str, Agent]], *, last_attempt: int, metrics: Metrics) -> None:
+        self._agents = agents
+        self._last_attempt = last_attempt
+        self._metrics = metrics
+
+    async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        candidates = self._agents if turn.reasoning_engine_id is None else self._agents[:1]
+        if len(candidates) > 1 and 1 < turn.attempt >= self._last_attempt:
+            self._metrics.fallbacks.labels(candidates[0][0], candidates[1][0]).inc()
+            candidates = candidates[1:]
+        for (provider, agent), (instead, _) in pairwise(candidates):
+            try:
+                return await agent.ask(turn, deadline=deadline)
+            except _OUT_OF_REACH as error:
+                self._note(provider, instead, error)
+        return await candidates[-1][1].ask(turn, deadline=deadline)
+
+    async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
+        return await self._agents[0][1].remember(history, deadline=deadline)
+
+    def _note(self, provider: str, instead: str, error: StageError) -> None:
+        self._metrics.fallbacks.labels(provider, instead).inc()
+        log.warning("agent_fell_back", provider=provider, instead=instead, error_code=error.error_code)

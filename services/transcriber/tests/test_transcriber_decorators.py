@@ -1,0 +1,282 @@
+"""What stands around a recogniser: memory, breaker, limit, and the next recogniser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from eai_common.breaker import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
+from eai_common.clock import Deadline
+from eai_common.errors import Deferred, StageError
+from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore, Window
+from eai_common.telemetry import Metrics
+from eai_transcriber.errors import (
+    AudioNotUnderstood,
+    ProviderMisconfigured,
+    ProviderTimeout,
+    RateLimited,
+    TranscriptionError,
+    TranscriptionUnavailable,
+)
+from eai_transcriber.fallback import FirstThatAnswers
+from eai_transcriber.guarded import GuardedRecognizer, is_down
+from eai_transcriber.limited import LimitedRecognizer, QuotaUsedUp
+from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.remembered import RememberedRecognizer
+
+PIECE = Audio(b"one", SoundFormat.FLAC, timedelta(seconds=1))
+OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))
+
+
+class Clock:
+    """Time that is told to pass."""
+
+    seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, duration: timedelta) -> None:
+        self.seconds += duration.total_seconds()
+
+
+class Says:
+    """Answers from a list, the last one again and again; it takes its time."""
+
+    takes = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
+
+    def __init__(self, *answers: Transcript | Exception, clock: Clock | None = None, takes_s: float = 0) -> None:
+        self.answers = list(answers)
+        self.clock = clock
+        self.takes_s = takes_s
+        self.asked: list[Audio] = []
+        self.time_given_s: list[float] = []
+
+    async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
+        self.asked.append(audio)
+        self.time_given_s.append(deadline.remaining_s())
+        if self.clock is not None:
+            self.clock.seconds += min(self.takes_s, deadline.remaining_s())
+            if self.takes_s > self.time_given_s[-1]:
+                raise ProviderTimeout("x")
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture()
+async def store(redis_server: Any) -> AsyncIterator[Redis]:
+    client = redis.asyncio.Redis.from_url(redis_server.url)
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture()
+def clock() -> Clock:
+    return Clock()
+
+
+def within(seconds: float, clock: Clock | None = None) -> Deadline:
+    return Deadline.after(timedelta(seconds=seconds), clock or Clock())
+
+
+def remembering(recognizer: Says, store: Redis, *, asked: str = "google long pt-BR") -> RememberedRecognizer:
+    return RememberedRecognizer(recognizer, TranscriptStore(store, timedelta(minutes=1)), asked=asked)
+
+
+async def test_the_same_audio_is_not_asked_about_twice(store: Redis) -> None:
+    recognizer = Says(Transcript("bom dia", 0.8))
+    heard = [await remembering(recognizer, store).transcribe(PIECE, deadline=within(9)) for _ in range(3)]
+    assert (heard, len(recognizer.asked)) == ([Transcript("bom dia", 0.8)] * 3, 1)
+
+
+async def test_other_audio_or_another_way_of_asking_is_something_else(store: Redis) -> None:
+    recognizer = Says(Transcript("bom dia"))
+    await remembering(recognizer, store).transcribe(PIECE, deadline=within(9))
+    await remembering(recognizer, store).transcribe(OTHER, deadline=within(9))
+    await remembering(recognizer, store, asked="google short pt-BR").transcribe(PIECE, deadline=within(9))
+    assert len(recognizer.asked) == 3
+
+
+async def test_an_error_and_silence_are_not_remembered(store: Redis) -> None:
+    recognizer = Says(TranscriptionUnavailable("x"), Transcript(""), Transcript("bom dia"))
+    remembered = remembering(recognizer, store)
+    with pytest.raises(TranscriptionUnavailable):
+        await remembered.transcribe(PIECE, deadline=within(9))
+    assert [(await remembered.transcribe(PIECE, deadline=within(9))).text for _ in range(2)] == ["", "bom dia"]
+
+
+async def test_what_is_kept_ends_by_itself_and_shows_nothing_of_the_audio_or_the_user(store: Redis) -> None:
+    await remembering(Says(Transcript("bom dia")), store).transcribe(PIECE, deadline=within(9))
+    (key,) = await store.keys("*")
+    assert 0 < await store.pttl(key) <= 60_000
+    assert re.fullmatch(r"transcript:\{[0-9a-f]{64}\}", key.decode() if isinstance(key, bytes) else key)
+
+
+async def test_what_another_version_kept_in_another_way_is_asked_anew(store: Redis) -> None:
+    transcripts = TranscriptStore(store, timedelta(minutes=1))
+    await store.set("transcript:{d}", b"\xff not ours")
+    assert await transcripts.get("d") is None
+    await transcripts.put("d", KeptTranscript("olá", None))
+    assert await transcripts.get("d") == KeptTranscript("olá", None)
+
+
+async def test_without_the_store_the_recogniser_is_asked() -> None:
+    class Gone:
+        async def get(self, digest: str) -> KeptTranscript | None:
+            raise StoreUnavailable("x")
+
+        async def put(self, digest: str, transcript: KeptTranscript) -> None:
+            raise StoreUnavailable("x")
+
+    recognizer = RememberedRecognizer(Says(Transcript("bom dia")), Gone(), asked="")
+    assert (await recognizer.transcribe(PIECE, deadline=within(9))).text == "bom dia"
+
+
+def limited(recognizer: Says, store: Redis, *, limit: int = 2, provider: str = "google_speech") -> LimitedRecognizer:
+    windows = (Window(limit, timedelta(minutes=1)),)
+    return LimitedRecognizer(recognizer, SlidingWindow(store), windows, provider=provider, random=lambda: 0.5)
+
+
+async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody_asked(store: Redis) -> None:
+    recognizer = Says(Transcript("a"))
+    replicas = [limited(recognizer, store), limited(recognizer, store)]
+    for replica in replicas:
+        await replica.transcribe(PIECE, deadline=within(9))
+    with pytest.raises(QuotaUsedUp) as caught:
+        await replicas[0].transcribe(PIECE, deadline=within(9))
+    assert len(recognizer.asked) == 2
+    assert timedelta(seconds=50) < caught.value.delay < timedelta(seconds=63)
+    assert isinstance(caught.value, Deferred)
+
+
+async def test_each_provider_has_a_limit_of_its_own(store: Redis) -> None:
+    recognizer = Says(Transcript("a"))
+    await limited(recognizer, store, limit=1).transcribe(PIECE, deadline=within(9))
+    await limited(recognizer, store, limit=1, provider="openai_speech").transcribe(PIECE, deadline=within(9))
+    assert len(recognizer.asked) == 2
+
+
+def breaker(clock: Clock) -> CircuitBreaker:
+    rules = BreakerRules(failures_to_open=3, open_for=timedelta(seconds=10), probes=1)
+    return CircuitBreaker("s", rules, judge=is_down, clock=clock, random=lambda: 0.0, metrics=Metrics())
+
+
+def guarded(recognizer: Says, breaker: CircuitBreaker, *, longest_s: float = 60) -> GuardedRecognizer:
+    return GuardedRecognizer(recognizer, breaker, longest_call=timedelta(seconds=longest_s))
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (TranscriptionUnavailable("x"), True),
+        (ProviderTimeout("x"), True),
+        (TranscriptionError("x"), False),
+        (ProviderMisconfigured("x"), False),
+        (RateLimited("x"), None),
+        (QuotaUsedUp("x", delay=timedelta()), None),
+        (StoreUnavailable("x"), None),
+        (RuntimeError("x"), None),
+    ],
+)
+def test_what_an_error_says_about_the_provider(error: Exception, verdict: bool | None) -> None:
+    assert is_down(error) is verdict
+
+
+async def test_a_recogniser_that_is_down_is_left_alone_and_found_again(clock: Clock) -> None:
+    recognizer = Says(*[TranscriptionUnavailable("x")] * 3, Transcript("a"))
+    call = guarded(recognizer, breaker(clock))
+    for _ in range(3):
+        with pytest.raises(TranscriptionUnavailable):
+            await call.transcribe(PIECE, deadline=within(9, clock))
+    with pytest.raises(CircuitOpen) as caught:
+        await call.transcribe(PIECE, deadline=within(9, clock))
+    assert len(recognizer.asked) == 3
+    clock.seconds += caught.value.delay.total_seconds()
+    assert (await call.transcribe(PIECE, deadline=within(9, clock))).text == "a"
+
+
+async def test_a_call_gets_no_more_than_its_time_and_never_more_than_the_deadline(clock: Clock) -> None:
+    recognizer = Says(Transcript("a"))
+    call = guarded(recognizer, breaker(clock), longest_s=20)
+    await call.transcribe(PIECE, deadline=within(300, clock))
+    await call.transcribe(PIECE, deadline=within(7, clock))
+    assert recognizer.time_given_s == [20, 7]
+
+
+async def test_a_deadline_that_has_passed_teaches_the_breaker_nothing(clock: Clock) -> None:
+    recognizer, watched = Says(Transcript("a")), breaker(clock)
+    for _ in range(5):
+        with pytest.raises(ProviderTimeout):
+            await guarded(recognizer, watched).transcribe(PIECE, deadline=within(0, clock))
+    assert (watched.state, recognizer.asked) == (BreakerState.CLOSED, [])
+
+
+async def test_the_wait_that_a_provider_asks_one_call_for_holds_for_the_others(clock: Clock) -> None:
+    recognizer = Says(RateLimited("x", retry_after=timedelta(seconds=30)), Transcript("a"))
+    call = guarded(recognizer, breaker(clock))
+    with pytest.raises(RateLimited):
+        await call.transcribe(PIECE, deadline=within(99, clock))
+    with pytest.raises(CircuitOpen) as caught:
+        await call.transcribe(PIECE, deadline=within(99, clock))
+    assert (caught.value.delay, len(recognizer.asked)) == (timedelta(seconds=30), 1)
+
+
+def deferred() -> Deferred:
+    return QuotaUsedUp("x", delay=timedelta(seconds=5))
+
+
+def unavailable() -> StageError:
+    return TranscriptionUnavailable("x")
+
+
+def misconfigured() -> StageError:
+    return ProviderMisconfigured("x")
+
+
+@pytest.mark.parametrize("failure", [deferred, unavailable, misconfigured, lambda: RateLimited("x")])
+async def test_the_next_recogniser_is_asked_when_the_first_cannot_help(failure: Callable[[], StageError]) -> None:
+    both = FirstThatAnswers([Says(failure()), Says(Transcript("second"))])
+    assert (await both.transcribe(PIECE, deadline=within(9))).text == "second"
+
+
+async def test_a_slow_recogniser_leaves_the_next_its_share_of_the_time(clock: Clock) -> None:
+    slow, quick = Says(Transcript("late"), clock=clock, takes_s=1000), Says(Transcript("a"), clock=clock, takes_s=1)
+    both = FirstThatAnswers([slow, quick])
+    assert (await both.transcribe(PIECE, deadline=within(60, clock))).text == "a"
+    assert (slow.time_given_s, quick.time_given_s) == ([30], [30])
+
+
+@pytest.mark.parametrize("refusal", [TranscriptionError("x"), AudioNotUnderstood("x")])
+async def test_an_error_about_the_audio_is_final(refusal: StageError) -> None:
+    second = Says(Transcript("second"))
+    with pytest.raises(type(refusal)):
+        await FirstThatAnswers([Says(refusal), second]).transcribe(PIECE, deadline=within(9))
+    assert second.asked == []
+
+
+@pytest.mark.parametrize(
+    ("failures", "raised"),
+    [
+        ([unavailable, deferred], QuotaUsedUp),
+        ([deferred, misconfigured], QuotaUsedUp),
+        ([misconfigured, unavailable], TranscriptionUnavailable),
+        ([unavailable, misconfigured], TranscriptionUnavailable),
+        ([misconfigured, misconfigured], ProviderMisconfigured),
+    ],
+)
+async def test_when_none_can_help_the_error_with_the_best_way_out_is_raised(
+    failures: list[Callable[[], StageError]], raised: type[StageError]
+) -> None:
+    with pytest.raises(raised):
+        await FirstThatAnswers([Says(failure()) for failure in failures]).transcribe(PIECE, deadline=within(9))
