@@ -5,8 +5,10 @@ from __future__ import annotations
 from eai_common.errors import Permanent, Retriable
 
 __all__ = [
+    "AntivirusUnavailable",
     "AudioDownloadFailed",
     "AudioDownloadRejected",
+    "AudioInfected",
     "AudioNotUnderstood",
     "AudioTooLarge",
     "AudioTooLong",
@@ -54,6 +56,18 @@ class AudioUnsupported(Permanent):
     """Not a sound recording that we can read: a video, a picture, a page, or a file that is empty or broken."""
 
     error_code = "AUDIO_UNSUPPORTED"
+
+
+class AudioInfected(Permanent):
+    """The virus scanner found something in the file."""
+
+    error_code = "AUDIO_INFECTED"
+
+
+class AntivirusUnavailable(Retriable):
+    """The virus scanner did not say whether the file is clean; unchecked it goes no further."""
+
+    error_code = "ANTIVIRUS_UNAVAILABLE"
 
 
 class AudioNotUnderstood(Permanent):

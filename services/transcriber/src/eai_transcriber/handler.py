@@ -33,7 +33,7 @@ from eai_transcriber.in_pieces import recognize_in_pieces
 from eai_transcriber.recognizer import Recognizer, Transcript
 from eai_transcriber.workers import Workers
 
-__all__ = ["Downloads", "Limits", "Transcribe"]
+__all__ = ["Antivirus", "Downloads", "Limits", "Transcribe"]
 
 # So that a slow provider is PROVIDER_TIMEOUT and no slow stage, and time is left to settle.
 _TO_SETTLE = timedelta(seconds=1)
@@ -44,6 +44,13 @@ class Downloads(Protocol):
 
     async def fetch(self, url: str, *, deadline: Deadline, max_bytes: int | None = None) -> Fetched:
         """The body behind a URL that a user chose."""
+
+
+class Antivirus(Protocol):
+    """Looks at a file before anything of ours opens it."""
+
+    async def check(self, content: bytes, *, deadline: Deadline) -> None:
+        """Return if it is clean. Raises AudioInfected, AudioTooLarge or AntivirusUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +64,34 @@ class Limits:
 
 
 class Transcribe:
-    """The transcriber's handler: download, prepare, recognise, in that order and under the delivery's deadline."""
+    """The transcriber's handler: download, check, cut and recognise, under the delivery's deadline.
+
+    The recording stays in memory from the first byte to the last; no file is ever written.
+    """
 
     consumes = (MessageAudio,)
 
-    def __init__(self, downloads: Downloads, recognizer: Recognizer, workers: Workers, limits: Limits) -> None:
+    def __init__(
+        self,
+        downloads: Downloads,
+        recognizer: Recognizer,
+        workers: Workers,
+        limits: Limits,
+        *,
+        antivirus: Antivirus | None = None,
+    ) -> None:
         self._downloads = downloads
         self._recognizer = recognizer
         self._workers = workers
         self._limits = limits
+        self._antivirus = antivirus
 
     async def __call__(self, message: MessageAudio, ctx: StageContext) -> MessageTranscribed:
         """The message with what was said in it. Raises one of `eai_transcriber.errors`."""
         deadline = ctx.deadline.less(_TO_SETTLE)
         content = await self._download(message.message.strip(), deadline)
+        if self._antivirus is not None:
+            await self._antivirus.check(content, deadline=deadline)
         transcript = await self._recognize(content, deadline)
         if not transcript.text:
             raise AudioNotUnderstood("the recogniser heard no words")

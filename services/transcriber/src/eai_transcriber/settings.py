@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 from eai_common.outbound import AllowedHosts, AllowedNetworks, OutboundPolicy
 from eai_common.settings import Duration, Group, Items, SandboxHost
 from eai_common.store import Window
+from eai_transcriber.antivirus import ClamdSetting
 from eai_transcriber.google_speech import GoogleSpeechOptions
 from eai_transcriber.handler import Limits
 from eai_transcriber.openai_speech import OpenAISpeechOptions
@@ -57,6 +58,15 @@ class AudioSettings(Group):
         ge=1,
         le=64,
         description="Voice messages converted side by side in one process; about the number of CPUs.",
+    )
+
+    clamd_address: ClamdSetting | None = Field(
+        default=None,
+        description="Where ClamAV's clamd listens. Every recording is checked by it, and none goes on unchecked; "
+        "unset: none is checked. Its StreamMaxLength must not be less than MAX_AUDIO_SIZE_MB.",
+    )
+    clamd_timeout: Duration = Field(
+        default=timedelta(seconds=30), description="Longest time that clamd may take for one recording."
     )
 
     @property

@@ -11,6 +11,7 @@ from eai_common.clock import Clock
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
 from eai_common.store import Redis, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics
+from eai_transcriber.antivirus import ClamAV
 from eai_transcriber.fallback import FirstThatAnswers
 from eai_transcriber.google_speech import open_google_speech
 from eai_transcriber.guarded import GuardedRecognizer, is_down
@@ -42,7 +43,9 @@ async def open_transcriber(
         GuardedClient(audio.policy, resolve=resolve) as downloads,
         Workers(audio.transcribe_workers) as workers,
     ):
-        yield Transcribe(downloads, recognizer, workers, limits(audio, speech))
+        clamd = audio.clamd_address
+        antivirus = None if clamd is None else ClamAV(clamd, longest=audio.clamd_timeout)
+        yield Transcribe(downloads, recognizer, workers, limits(audio, speech), antivirus=antivirus)
 
 
 @asynccontextmanager
