@@ -203,14 +203,23 @@ class FiveProcesses(Deployment):
     def url(self, stage: str) -> str:
         return f"http://127.0.0.1:{self._ports[stage]}"
 
-    def start(self, *stages: str) -> None:
-        """Start the stages side by side; return once all are ready."""
-        for stage in stages:
-            environ = {**self._environ, "PORT": str(self._ports[stage])}
-            module = f"eai_{stage.replace('-', '_')}"
-            self._running[stage] = Process(stage, [sys.executable, "-m", module], environ, self._folder)
-        for stage in stages:
-            self._running[stage].wait_for(lambda stage=stage: self.is_ready(stage))  # type: ignore[misc]
+    def start(self, *replicas: str) -> None:
+        """Start the stages, or further replicas of one (`agent-router-2`), side by side; return once all are ready."""
+        for replica in replicas:
+            environ = {**self._environ, "PORT": str(self._ports[replica])}
+            module = f"eai_{_stage_of(replica).replace('-', '_')}"
+            self._running[replica] = Process(replica, [sys.executable, "-m", module], environ, self._folder)
+        for replica in replicas:
+            self._running[replica].wait_for(lambda replica=replica: self.is_ready(replica))  # type: ignore[misc]
+
+    def scale(self, stage: str, replicas: int) -> None:
+        """Run this many replicas of a stage: `agent-router`, `agent-router-2` and so on; return once all are ready."""
+        wanted = [stage, *(f"{stage}-{number}" for number in range(2, replicas + 1))][:replicas]
+        for surplus in [name for name in self._running if _stage_of(name) == stage and name not in wanted]:
+            self.end(surplus, signal.SIGTERM)
+        missing = [name for name in wanted if name not in self._running]
+        self._ports |= dict(zip(missing, _free_ports(len(missing)), strict=True))
+        self.start(*missing)
 
     def is_ready(self, stage: str) -> bool:
         try:
@@ -230,7 +239,7 @@ class FiveProcesses(Deployment):
         return self._running[stage]
 
     def metrics(self) -> list[str]:
-        return [_get(f"{self.url(stage)}/metrics") for stage in STAGES]
+        return [_get(f"{self.url(replica)}/metrics") for replica in self._running]
 
     def depths(self) -> dict[str, int]:
         """Ready and unacked messages of every queue, as the broker counted them up to five seconds ago."""
@@ -269,6 +278,10 @@ def _environ(**settings: str) -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "PYENV_ROOT")
     here = {name: os.environ[name] for name in kept if name in os.environ}
     return {**here, "CALLBACK_SECRETS": CALLBACK_SECRET, **settings}
+
+
+def _stage_of(replica: str) -> str:
+    return next(stage for stage in STAGES if replica == stage or replica.startswith(f"{stage}-"))
 
 
 def _get(url: str) -> str:
