@@ -431,6 +431,7 @@ def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
         "trace",
         "settle",
         "classify",
+        "wait_out",
         "read",
         "deduplicate",
         "limit_time",

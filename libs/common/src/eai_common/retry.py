@@ -38,7 +38,9 @@ class Schedule:
 class Backoff:
     """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`.
 
-    `longest` also limits a provider's wish: some ask for days, and the user is waiting.
+    The whole time is random (full jitter): what failed together is spread as wide as it can be. Source of the idea: AWS
+    Architecture Blog, "Exponential Backoff And Jitter". A provider's own wish comes before that time, and is limited by
+    `longest`, too: some ask for days, and the user is waiting.
     """
 
     max_retries: int = 5
@@ -49,9 +51,6 @@ class Backoff:
         return attempt <= self.max_retries
 
     def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
-        # Jitter over the upper half: spreads a storm, yet gives a provider time to recover (source of the idea: AWS
-        # Architecture Blog, "Exponential Backoff And Jitter").
         # In seconds, as floats: a long base doubled often is more than a timedelta can be.
         ceiling_s = min(self.longest.total_seconds(), math.ldexp(self.base.total_seconds(), min(attempt - 1, 60)))
-        waited = timedelta(seconds=ceiling_s / 2 + ceiling_s / 2 * random())
-        return max(waited, min(retry_after or timedelta(), self.longest))
+        return min(retry_after or timedelta(), self.longest) + timedelta(seconds=ceiling_s * random())

@@ -179,5 +179,9 @@ class Broker(Publisher, Protocol):
         """
 
     @property
+    def ladder(self) -> tuple[timedelta, ...]:
+        """The waits that `retry_after` knows, shortest first."""
+
+    @property
     def is_ready(self) -> bool:
         """Connected, and not blocked by a memory or disk alarm."""

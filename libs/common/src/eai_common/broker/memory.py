@@ -122,6 +122,10 @@ class MemoryBroker:
         return len(self._queue(queue).ready)
 
     @property
+    def ladder(self) -> tuple[timedelta, ...]:
+        return self._topology.ladder
+
+    @property
     def is_ready(self) -> bool:
         return self._up.is_set()
 

@@ -107,6 +107,10 @@ class RabbitBroker:
             raise BrokerUnavailable(f"queue {queue} cannot be looked at: {type(error).__name__}") from error
 
     @property
+    def ladder(self) -> tuple[timedelta, ...]:
+        return self._topology.ladder
+
+    @property
     def is_ready(self) -> bool:
         return self._publishing.is_up and self._consuming.is_up and not self._publishing.is_blocked
 

@@ -79,7 +79,7 @@ class BrokerSettings(Group):
     max_retries: int = Field(default=5, ge=0, le=50, description="Tries after the first, for errors that may pass.")
     retry_delay: Duration = Field(
         default=timedelta(seconds=5),
-        description="First backoff; it doubles with each try, with jitter, up to 10 minutes.",
+        description="First backoff, doubled with each try up to 10 minutes; the wait is a random part of it.",
     )
     publish_timeout: Duration = Field(
         default=timedelta(seconds=5),

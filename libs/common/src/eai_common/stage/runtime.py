@@ -29,6 +29,7 @@ class Runtime:
     stage: str
     handlers: tuple[On, ...]
     publisher: Publisher
+    ladder: tuple[timedelta, ...]
     checkpoints: Checkpoints
     journal: Journal
     retry: RetryPolicy

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from eai_common.broker import BrokerUnavailable, DeadLetterReason, Outgoing, Unroutable
+from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import Deferred, Retriable, StageError
 from eai_common.messages import Event, MessageFailed, encode, salvage
 from eai_common.stage.runtime import Runtime, best_effort
+from eai_common.stage.waiting import StillWaiting, next_hop, with_wait_left
 from eai_common.stage.work import (
     Defer,
     Done,
@@ -64,16 +65,23 @@ async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verd
 
 
 async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: timedelta) -> None:
-    headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=delay)
-    await _until_confirmed(runtime, lambda: work.delivery.retry_after(delay, headers))
+    hop = next_hop(delay, runtime.ladder)
+    headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=hop)
+    await _wait(runtime, work, hop, with_wait_left(headers, delay - hop))
     log.info("delivery_retried", delay_s=round(delay.total_seconds(), 3), error_code=error.error_code, error=str(error))
     await _note_error(runtime, work, error, f"next try in {delay.total_seconds():.0f} s")
 
 
 async def _settle_deferral(runtime: Runtime, work: Work, error: Deferred) -> None:
-    headers = headers_after_deferral(work, error.delay)
-    await _until_confirmed(runtime, lambda: work.delivery.retry_after(error.delay, headers))
+    hop = next_hop(error.delay, runtime.ladder)
+    await _wait(runtime, work, hop, with_wait_left(headers_after_deferral(work, hop), error.delay - hop))
+    if isinstance(error, StillWaiting):
+        return
     log.info("delivery_deferred", delay_s=error.delay.total_seconds(), error_code=error.error_code, error=str(error))
+
+
+async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) -> None:
+    await _until_confirmed(runtime, lambda: work.delivery.retry_after(hop, headers))
 
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:

@@ -69,6 +69,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         stage=stage.name,
         handlers=stage.handlers,
         publisher=parts.broker,
+        ladder=parts.broker.ladder,
         checkpoints=checkpoints,
         journal=stage.journal or TaskStore(parts.redis, parts.task_settings),
         retry=stage.retry or Backoff(parts.broker_settings.max_retries, parts.broker_settings.retry_delay),

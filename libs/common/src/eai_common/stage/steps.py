@@ -16,6 +16,7 @@ from eai_common.messages import EVENTS, Event, decode, encode
 from eai_common.stage.context import StageContext
 from eai_common.stage.runtime import Runtime, best_effort, unbroken
 from eai_common.stage.settling import failed, settled
+from eai_common.stage.waiting import StillWaiting, wait_left
 from eai_common.stage.work import Defer, Done, GiveUp, Retry, Verdict, Work
 from eai_common.store import HeldElsewhere, Recorded
 from eai_common.telemetry import get_logger, trace_id
@@ -129,6 +130,12 @@ async def classify(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
         return _retry_or_give_up(runtime, work, unexpected)
 
 
+async def wait_out(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
+    """Send on a delivery that is between two hops of its wait, before anything of it is looked at."""
+    left = wait_left(work.delivery.headers)
+    return Defer(StillWaiting("between two hops", delay=left)) if left else await proceed(work)
+
+
 async def read(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
     """Decode the body. Raises InvalidMessage, or PoisonMessage for a delivery that came back too often."""
     delivery = work.delivery
@@ -180,7 +187,7 @@ async def limit_time(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
         raise StageTimeout(f"not done within {runtime.timeout.total_seconds():g} s") from error
 
 
-RUNTIME: tuple[Step, ...] = (measure, trace, settle, classify, read, deduplicate, limit_time)
+RUNTIME: tuple[Step, ...] = (measure, trace, settle, classify, wait_out, read, deduplicate, limit_time)
 """Settling is outside of the time limit, which could cut an ack short, and inside the trace, which it emits into."""
 
 _OUTCOMES: dict[type[Verdict], str] = {
