@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from eai_common.breaker import CircuitOpen
 from eai_common.clock import Deadline
-from eai_common.errors import Permanent, Retriable, StageError
+from eai_common.errors import Deferred, Permanent, Retriable, StageError
 from eai_common.messages import MessageAudio
 from eai_common.outbound import (
     Fetched,
@@ -21,13 +23,16 @@ from eai_common.outbound import (
     OutboundUnknownHost,
     OutboundUnreachable,
 )
-from eai_common.stage import StageContext
+from eai_common.stage import Attempt, StageContext
+from eai_common.store import StoreUnavailable
 from eai_transcriber.errors import (
     AudioNotUnderstood,
     RateLimited,
+    TranscriptionUnavailable,
 )
 from eai_transcriber.fallback import FirstThatAnswers
 from eai_transcriber.handler import Limits, Transcribe
+from eai_transcriber.limited import QuotaUsedUp
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Workers
@@ -189,3 +194,28 @@ def test_several_recognisers_take_what_each_of_them_takes() -> None:
     first, second = Says(), Says(longest=timedelta(seconds=10))
     first.takes = Takes(frozenset({SoundFormat.WAV_LINEAR16, SoundFormat.MP3}), timedelta(seconds=20), 5)
     assert FirstThatAnswers([first, second]).takes == Takes(first.takes.formats, timedelta(seconds=10), 5)
+
+
+@pytest.mark.parametrize(
+    ("wait", "overdue"),
+    [
+        (CircuitOpen("x", delay=timedelta(seconds=7)), TranscriptionUnavailable),
+        (QuotaUsedUp("x", delay=timedelta(seconds=7)), RateLimited),
+    ],
+)
+async def test_waiting_for_a_recogniser_costs_no_attempt_until_patience_is_over(
+    workers: Workers, ctx: StageContext, wait: Deferred, overdue: type[Retriable]
+) -> None:
+    transcribe = Transcribe(Downloads(ONE_SECOND), Says(wait, wait), workers, Limits(patience=timedelta(minutes=5)))
+    patient = replace(ctx, attempt=Attempt(1, timedelta(seconds=299)))
+    with pytest.raises(type(wait)):
+        await transcribe(message(), patient)
+    with pytest.raises(overdue) as caught:
+        await transcribe(message(), replace(ctx, attempt=Attempt(1, timedelta(seconds=300))))
+    assert caught.value.retry_after == timedelta(seconds=7)
+
+
+async def test_an_outage_of_our_own_store_never_costs_an_attempt(workers: Workers, ctx: StageContext) -> None:
+    gone = StoreUnavailable("x")
+    with pytest.raises(StoreUnavailable):
+        await Transcribe(Downloads(ONE_SECOND), Says(gone), workers, Limits(patience=timedelta()))(message(), ctx)

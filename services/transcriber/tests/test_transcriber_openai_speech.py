@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -70,31 +71,48 @@ def answering(response: httpx.Response | Exception, seen: list[httpx.Request] | 
     return OpenAISpeech(httpx.AsyncClient(transport=httpx.MockTransport(answer)), OPTIONS)
 
 
+# Every status of the IANA registry beside 200, and what is seen beyond it.
+PIECE_REFUSED = {400, 406, 411, 413, 414, 415, 416, 422}
+MAY_PASS = {408, 409, 423, 425, 500, 502, 503, 504, 507, 508, 520, 522, 529, 599}
+STATUSES = {status.value for status in HTTPStatus if status.value > 200} | MAY_PASS
+
+
+def error_for(status: int) -> type[Permanent | Retriable]:
+    if status == 429:
+        return RateLimited
+    if status in MAY_PASS:
+        return TranscriptionUnavailable
+    return TranscriptionError if status in PIECE_REFUSED else ProviderMisconfigured
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+async def test_every_status_is_classified(status: int) -> None:
+    with pytest.raises(error_for(status), match=str(status)):
+        await answering(httpx.Response(status)).transcribe(AUDIO, deadline=soon())
+
+
+async def test_a_quota_that_somebody_has_to_pay_for_is_the_operators_affair() -> None:
+    spent = httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "…"}})
+    with pytest.raises(ProviderMisconfigured):
+        await answering(spent).transcribe(AUDIO, deadline=soon())
+
+
 @pytest.mark.parametrize(
     ("response", "error"),
     [
-        (httpx.Response(400), TranscriptionError),
-        (httpx.Response(413), TranscriptionError),
-        (httpx.Response(415), TranscriptionError),
-        (httpx.Response(422), TranscriptionError),
-        (httpx.Response(302), TranscriptionError),
-        (httpx.Response(401), ProviderMisconfigured),
-        (httpx.Response(403), ProviderMisconfigured),
-        (httpx.Response(404), ProviderMisconfigured),
-        (httpx.Response(429), RateLimited),
-        (httpx.Response(408), TranscriptionUnavailable),
-        (httpx.Response(500), TranscriptionUnavailable),
-        (httpx.Response(502), TranscriptionUnavailable),
-        (httpx.Response(529), TranscriptionUnavailable),
         (httpx.Response(200, text="<html>"), TranscriptionUnavailable),
         (httpx.Response(200, json={"words": []}), TranscriptionUnavailable),
+        (httpx.Response(200, json={"text": None}), TranscriptionUnavailable),
+        (httpx.Response(200), TranscriptionUnavailable),
         (httpx.ConnectError("refused"), TranscriptionUnavailable),
         (httpx.RemoteProtocolError("cut"), TranscriptionUnavailable),
+        (httpx.ReadError("reset"), TranscriptionUnavailable),
         (httpx.ReadTimeout("slow"), ProviderTimeout),
+        (httpx.ConnectTimeout("slow"), ProviderTimeout),
     ],
     ids=str,
 )
-async def test_every_answer_is_classified(
+async def test_what_is_no_answer_may_be_one_later(
     response: httpx.Response | Exception, error: type[Permanent | Retriable]
 ) -> None:
     with pytest.raises(error):

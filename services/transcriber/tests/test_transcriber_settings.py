@@ -102,6 +102,6 @@ def test_what_tells_transcripts_apart_holds_all_that_shapes_the_words_and_no_sec
 
 def test_googles_limit_is_on_unless_it_is_0_and_another_services_is_off() -> None:
     told = speech(GOOGLE_PROJECT_ID="p")
-    assert told.windows_of("google") == (Window(100, timedelta(minutes=1)),)
+    assert told.windows_of("google") == (Window(100, timedelta(seconds=61)),)
     assert told.windows_of("openai") == ()
     assert speech(GOOGLE_PROJECT_ID="p", GOOGLE_API_RATE_LIMIT="0").windows_of("google") == ()

@@ -30,6 +30,7 @@ from eai_transcriber.errors import (
     AudioUrlRefused,
 )
 from eai_transcriber.in_pieces import recognize_in_pieces
+from eai_transcriber.patience import patience
 from eai_transcriber.recognizer import Recognizer, Transcript
 from eai_transcriber.workers import Workers
 
@@ -61,6 +62,7 @@ class Limits:
     longest: timedelta = timedelta(seconds=600)
     download: timedelta = timedelta(seconds=60)
     pieces_side_by_side: int = 4
+    patience: timedelta = timedelta(minutes=10)
 
 
 class Transcribe:
@@ -92,7 +94,8 @@ class Transcribe:
         content = await self._download(message.message.strip(), deadline)
         if self._antivirus is not None:
             await self._antivirus.check(content, deadline=deadline)
-        transcript = await self._recognize(content, deadline)
+        with patience(ctx.attempt.waited, self._limits.patience):
+            transcript = await self._recognize(content, deadline)
         if not transcript.text:
             raise AudioNotUnderstood("the recogniser heard no words")
         return MessageTranscribed.after(message, transcript=transcript.text, confidence=transcript.confidence)

@@ -33,8 +33,11 @@ _EXTENSIONS = {
     SoundFormat.WEBM_OPUS: "webm",
     SoundFormat.MP4_AAC: "m4a",
 }
-_MISCONFIGURED = {401, 403, 404, 405}
-_MAY_PASS = {408, 409, 425}
+# Sources: RFC 9110 for what a status means, and OpenAI's guide "Error codes": 401, 403 credentials or country, 429 rate
+# or quota, 500 and 503 theirs. Whatever is in neither set says that we ask in the wrong place or as the wrong one.
+_ABOUT_THE_AUDIO = {400, 406, 411, 413, 414, 415, 416, 422}
+_MAY_PASS = {408, 409, 423, 425, 500, 502, 503, 504, 507, 508, 529}  # 529: overloaded, not registered but in use
+_SPENT = "insufficient_quota"  # a 429 that ends when somebody pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,13 @@ def _transcript(response: httpx.Response) -> Transcript:
 
 
 def _classified(response: httpx.Response) -> StageError:
-    """Source: RFC 9110, and OpenAI's guide to error codes: 401 and 403 credentials, 429 rate or quota, 5xx theirs."""
     status = response.status_code
     text = f"the transcription service answered {status}"
-    if status == 429:
+    if status == 429 and _SPENT not in response.text:
         return RateLimited(text, retry_after=_retry_after(response))
-    if status in _MAY_PASS or status >= 500:
+    if status in _MAY_PASS or status > 511:
         return TranscriptionUnavailable(text, retry_after=_retry_after(response))
-    return ProviderMisconfigured(text) if status in _MISCONFIGURED else TranscriptionError(text)
+    return TranscriptionError(text) if status in _ABOUT_THE_AUDIO else ProviderMisconfigured(text)
 
 
 def _retry_after(response: httpx.Response) -> timedelta | None:

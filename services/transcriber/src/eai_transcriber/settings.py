@@ -21,6 +21,8 @@ from eai_transcriber.openai_speech import OpenAISpeechOptions
 __all__ = ["AudioSettings", "Provider", "SpeechSettings", "limits"]
 
 Provider = Literal["google", "openai"]
+# A second more: one call takes longer to the provider than another, and it counts them when they arrive.
+_MINUTE = timedelta(seconds=61)
 _SHAPES_NO_WORDS = {"credentials", "key", "project"}
 
 
@@ -96,6 +98,10 @@ class SpeechSettings(Group):
         default=timedelta(seconds=60),
         description="Longest time that one call to a recogniser may take; then the next is asked, or it is retried.",
     )
+    speech_patience: Duration = Field(
+        default=timedelta(minutes=10),
+        description="How long a message waits for a recogniser that is down or limited, until waiting costs tries.",
+    )
     google_api_rate_limit: int = Field(
         default=100,
         ge=0,
@@ -156,7 +162,7 @@ class SpeechSettings(Group):
     def windows_of(self, provider: Provider) -> tuple[Window, ...]:
         """How often a provider may be asked; none: as often as one likes."""
         limit = self.google_api_rate_limit if provider == "google" else self.openai_transcription_rate_limit
-        return (Window(limit, timedelta(minutes=1)),) if limit else ()
+        return (Window(limit, _MINUTE),) if limit else ()
 
     def asked_of(self, provider: Provider) -> str:
         """All that shapes a provider's transcripts beside the audio; no secrets."""
@@ -196,4 +202,5 @@ def limits(audio: AudioSettings, speech: SpeechSettings) -> Limits:
         longest=audio.transcribe_max_duration,
         download=audio.upload_timeout_seconds,
         pieces_side_by_side=speech.speech_parallel,
+        patience=speech.speech_patience,
     )
