@@ -124,6 +124,8 @@ SECTIONS = [
                 "* Com 7% de desconto.",
                 SAME,
             ),
+            Case("a bold price with a note", "**R$ 1.116,00\\*** à vista", "*R$ 1.116,00*␣* à vista"),
+            Case("a note in bold", "**\\* Com 7% de desconto**", "* *Com 7% de desconto*"),
             Case(
                 "a note in parentheses",
                 "Valor (*) sujeito a reajuste (*) anual.",
@@ -539,6 +541,22 @@ SECTIONS = [
                 "- Rua Afonso Cavalcanti, 455\n"
                 "  Cidade Nova",
                 SAME,
+            ),
+            Case(
+                "a line below a list that is not set in",
+                "- **RG**\n"
+                "- **CPF**\n"
+                "Leve os dois ao posto.",
+                "- *RG*\n"
+                "- *CPF*\n"
+                "Leve os dois ao posto.",
+            ),
+            Case(
+                "one star item below one with a style",
+                "* CPF: *cópia*\n"
+                "    * frente e verso",
+                "- CPF: _cópia_\n"
+                "  - frente e verso",
             ),
             Case(
                 "a second paragraph in an item",

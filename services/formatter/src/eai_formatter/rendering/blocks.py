@@ -85,22 +85,26 @@ class _Writer:
             self._source_line = token.map[1]
         self._wants_gap = True
 
-    def _put(self, text: str) -> None:
-        """One line, behind the quote mark, the indentation and the item's mark."""
-        of = self._lists[-1] if self._lists else _NO_LIST
+    def _put(self, text: str, *, at_margin: bool = False) -> None:
+        """One line, behind the quote mark, the indentation and the item's mark.
+
+        `at_margin` is for a line below an item that its author did not set in: CommonMark takes it for a wrapped line
+        of the item, where people and models nearly always mean that the list is over.
+        """
+        of = self._lists[-1] if self._lists and not at_margin else _NO_LIST
         indent = (of.outer if self._mark else of.indent) - (self._quotes[0] if self._quotes else 0)
         lead = " " * indent + self._mark
         self._mark = ""
         quote = self._profile.quote if self._quotes else ""
         self._lines.append(f"{quote}{lead}{text}" if text else f"{quote}{lead}".rstrip())
 
-    def _put_lines(self, lines: list[Line]) -> None:
+    def _put_lines(self, lines: list[Line], *, at_margin: bool = False) -> None:
         for line in lines:
             text = self._profile.line(line)
             if text and (text[-1].isspace() or text[0] == " "):
                 text = text.rstrip() if line[0][1].isspace() else text.strip()
             if text:
-                self._put(text)
+                self._put(text, at_margin=at_margin)
             elif not self._mark:
                 self._gap()
 
@@ -115,7 +119,12 @@ class _Writer:
     def _paragraph(self, token: Token, at: int) -> int:
         inline = self._tokens[at + 1]
         self._begin(token)
-        self._put_lines(self._inline.lines(inline.children or []))
+        first, *others = self._inline.lines(inline.children or [])
+        self._put_lines([first])
+        start, end = token.map or (0, 0)
+        is_lazy = bool(self._lists) and not self._quotes and end - start == 1 + len(others)
+        for number, line in enumerate(others, start + 1):
+            self._put_lines([line], at_margin=is_lazy and not self._source[number].startswith((" ", "\t")))
         return at + 3
 
     def _heading(self, token: Token, at: int) -> int:
@@ -194,6 +203,8 @@ class _Writer:
 
     def _is_star_note(self, at: int) -> bool:
         """Whether a list of one `* …` is what a star in the text above (`R$ 10,00*`) points to."""
+        if self._lists:
+            return False
         level, end = self._tokens[at].level, at + 1
         while self._tokens[end].level != level + 1 or self._tokens[end].type != "list_item_close":
             end += 1
@@ -201,7 +212,8 @@ class _Writer:
 
     @cached_property
     def _has_note_stars(self) -> bool:
-        return any(map(_STAR_NOTE.search, self._source))
+        """A star that is still text, since no other goes with it: `*cópia*` ends in none."""
+        return any(_STAR_NOTE.search(_plain(token.children)) for token in self._tokens if token.children)
 
     def _open_numbers(self, token: Token, at: int) -> None:
         self._open_list(token, int(token.attrs.get("start", 1)), "")
@@ -278,6 +290,13 @@ class _Writer:
 
 
 _STAR_NOTE = re.compile(r"[\w)%]\*(?![\w*])")
+
+
+def _plain(tokens: list[Token]) -> str:
+    """The text between what is no text."""
+    return "".join(token.content if token.type in ("text", "text_special") else "\n" for token in tokens)
+
+
 _NOWHERE = Token("note", "", 0)
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 
 from eai_formatter.rendering.markers import fit, mark
-from eai_formatter.rendering.runs import CODE, EM, STRIKE, STRONG, VERBATIM, Line
+from eai_formatter.rendering.runs import CODE, EM, STRIKE, STRONG, STYLES, VERBATIM, Line, text_of
 from eai_formatter.rendering.syntax import Syntax
 
 __all__ = ["WHATSAPP", "WhatsApp"]
@@ -48,6 +49,9 @@ class WhatsApp:
         if len(runs) == 1 and not runs[0][0]:
             text = runs[0][1]
             return _guard([(0, text)]) if _LITERAL_MARKER.search(text) or text.startswith("> ") else text
+        if any(flags & STYLES and _LITERAL_MARKER.search(text) for flags, text in runs):
+            for style, marker in _MARKERS.items():
+                runs = _literals_outside(runs, style, marker)
         marked = mark(fit(runs, at_word_borders=True), _MARKERS)
         if any(flags >= 0 and not flags & VERBATIM and _LITERAL_MARKER.search(text) for flags, text in marked):
             return _guard(marked)
@@ -76,6 +80,52 @@ class WhatsApp:
         """Between lines of three backticks; the language would show as code, and goes. With three inside, bare."""
         lines = code.split("\n")
         return lines if "```" in code else ["```", *lines, "```"]
+
+
+def _literals_outside(runs: Line, style: int, marker: str) -> Line:
+    """The runs with a style's own literal marker at its edge (`**R$ 10,00\\***`) outside of it, a space between.
+
+    Two markers side by side are a row, and of a row the outer one neither opens nor closes.
+    """
+    result: Line = []
+    for is_styled, stretch in groupby(runs, key=lambda run: bool(run[0] & style and not run[0] & VERBATIM)):
+        inner = list(stretch)
+        text = text_of(inner)
+        core = _without_edges(text, marker)
+        if is_styled and core and core != text:
+            before, inner = _cut(inner, text.index(core))
+            inner, after = _cut(inner, len(core))
+            inner = [*_apart(before, -1, style), *inner, *_apart(after, 0, style)]
+        result += inner
+    return result
+
+
+def _without_edges(text: str, marker: str) -> str:
+    """The text without the markers that it begins and ends with, nor the spaces around them."""
+    if text.lstrip().startswith(marker):
+        text = text.lstrip().lstrip(marker).lstrip()
+    if text.rstrip().endswith(marker):
+        text = text.rstrip().rstrip(marker).rstrip()
+    return text
+
+
+def _cut(runs: Line, at: int) -> tuple[Line, Line]:
+    """The runs before and after a position in their text."""
+    before: Line = []
+    for number, (flags, text) in enumerate(runs):
+        if at < len(text):
+            return [*before, (flags, text[:at])], [(flags, text[at:]), *runs[number + 1 :]]
+        before.append((flags, text))
+        at -= len(text)
+    return before, []
+
+
+def _apart(runs: Line, edge: int, style: int) -> Line:
+    """The runs without the style, with a space on the side of their first (0) or last (-1) character."""
+    plain = [(flags & ~style, text) for flags, text in runs if text]
+    if plain and not plain[edge][1][edge].isspace():
+        plain.insert(0 if edge == 0 else len(plain), (plain[edge][0], HAIR_SPACE))
+    return plain
 
 
 def _guard(marked: Line) -> str:
