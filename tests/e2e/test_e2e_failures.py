@@ -139,6 +139,22 @@ def test_garbage_in_a_queue_becomes_a_dead_letter_with_the_reason_and_the_stage_
     assert processes.client.answer(processes.client.send(user, "Oi"))["status"] == "completed"
 
 
+def test_an_answer_of_an_unknown_form_fails_the_message_and_is_kept_for_the_operator(
+    processes: FiveProcesses, user: str
+) -> None:
+    dead_letters(processes, "eai.agent-router")
+    tag = uuid4().hex[:8]
+    processes.sandbox.order_fault(target="agent_engine", kind="malformed", match=tag)
+    result = processes.client.answer(processes.client.send(user, f"Oi {tag}"))
+    assert (result["status"], result["error_code"]) == ("failed", "AGENT_BAD_RESPONSE")
+    assert "não consegui" in result["data"]["messages"][-2]["content"]
+    eventually(
+        lambda: processes.depths()["eai.agent-router.dlq"] == 1, within_s=30, every_s=2, what="there is a dead letter"
+    )
+    (headers,) = dead_letters(processes, "eai.agent-router")
+    assert '"content": "Ol' in str(headers["x-eai-dead-letter-evidence"])
+
+
 def test_a_predecessors_message_in_the_queue_is_answered(processes: FiveProcesses, user: str) -> None:
     message_id = str(uuid4())
     body = (

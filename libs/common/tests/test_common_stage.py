@@ -14,7 +14,7 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from opentelemetry import trace as otel
 
 from eai_common.broker import Outgoing
-from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE
+from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE, DEAD_LETTER_EVIDENCE
 from eai_common.broker.memory import MemoryBroker, Message
 from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
@@ -189,6 +189,36 @@ async def test_a_dead_letter_keeps_the_history_of_its_errors(world: World) -> No
             (2, "RATE_LIMITED", "two"),
             (3, "REFUSED", "three"),
         ]
+
+
+class Odd(Permanent):
+    """Its answer is nothing that we know."""
+
+    error_code = "ODD"
+
+    def __init__(self, evidence: object) -> None:
+        super().__init__("odd")
+        self.evidence = evidence
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ({"said": "Ligue +5521987654321", "token": "s3cr3t"}, '{"said": "Ligue +55•••••4321", "token": "[hidden]"}'),
+        (b'{"token": "s3cr3t", "x": 1', '{"token": "[hidden]", "x": 1'),
+        ("Olá, 5521987654321", "Olá, 552•••••4321"),
+        ("x" * 20_000, "x" * 8_000),
+        (None, None),
+    ],
+    ids=["json", "bytes", "text", "long", "none"],
+)
+async def test_a_dead_letter_keeps_what_could_not_be_understood_masked(
+    world: World, answer: object, kept: str | None
+) -> None:
+    world.agent.first = [Odd(answer)]
+    async with world.replica():
+        await world.send(a_message())
+        assert (await world.dead_letter()).headers.get(DEAD_LETTER_EVIDENCE) == kept
 
 
 async def test_a_permanent_error_is_not_tried_again(world: World) -> None:

@@ -75,7 +75,7 @@ async def test_the_message_id_and_the_token_go_along() -> None:
 async def test_an_answer_that_is_not_json_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(AgentBadResponse) as caught:
         await posted(lambda _: httpx.Response(200, content=body))
-    assert caught.value.answer == body
+    assert caught.value.evidence == body
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -118,7 +118,7 @@ def test_a_shape_never_seen_or_without_words_is_a_bad_response(output: JsonValue
 def test_a_bad_response_keeps_the_answer_for_the_dead_letter_and_out_of_its_text() -> None:
     with pytest.raises(AgentBadResponse) as caught:
         replies(ai({"secret": "words"}))
-    assert caught.value.answer == {"messages": [ai({"secret": "words"})]}
+    assert caught.value.evidence == {"messages": [ai({"secret": "words"})]}
     assert "words" not in str(caught.value)
 
 

@@ -16,6 +16,8 @@ class StageError(Exception):
     """
 
     error_code: ClassVar[str] = "INTERNAL_ERROR"
+    evidence: object = None
+    """What came from outside and could not be understood. It goes, masked, into the dead letter and nowhere else."""
 
 
 class Permanent(StageError):

@@ -74,13 +74,13 @@ class AgentNotFound(Permanent):
 
 
 class AgentBadResponse(Permanent):
-    """The provider answered, and it is no answer that we know. `answer` is for the dead letter, never for a log."""
+    """The provider answered, and it is no answer that we know. `answer` goes into the dead letter, masked."""
 
     error_code = "AGENT_BAD_RESPONSE"
 
     def __init__(self, text: str, *, answer: object = None) -> None:
         super().__init__(text)
-        self.answer = answer
+        self.evidence = answer
 
 
 class ProviderNotConfigured(Permanent):

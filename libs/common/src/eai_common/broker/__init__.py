@@ -78,6 +78,7 @@ class DeadLetterReason:
     error_code: str
     error: str  # for the operator: no secret, no user's number
     stage: str
+    evidence: str = ""  # what an outside service answered, masked
 
 
 class Delivery(Protocol):

@@ -16,6 +16,7 @@ __all__ = [
     "DEAD_LETTER_AT",
     "DEAD_LETTER_ERROR",
     "DEAD_LETTER_ERROR_CODE",
+    "DEAD_LETTER_EVIDENCE",
     "DEAD_LETTER_QUEUE",
     "DEAD_LETTER_STAGE",
     "DELIVERY_LIMIT",
@@ -30,6 +31,7 @@ DEAD_LETTER_ERROR = "x-eai-dead-letter-error"
 DEAD_LETTER_STAGE = "x-eai-dead-letter-stage"
 DEAD_LETTER_QUEUE = "x-eai-dead-letter-queue"
 DEAD_LETTER_AT = "x-eai-dead-letter-at"
+DEAD_LETTER_EVIDENCE = "x-eai-dead-letter-evidence"
 
 DELIVERY_LIMIT = DeadLetterReason(
     "DELIVERY_LIMIT", "handed out again and again without being settled: it may kill its consumer", stage="broker"
@@ -37,6 +39,7 @@ DELIVERY_LIMIT = DeadLetterReason(
 """Why the broker itself gives up a message."""
 
 _LONGEST_ERROR = 1000
+_LONGEST_EVIDENCE = 8000
 _NAMES = frozenset(
     {DEAD_LETTER_ERROR_CODE, DEAD_LETTER_ERROR, DEAD_LETTER_STAGE, DEAD_LETTER_QUEUE, DEAD_LETTER_AT},
 )
@@ -52,7 +55,8 @@ class DeadLetter:
 
 
 def dead_letter_headers(headers: Headers, dead_letter: DeadLetter) -> dict[str, str | int]:
-    """`headers` and the story of the dead letter; its error text is cut, as AMQP headers must fit in one frame."""
+    """`headers` and the story of the dead letter; its texts are cut, as AMQP headers must fit in one frame."""
+    evidence = dead_letter.reason.evidence[:_LONGEST_EVIDENCE]
     return {
         **headers,
         DEAD_LETTER_ERROR_CODE: dead_letter.reason.error_code,
@@ -60,6 +64,7 @@ def dead_letter_headers(headers: Headers, dead_letter: DeadLetter) -> dict[str, 
         DEAD_LETTER_STAGE: dead_letter.reason.stage,
         DEAD_LETTER_QUEUE: dead_letter.queue,
         DEAD_LETTER_AT: dead_letter.at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        **({DEAD_LETTER_EVIDENCE: evidence} if evidence else {}),
     }
 
 
@@ -69,9 +74,10 @@ def read_dead_letter(headers: Headers) -> DeadLetter | None:
         return None
     code, error, stage = (str(headers[name]) for name in (DEAD_LETTER_ERROR_CODE, DEAD_LETTER_ERROR, DEAD_LETTER_STAGE))
     at = datetime.fromisoformat(str(headers[DEAD_LETTER_AT]))
-    return DeadLetter(DeadLetterReason(code, error, stage), str(headers[DEAD_LETTER_QUEUE]), at)
+    evidence = str(headers.get(DEAD_LETTER_EVIDENCE, ""))
+    return DeadLetter(DeadLetterReason(code, error, stage, evidence), str(headers[DEAD_LETTER_QUEUE]), at)
 
 
 def without_dead_letter(headers: Headers) -> Mapping[str, str | int]:
     """The headers that the message had before it was given up."""
-    return {name: value for name, value in headers.items() if name not in _NAMES}
+    return {name: value for name, value in headers.items() if name not in _NAMES | {DEAD_LETTER_EVIDENCE}}

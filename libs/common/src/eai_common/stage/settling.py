@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -20,7 +21,7 @@ from eai_common.stage.work import (
     headers_after_deferral,
     headers_after_failure,
 )
-from eai_common.telemetry import get_logger, note_error, trace_headers
+from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
 __all__ = ["failed", "settled"]
 
@@ -88,7 +89,7 @@ async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -
     failure = _failure(runtime, work, error)
     if failure is not None:
         await _until_confirmed(runtime, lambda: _publish(runtime, failure))
-    reason = DeadLetterReason(error.error_code, str(error)[:1000], runtime.stage)
+    reason = DeadLetterReason(error.error_code, str(error)[:1000], runtime.stage, _evidence(error))
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
     await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, headers))
     log.warning(
@@ -99,6 +100,14 @@ async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -
         user_told=failure is not None,
     )
     await _note_error(runtime, work, error, "given up")
+
+
+def _evidence(error: StageError) -> str:
+    """Masked in any case: dead letters are read by whoever may look at the broker, and kept for long."""
+    if error.evidence is None:
+        return ""
+    masked = redacted(error.evidence)
+    return masked if isinstance(masked, str) else json.dumps(masked, ensure_ascii=False, default=str)
 
 
 def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed | None:
