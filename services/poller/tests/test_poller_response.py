@@ -4,88 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_common.http import HttpParts, build_app
 from eai_common.ids import Ids
-from eai_common.service import Parts
-from eai_common.settings import RedisSettings, load
-from eai_common.store import Redis, TaskStatus, TaskStore, TaskView, open_memory_redis, open_redis
-from eai_common.telemetry import Metrics, open_tracing
+from eai_common.settings import RedisSettings
+from eai_common.store import TaskStatus, TaskView, open_redis
 from eai_poller.answer import State, answer_for
-from eai_poller.service import POLLER
-from eai_poller.settings import Settings
+from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
 
-PATH = "/api/v1/message/response"
-ACCEPTED = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-RESULT: dict[str, Any] = {"status": "completed", "content": "Olá! …", "retry_after": None, "data": {"messages": []}}
-
-
-@dataclass
-class HandClock:
-    """A clock that is set by hand."""
-
-    moment: datetime = ACCEPTED
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.moment.timestamp()
-
-    async def sleep(self, duration: timedelta) -> None:
-        raise NotImplementedError
-
-
-@dataclass
-class Poller:
-    """A running poller, and what it looks into."""
-
-    client: httpx.AsyncClient
-    redis: Redis
-    tasks: TaskStore
-    ids: Ids
-    clock: HandClock = field(default_factory=HandClock)
-
-    async def get(self, message_id: str | None, **headers: str) -> httpx.Response:
-        query = {} if message_id is None else {"message_id": message_id}
-        return await self.client.get(PATH, params=query, headers=headers)
-
-    async def finish(self, message_id: str, result: dict[str, Any]) -> None:
-        outcome = "failed" if result["status"] == "failed" else "completed"
-        await self.tasks.finish(
-            message_id,
-            outcome,  # type: ignore[arg-type]
-            orjson.dumps(result),
-            at=self.clock.now(),
-            accepted_at=ACCEPTED,
-        )
-
-
-@asynccontextmanager
-async def open_poller(other_redis: Redis | None = None, **environ: str) -> AsyncIterator[Poller]:
-    """The poller as its wiring makes it."""
-    settings = load(Settings, environ)
-    clock, metrics = HandClock(), Metrics()
-    tracing = open_tracing(settings.telemetry, service="poller")
-    async with AsyncExitStack() as stack:
-        redis = other_redis if other_redis is not None else await stack.enter_async_context(open_memory_redis())
-        ids = Ids(clock, settings.tasks.message_id_key.get_secret_value().encode())
-        service = await stack.enter_async_context(POLLER.build(settings, Parts(redis, clock, ids, metrics, tracing)))
-        app = build_app(service.routes, HttpParts(ids, metrics, tracing, settings.http, settings.telemetry))
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
-        await stack.enter_async_context(client)
-        yield Poller(client, redis, TaskStore(redis, settings.tasks), ids, clock)
 
 
 @pytest.fixture()

@@ -14,11 +14,10 @@ from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
 from eai_common.messages import MessageType, Metadata
 from eai_common.outbound import OutboundPolicy, OutboundRefused, Target
+from eai_common.user_numbers import canonical_user_number
 
 __all__ = ["Rules", "WebhookRequest", "parse_webhook"]
 
-_DIGITS = re.compile(r"\+?[0-9]{8,15}")
-_OPAQUE = re.compile(r"[A-Za-z0-9_+.-]{1,64}")
 _ENGINE_ID = re.compile(r"[0-9]{1,32}|projects/[a-z0-9-]{1,64}/locations/[a-z0-9-]{1,64}/reasoningEngines/[0-9]{1,32}")
 _AUDIO_PATH = re.compile(r"\.(mp3|wav|m4a|aac|ogg|oga|flac|wma|opus)$", re.IGNORECASE)
 _MESSAGE_CHARACTERS = 4096
@@ -60,11 +59,7 @@ class WebhookRequest(BaseModel):
     @field_validator("user_number")
     @classmethod
     def _user_number(cls, value: str, info: ValidationInfo) -> str:
-        if _DIGITS.fullmatch(value):
-            return f"+{value.removeprefix('+')}"
-        if _rules(info).opaque_user_numbers and _OPAQUE.fullmatch(value):
-            return value
-        raise ValueError("takes a number in E.164 form, 8 to 15 digits, with or without the leading +")
+        return canonical_user_number(value, opaque_allowed=_rules(info).opaque_user_numbers)
 
     @field_validator("message")
     @classmethod

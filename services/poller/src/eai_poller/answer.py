@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from eai_common.store import TaskView
+from eai_common.store import TaskStatus, TaskView
 
 __all__ = ["Answer", "State", "answer_for"]
 
@@ -22,11 +22,16 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A state with what belongs to it: the result's JSON when finished, the stage while processing."""
+    """A state with what belongs to it: the result's JSON when finished, the stage and the status while processing.
+
+    `since` is when the message was accepted, None where that is not known.
+    """
 
     state: State
     result: bytes = b""
     stage: str = ""
+    status: TaskStatus | None = None
+    since: datetime | None = None
 
 
 def answer_for(view: TaskView, *, issued_at: datetime | None, now: datetime, known_for: timedelta) -> Answer:
@@ -41,9 +46,9 @@ def answer_for(view: TaskView, *, issued_at: datetime | None, now: datetime, kno
     if view.status is not None:
         if view.status.is_terminal:
             return Answer(State.EXPIRED)
-        return Answer(State.PROCESSING, stage=view.status.stage)
+        return Answer(State.PROCESSING, stage=view.status.stage, status=view.status, since=issued_at)
     if issued_at is None:
         return Answer(State.NEVER_SEEN)
     if now - issued_at < known_for:
-        return Answer(State.PROCESSING, stage="ingress")
+        return Answer(State.PROCESSING, stage="ingress", since=issued_at)
     return Answer(State.EXPIRED)

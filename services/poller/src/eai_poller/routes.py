@@ -1,7 +1,9 @@
-"""The poll over HTTP."""
+"""The poller over HTTP: what has become of a message, and when a user last wrote."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -9,91 +11,143 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from eai_common.clock import Clock
 from eai_common.http import ErrorBody, HttpError, TokenGuard, json_response
-from eai_common.ids import issued_at
-from eai_common.store import StoreUnavailable, TaskStore, TaskView
-from eai_poller.answer import Answer, State, answer_for
+from eai_common.messages import rfc3339
+from eai_common.store import ActivityStore, StoreUnavailable
+from eai_poller.answer import Answer, State
+from eai_poller.events import RESULT_ID, EventStream
+from eai_poller.lookup import Lookup
+from eai_poller.pace import Pace
+from eai_poller.query import ActivityQuery, MessageQuery, ResponseQuery, parse_query
 from eai_poller.timeline import task_report
+from eai_poller.waiting import Waiters
 
 __all__ = ["Poll"]
 
-_POLL_AGAIN_S = 1
 _STORE_RETRY_S = 5
+_FRESH = {"Cache-Control": "no-store", "Vary": "Accept"}
+_LAST_SEEN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """GET /api/v1/message/response and debug/task-status."""
+    """The routes that clients ask."""
 
-    tasks: TaskStore
-    clock: Clock
+    lookup: Lookup
+    waiters: Waiters
+    pace: Pace
+    activity: ActivityStore
     guard: TokenGuard
-    id_key: bytes
-    known_for: timedelta
+    opaque_user_numbers: bool
+    heartbeat: timedelta
 
     def routes(self) -> list[Route]:
         return [
             Route("/api/v1/message/response", self.get_response, methods=["GET"]),
+            Route("/api/v1/message/last-activity", self.get_last_activity, methods=["GET"]),
             Route("/api/v1/message/debug/task-status", self.get_task_status, methods=["GET"]),
         ]
 
-    async def get_response(self, request: Request) -> Response:
-        """What has become of a message."""
+    async def get_response(self, request: Request) -> Response | ASGIApp:
+        """What has become of a message: at once, after a wait, or as a stream."""
         self.guard.check(request)
-        message_id = _message_id(request)
-        view = await self._view(message_id)
-        answer = answer_for(
-            view, issued_at=issued_at(message_id, self.id_key), now=self.clock.now(), known_for=self.known_for
-        )
-        return _response(answer)
+        query = parse_query(ResponseQuery, request)
+        with _store_down_is_503():
+            if request.method == "GET" and wants_events(request):
+                return await self._stream(request, query.message_id)
+            answer = await self._answer(request, query)
+        return await self._response(answer)
+
+    async def get_last_activity(self, request: Request) -> Response:
+        """When a user last wrote."""
+        self.guard.check(request)
+        user_number = parse_query(ActivityQuery, request, context=self.opaque_user_numbers).user_number
+        with _store_down_is_503():
+            found = await self.activity.read(user_number)
+        if found is None:
+            raise HttpError(404, ErrorBody("No message history found", "No message of this user is remembered"))
+        body = {
+            "user_number": user_number,
+            "last_message_timestamp": rfc3339(found.at),
+            "cached": True,
+            "ttl_seconds": found.kept_for // timedelta(seconds=1),
+        }
+        return json_response(body, headers=_FRESH)
 
     async def get_task_status(self, request: Request) -> Response:
         """What an operator wants to know of a message, for as long as its status is kept."""
         self.guard.check(request)
-        message_id = str(_message_id(request))
-        status = (await self._view(UUID(message_id))).status
+        message_id = parse_query(MessageQuery, request).message_id
+        with _store_down_is_503():
+            status = (await self.lookup.view(message_id)).status
         if status is None:
             raise _never_seen()
-        return json_response(task_report(message_id, status))
+        return json_response(task_report(str(message_id), status), headers=_FRESH)
 
-    async def _view(self, message_id: UUID) -> TaskView:
-        try:
-            return await self.tasks.read(str(message_id))
-        except StoreUnavailable as error:
-            raise _store_down() from error
+    async def _answer(self, request: Request, query: ResponseQuery) -> Answer:
+        if query.wait == 0 or request.method != "GET":
+            return await self.lookup.answer(query.message_id)
+        return await self.waiters.final_answer(query.message_id, timedelta(seconds=query.wait), request.receive)
+
+    async def _stream(self, request: Request, message_id: UUID) -> Response | ASGIApp:
+        first = await self.lookup.answer(message_id)
+        last_seen = request.headers.get("last-event-id", "")[:_LAST_SEEN_CHARACTERS]
+        if first.state in (State.EXPIRED, State.NEVER_SEEN):
+            return await self._response(first)
+        if last_seen == RESULT_ID:
+            # Browsers come back after each end; only this tells them not to (source: HTML standard, section 9.2.3).
+            return Response(status_code=204, headers=_FRESH)
+        return EventStream(self.waiters, message_id, first, last_seen, self.heartbeat)
+
+    async def _response(self, answer: Answer) -> Response:
+        match answer.state:
+            case State.FINISHED:
+                return json_response(answer.result, headers=_FRESH)
+            case State.PROCESSING:
+                body = {"status": "processing", "message": "Your message is being processed", "stage": answer.stage}
+                retry_after_s = await self.pace.retry_after_s(answer)
+                return json_response(body, 202, {**_FRESH, "Retry-After": str(retry_after_s)})
+            case State.EXPIRED:
+                raise _expired()
+            case State.NEVER_SEEN:
+                raise _never_seen()
 
 
-def _message_id(request: Request) -> UUID:
-    given = request.query_params.get("message_id")
-    if given is None:
-        raise HttpError(400, ErrorBody("Invalid request", "message_id: is required"))
+def wants_events(request: Request) -> bool:
+    """Whether the client prefers an event stream to JSON, or takes it alone."""
+    wishes = {"text/event-stream": 0.0, "application/json": 0.0}
+    for item in request.headers.get("accept", "").split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        if name in wishes:
+            wishes[name] = _quality(parameters)
+    return wishes["text/event-stream"] > 0 and wishes["text/event-stream"] >= wishes["application/json"]
+
+
+def _quality(parameters: list[str]) -> float:
+    """Source: RFC 9110, section 12.4.2. What cannot be read counts as not said."""
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter.removeprefix("q="))
+            except ValueError:
+                return 1.0
+    return 1.0
+
+
+@contextmanager
+def _store_down_is_503() -> Iterator[None]:
     try:
-        return UUID(given)
-    except ValueError as error:
-        raise HttpError(400, ErrorBody("Invalid request", "message_id: takes a UUID")) from error
+        yield
+    except StoreUnavailable as error:
+        body = ErrorBody("Service unavailable", "Results cannot be looked up at the moment; please ask again")
+        raise HttpError(503, body, headers={"Retry-After": str(_STORE_RETRY_S)}) from error
 
 
-def _response(answer: Answer) -> Response:
-    match answer.state:
-        case State.FINISHED:
-            return json_response(answer.result)
-        case State.PROCESSING:
-            body = {"status": "processing", "message": "Your message is being processed", "stage": answer.stage}
-            return json_response(body, 202, {"Retry-After": str(_POLL_AGAIN_S)})
-        case State.EXPIRED:
-            raise HttpError(
-                410, ErrorBody("Result expired", "The message was answered, but its result is no longer kept")
-            )
-        case State.NEVER_SEEN:
-            raise _never_seen()
+def _expired() -> HttpError:
+    return HttpError(410, ErrorBody("Result expired", "The message was answered, but its result is no longer kept"))
 
 
 def _never_seen() -> HttpError:
     return HttpError(404, ErrorBody("Task not found", "No task found with the provided message ID"))
-
-
-def _store_down() -> HttpError:
-    body = ErrorBody("Service unavailable", "Results cannot be looked up at the moment; please ask again")
-    return HttpError(503, body, headers={"Retry-After": str(_STORE_RETRY_S)})

@@ -7,23 +7,37 @@ from contextlib import asynccontextmanager
 
 from eai_common.http import TokenGuard
 from eai_common.service import Parts, Service, ServiceDefinition
-from eai_common.store import TaskStore
+from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_batcher
+from eai_poller.lookup import Lookup
+from eai_poller.pace import Pace
 from eai_poller.routes import Poll
 from eai_poller.settings import Settings
+from eai_poller.waiting import Waiters
 
 __all__ = ["POLLER"]
 
 
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    poll = Poll(
-        tasks=TaskStore(parts.redis, settings.tasks),
-        clock=parts.clock,
-        guard=TokenGuard(settings.http.tokens),
-        id_key=settings.tasks.message_id_key.get_secret_value().encode(),
-        known_for=settings.tasks.task_status_ttl,
-    )
-    yield Service(routes=poll.routes())
+    tasks = settings.tasks
+    async with open_batcher(parts.redis, parts.clock, settings.redis.timeout) as batcher:
+        lookup = Lookup(
+            tasks=TaskStore(parts.redis, tasks),
+            batcher=batcher,
+            clock=parts.clock,
+            id_key=tasks.message_id_key.get_secret_value().encode(),
+            known_for=tasks.task_status_ttl,
+        )
+        poll = Poll(
+            lookup=lookup,
+            waiters=Waiters(lookup, parts.wakeups, parts.clock, most=settings.poller.max_waiting),
+            pace=Pace(LatencyStore(parts.redis), parts.clock),
+            activity=ActivityStore(parts.redis, tasks.task_status_ttl),
+            guard=TokenGuard(settings.http.tokens),
+            opaque_user_numbers=settings.http.api_compatibility == "predecessor",
+            heartbeat=settings.poller.heartbeat,
+        )
+        yield Service(routes=poll.routes())
 
 
 POLLER = ServiceDefinition(

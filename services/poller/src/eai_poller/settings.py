@@ -1,14 +1,39 @@
-"""What the poller is told: nothing of its own yet, the common groups say it all."""
+"""What the poller is told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from eai_common.service import CommonSettings
+from eai_common.settings import Duration, Group
 
-__all__ = ["Settings"]
+__all__ = ["PollerSettings", "Settings"]
+
+
+class PollerSettings(Group):
+    """How it lets clients wait."""
+
+    model_config = SettingsConfigDict(env_prefix="POLLER_")
+
+    max_waiting: int = Field(
+        default=5000,
+        ge=0,
+        le=100_000,
+        description="Most clients that wait in one process, by long poll or event stream; further ones get 503. "
+        "Each costs a connection and some 25 KB.",
+    )
+    heartbeat: Duration = Field(
+        default=timedelta(seconds=15),
+        description="How often a quiet event stream says that it is still there, so that no proxy closes it.",
+    )
 
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
     """Everything that the poller reads."""
+
+    poller: PollerSettings

@@ -5,6 +5,7 @@ A terminal state is final: the first one wins, and no late note of a redelivered
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, cast
@@ -119,8 +120,17 @@ class TaskStore:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.get(_result_key(message_id))
                 pipeline.hgetall(status_key(message_id))
-                result, hash_ = await pipeline.execute()
-        return TaskView(result, _status_of(hash_))
+                replies = await pipeline.execute()
+        return self.view_of(replies)
+
+    def read_commands(self, message_id: str) -> tuple[Command, Command]:
+        """The same as `read`, for a shared round trip; `view_of` takes the replies."""
+        return Command(("GET", _result_key(message_id))), Command(("HGETALL", status_key(message_id)))
+
+    def view_of(self, replies: Sequence[object]) -> TaskView:
+        """What the replies to `read_commands` say."""
+        result, hash_ = replies
+        return TaskView(cast(bytes | None, result), _status_of(cast(dict[bytes, bytes], hash_)))
 
     async def _noted(self, message_id: str, at: datetime, fields: dict[str, str]) -> None:
         with store_errors():

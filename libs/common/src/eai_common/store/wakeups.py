@@ -16,6 +16,7 @@ from datetime import timedelta
 from redis.asyncio.client import PubSub
 from redis.exceptions import NoPermissionError
 
+from eai_common.background import running
 from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 from eai_common.telemetry import get_logger
@@ -42,21 +43,27 @@ _REFUSED_RETRY = timedelta(seconds=30)
 class Watch:
     """One waiter's view of one message. Thousands are held at a time, so it is kept small."""
 
-    __slots__ = ("_has_news", "_hub", "_waiting", "message_id", "wants_moves")
+    __slots__ = ("_has_news", "_hub", "_is_given_up", "_waiting", "message_id", "wants_moves")
 
     def __init__(self, hub: Wakeups, message_id: str, *, wants_moves: bool) -> None:
         self.message_id = message_id
         self.wants_moves = wants_moves
         self._hub = hub
         self._has_news = False
+        self._is_given_up = False
         self._waiting: asyncio.Future[bool] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nobody left to wait: the process drains, or whoever asked has gone."""
+        return self._is_given_up or self._hub.has_ended
 
     async def changed(self, *, within_s: float) -> bool:
         """True once there may be something new since the last call, False when the time is up or waiting has ended."""
         if self._has_news:
             self._has_news = False
             return True
-        if self._hub.has_ended or within_s <= 0:
+        if self.is_over or within_s <= 0:
             return False
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
@@ -73,6 +80,11 @@ class Watch:
             self._has_news = True
         else:
             self._waiting.set_result(True)
+
+    def give_up(self) -> None:
+        """Whoever asked has gone."""
+        self._is_given_up = True
+        self.end()
 
     def end(self) -> None:
         """Nothing new will come in time."""
@@ -181,10 +193,8 @@ class Wakeups:
 async def open_wakeups(redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
     """Wake-ups for this process, on a connection of their own from the client's pool once somebody waits."""
     wakeups = Wakeups(redis, clock, silence=silence)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(wakeups.listen(), name="store/wakeups")
+    async with running({"wakeups": wakeups.listen()}):
         try:
             yield wakeups
         finally:
             wakeups.end_waiting()
-            task.cancel()

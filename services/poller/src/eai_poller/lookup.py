@@ -1,0 +1,35 @@
+"""Looks a message up: one read of Redis, shared by the polls that arrive together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from eai_common.clock import Clock
+from eai_common.ids import issued_at
+from eai_common.store import CommandBatcher, TaskStore, TaskView
+from eai_poller.answer import Answer, answer_for
+
+__all__ = ["Lookup"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Methods raise StoreUnavailable."""
+
+    tasks: TaskStore
+    batcher: CommandBatcher
+    clock: Clock
+    id_key: bytes
+    known_for: timedelta
+
+    async def answer(self, message_id: UUID) -> Answer:
+        """What a poll for the message is told now."""
+        view = await self.view(message_id)
+        issued = issued_at(message_id, self.id_key)
+        return answer_for(view, issued_at=issued, now=self.clock.now(), known_for=self.known_for)
+
+    async def view(self, message_id: UUID) -> TaskView:
+        """What the store knows of the message."""
+        return self.tasks.view_of(await self.batcher.run(*self.tasks.read_commands(str(message_id))))
