@@ -463,6 +463,7 @@ def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
         "classify",
         "wait_out",
         "read",
+        "take_turn",
         "deduplicate",
         "limit_time",
     ]

@@ -163,11 +163,15 @@ class HistoryUpdate(Event):
 
 
 class AgentReplied(Event):
-    """The agent's messages of this turn, closed by the usage statistics; texts still in Markdown."""
+    """The agent's messages of this turn, closed by the usage statistics; texts still in Markdown.
+
+    Of messages that were answered as one turn, the last has the answer; the others name it in `merged_into`.
+    """
 
     name = "agent.replied"
     messages: list[ReplyMessage]
     agent_id: str
+    merged_into: MessageId | None = None
 
 
 class MessageFailed(Event):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from eai_agent_router.agent import Agent, History, Provider, Turn
 from eai_agent_router.errors import ProviderNotConfigured
+from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
 from eai_common.messages import AgentReplied, HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.stage import StageContext
@@ -87,15 +88,11 @@ class UpdateHistory:
 
 
 def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
-    """The turn that a message starts.
-
-    A transcript goes on as it is, however unsure the recogniser was: a note in the text would stay in the thread as
-    the user's own words, and recognisers do not agree on what 0.6 means.
-    """
+    """The turn that a message starts."""
     return Turn(
         message_id=message.message_id,
         thread_id=message.user_number,
-        text=message.message if isinstance(message, MessageText) else message.transcript,
+        text=text_of(message),
         previous_message=message.previous_message,
         reasoning_engine_id=message.reasoning_engine_id,
         attempt=attempt,

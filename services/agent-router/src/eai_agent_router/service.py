@@ -11,12 +11,21 @@ from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.measured import MeasuredAgent
+from eai_agent_router.ordering import OrderRules, UserTurns
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
-from eai_common.stage import Stage, on
-from eai_common.store import AgentIdCache, ConversationStore, SlidingWindow, ThreadStore
+from eai_common.settings import OrderingSettings
+from eai_common.stage import MailboxEnds, Stage, on
+from eai_common.store import (
+    AgentIdCache,
+    Checkpoints,
+    ConversationStore,
+    Mailboxes,
+    SlidingWindow,
+    ThreadStore,
+)
 
 __all__ = ["AGENT_ROUTER", "Settings"]
 
@@ -24,6 +33,8 @@ __all__ = ["AGENT_ROUTER", "Settings"]
 @dataclass(frozen=True)
 class Settings(AgentSettings, CommonSettings):
     """Everything that the agent router reads."""
+
+    ordering: OrderingSettings
 
 
 @asynccontextmanager
@@ -44,6 +55,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                     "agent-router",
                     (on(MessageText, route), on(MessageTranscribed, route), on(HistoryUpdate, update)),
                     parallel=len(by_provider) * (guards.places + guards.line),
+                    turns=_turns(settings, parts),
                 )
             ]
         )
@@ -78,6 +90,31 @@ def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardP
     chain = [(name, ready[name]) for name in order]
     unnamed = FallbackAgent(chain, last_attempt=last_attempt, metrics=guards.metrics) if len(chain) > 1 else None
     return Agents(ready, default=default, unnamed=unnamed)
+
+
+def _turns(settings: Settings, parts: Parts) -> UserTurns | None:
+    if not settings.ordering.ordering_enabled:
+        return None
+    own, earlier = (
+        Checkpoints(
+            parts.redis,
+            stage=stage,
+            lease=settings.worker.checkpoint_lease,
+            ttl=settings.tasks.checkpoint_ttl,
+            clock=parts.clock,
+        )
+        for stage in ("agent-router", "transcriber")
+    )
+    mailboxes = Mailboxes(parts.redis, settings.tasks.task_processing_ttl)
+    return UserTurns(
+        mailboxes,
+        MailboxEnds(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
+        own,
+        earlier,
+        OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),
+        clock=parts.clock,
+        metrics=parts.metrics,
+    )
 
 
 AGENT_ROUTER = ServiceDefinition("agent-router", Settings, _build)

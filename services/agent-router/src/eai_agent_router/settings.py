@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,7 +17,8 @@ from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.google_credentials import is_loopback
 from eai_agent_router.guards import GuardSettings
 from eai_agent_router.openai_chat import ChatOptions
-from eai_common.settings import Group, Items, SandboxHost
+from eai_common.settings import Duration, Group, Items, SandboxHost
+from eai_common.store.mailboxes import MergeRule
 
 __all__ = ["AgentEngineSettings", "AgentSettings", "EaiSettings", "OpenAiSettings", "RouterSettings"]
 
@@ -67,6 +69,21 @@ class RouterSettings(Group):
         default=Provider.GOOGLE_AGENT_ENGINE,
         description="Who answers a message that names no provider; must be configured.",
     )
+    double_texting: Literal["queue", "merge"] = Field(
+        default="queue",
+        description="What becomes of messages that a user sends in a burst: queue answers one after the other; merge "
+        "answers them as one turn, with the last of them. Needs ORDERING_ENABLED.",
+    )
+    merge_window: Duration = Field(
+        default=timedelta(seconds=2),
+        description="With merge, a turn begins once the user has sent nothing for so long; after five times as long at "
+        "the latest.",
+    )
+
+    @property
+    def merging(self) -> MergeRule | None:
+        """The rule for merging; None if each message is its own turn."""
+        return MergeRule(self.merge_window, 5 * self.merge_window) if self.double_texting == "merge" else None
 
 
 class AgentEngineSettings(Group):

@@ -5,6 +5,7 @@ from eai_common.settings.describe import SettingDescription, describe
 from eai_common.settings.groups import (
     BrokerSettings,
     HttpSettings,
+    OrderingSettings,
     ProcessSettings,
     RedisSettings,
     SandboxHost,
@@ -19,6 +20,7 @@ __all__ = [
     "Group",
     "HttpSettings",
     "Items",
+    "OrderingSettings",
     "ProcessSettings",
     "RedisSettings",
     "SandboxHost",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from eai_common.broker import Publisher
 from eai_common.clock import Clock
@@ -15,6 +15,9 @@ from eai_common.stage.journal import Journal
 from eai_common.stage.work import On
 from eai_common.store import Checkpoints, StoreUnavailable
 from eai_common.telemetry import Metrics, Tracing, get_logger
+
+if TYPE_CHECKING:
+    from eai_common.stage.turns import Ends, Turns
 
 __all__ = ["Runtime", "best_effort", "unbroken"]
 
@@ -39,6 +42,8 @@ class Runtime:
     random: Callable[[], float]
     tracing: Tracing
     metrics: Metrics
+    turns: Turns | None = None  # None: deliveries are taken as they come
+    ends: Ends | None = None  # told when a message is given up, by a stage that is not its last and has no turns
 
 
 async def best_effort(effect: Awaitable[None]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import Deferred, Retriable, StageError
-from eai_common.messages import Event, MessageFailed, encode, salvage
+from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
 from eai_common.stage.runtime import Runtime, best_effort
+from eai_common.stage.turns import Ends
 from eai_common.stage.waiting import StillWaiting, next_hop, with_wait_left
 from eai_common.stage.work import (
     Defer,
@@ -18,12 +20,13 @@ from eai_common.stage.work import (
     Retry,
     Verdict,
     Work,
+    as_first_copy,
     headers_after_deferral,
     headers_after_failure,
 )
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
-__all__ = ["failed", "settled"]
+__all__ = ["failed", "recordable", "recorded", "settled"]
 
 log = get_logger("eai.stage")
 
@@ -52,17 +55,57 @@ def failed(runtime: Runtime, verdict: Retry | GiveUp) -> Verdict:
     return verdict
 
 
+def recordable(emit: Event | None) -> bytes:
+    """What a checkpoint keeps of a message that is done: the event that followed, if one did."""
+    return b"" if emit is None else emit.name.encode() + b"\n" + encode(emit)
+
+
+def recorded(outcome: bytes) -> Event | None:
+    """What `recordable` was given."""
+    if not outcome:
+        return None
+    name, _, body = outcome.partition(b"\n")
+    kind = EVENTS[name.decode()]
+    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
+
+
 async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verdict:
-    if emit is not None:
-        try:
-            # Confirm before ack: the other way round, a crash here would lose what follows.
-            await _until_confirmed(runtime, lambda: _publish(runtime, emit))
-        except Unroutable as error:
-            await _settle_dead_letter(runtime, work, error)
-            return failed(runtime, GiveUp(error))
+    if work.is_spare:
+        await work.delivery.ack()
+        log.info("copy_dropped", event_name=work.event_name)
+        return Done(None)
+    try:
+        # Confirm before ack: the other way round, a crash here would lose what follows.
+        await _emit_all(runtime, work, emit)
+    except Unroutable as error:
+        await _settle_dead_letter(runtime, work, error)
+        return failed(runtime, GiveUp(error))
+    if runtime.turns is not None:
+        await best_effort(_end(runtime, work, runtime.turns, work.event, recordable(emit)))
     await work.delivery.ack()
     log.info("delivery_done", event_name=work.event_name, emitted=emit.name if emit is not None else None)
     return Done(emit)
+
+
+async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
+    for event in (*work.along, *([last] if last is not None else [])):
+        await _until_confirmed(runtime, partial(_publish, runtime, event))
+
+
+async def _end(runtime: Runtime, work: Work, ends: Ends, last: Event | None, outcome: bytes | None) -> None:
+    """Make room for the user's next message. None for `outcome`: the last message was given up."""
+    if last is None:
+        return
+    for event in work.along:
+        if event.message_id != work.lead_id:  # whose outcome is recorded already
+            await runtime.checkpoints.record(event.message_id, recordable(event))
+    if outcome is None and (work.copy or work.lead_id):
+        await runtime.checkpoints.give_up(last.message_id)
+        if work.lead_id:
+            await runtime.checkpoints.give_up(work.lead_id)
+    elif work.lead_id and outcome is not None:
+        await runtime.checkpoints.record(last.message_id, outcome)
+    await ends.ended(last.user_number, [event.message_id for event in (*work.along, last)])
 
 
 async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: timedelta) -> None:
@@ -87,11 +130,12 @@ async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) 
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
     failure = _failure(runtime, work, error)
-    if failure is not None:
-        await _until_confirmed(runtime, lambda: _publish(runtime, failure))
+    await _emit_all(runtime, work, failure)
+    if ends := runtime.turns or runtime.ends:
+        await best_effort(_end(runtime, work, ends, failure, outcome=None))
     reason = DeadLetterReason(error.error_code, str(error)[:1000], runtime.stage, _evidence(error))
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
-    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, headers))
+    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, as_first_copy(headers)))
     log.warning(
         "delivery_dead_lettered",
         event_name=work.event_name,

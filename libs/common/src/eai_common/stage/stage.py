@@ -15,6 +15,7 @@ from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSett
 from eai_common.stage.journal import Journal
 from eai_common.stage.runtime import Runtime
 from eai_common.stage.steps import handle
+from eai_common.stage.turns import Ends, Turns
 from eai_common.stage.work import On, Work, attempt_of
 from eai_common.store import Checkpoints, Redis, TaskStore
 from eai_common.telemetry import Metrics, Tracing, get_logger
@@ -28,7 +29,8 @@ log = get_logger("eai.stage")
 class Stage:
     """One consumer: a name of `STAGE_BINDINGS`, who handles what, and what is otherwise than the settings say.
 
-    `parallel` is how many deliveries it handles side by side, `journal` where it notes its tries.
+    `parallel` is how many deliveries it handles side by side, `journal` where it notes its tries. `turns` decides whose
+    turn it is; `ends` is told when the stage gives a message up, and is only for a stage without turns.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Stage:
     retry: RetryPolicy | None = None
     parallel: int | None = None
     journal: Journal | None = None
+    turns: Turns | None = None
+    ends: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         random=random.random,
         tracing=parts.tracing,
         metrics=parts.metrics,
+        turns=stage.turns,
+        ends=stage.ends,
     )
     async with parts.broker.consume(queue, prefetch=parallel) as consumer, checkpoints.renewing():
         log.info("stage_started", stage=stage.name, queue=queue, parallel=parallel)

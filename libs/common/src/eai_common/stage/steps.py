@@ -12,13 +12,14 @@ from opentelemetry.trace import SpanKind
 from eai_common.broker import SettlementLost
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
-from eai_common.messages import EVENTS, Event, decode, encode
+from eai_common.messages import Event, decode
 from eai_common.stage.context import StageContext
 from eai_common.stage.runtime import Runtime, best_effort, unbroken
-from eai_common.stage.settling import failed, settled
+from eai_common.stage.settling import failed, recordable, recorded, settled
+from eai_common.stage.turns import take_turn
 from eai_common.stage.waiting import StillWaiting, wait_left
 from eai_common.stage.work import Defer, Done, GiveUp, Retry, Verdict, Work
-from eai_common.store import HeldElsewhere, Recorded
+from eai_common.store import GivenUp, HeldElsewhere, Mine, Recorded
 from eai_common.telemetry import get_logger, trace_id
 
 __all__ = ["RUNTIME", "PoisonMessage", "StageTimeout", "UnexpectedError", "handle"]
@@ -152,17 +153,24 @@ async def read(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
 
 async def deduplicate(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
     """Do the work once for each message and stage; a redelivery gets the record. Raises StoreUnavailable, Busy."""
-    message_id = _event(work).message_id
+    message_id = work.lead_id or _event(work).message_id
     claim = await runtime.checkpoints.claim(message_id, work.owner)
+    if isinstance(claim, GivenUp) and not work.is_unworked_copy:
+        claim = await runtime.checkpoints.claim_again(message_id, work.owner)
+    if isinstance(claim, Recorded | GivenUp) and work.is_unworked_copy:
+        # The copy that was worked on emits it: if its replica died before that, it comes again itself.
+        work.is_spare = True
+        return Done(None)
     if isinstance(claim, Recorded):
         log.info("delivery_found_done")
-        return Done(_event_recorded(claim.outcome))
-    if isinstance(claim, HeldElsewhere):
-        raise Busy("another delivery of this message is in work", delay=max(claim.remaining, _SHORTEST_DEFERRAL))
+        return Done(recorded(claim.outcome))
+    if not isinstance(claim, Mine):
+        remaining = claim.remaining if isinstance(claim, HeldElsewhere) else timedelta()
+        raise Busy("another delivery of this message is in work", delay=max(remaining, _SHORTEST_DEFERRAL))
     try:
         await best_effort(
             runtime.journal.note_started(
-                message_id, stage=runtime.stage, at=runtime.clock.now(), attempt=work.attempt.number
+                _event(work).message_id, stage=runtime.stage, at=runtime.clock.now(), attempt=work.attempt.number
             )
         )
         verdict = await proceed(work)
@@ -172,7 +180,7 @@ async def deduplicate(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict
         raise
     if isinstance(verdict, Done):
         # Unbroken: a reply that was paid for must not be lost to a shutdown. Without Redis it is emitted all the same.
-        await unbroken(best_effort(runtime.checkpoints.record(message_id, _recordable(verdict.emit))))
+        await unbroken(best_effort(runtime.checkpoints.record(message_id, recordable(verdict.emit))))
     return verdict
 
 
@@ -187,7 +195,7 @@ async def limit_time(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
         raise StageTimeout(f"not done within {runtime.timeout.total_seconds():g} s") from error
 
 
-RUNTIME: tuple[Step, ...] = (measure, trace, settle, classify, wait_out, read, deduplicate, limit_time)
+RUNTIME: tuple[Step, ...] = (measure, trace, settle, classify, wait_out, read, take_turn, deduplicate, limit_time)
 """Settling is outside of the time limit, which could cut an ack short, and inside the trace, which it emits into."""
 
 _OUTCOMES: dict[type[Verdict], str] = {
@@ -222,15 +230,3 @@ def _event(work: Work) -> Event:
     if work.event is None:
         raise AssertionError("`read` comes before the steps that need the event")
     return work.event
-
-
-def _recordable(emit: Event | None) -> bytes:
-    return b"" if emit is None else emit.name.encode() + b"\n" + encode(emit)
-
-
-def _event_recorded(outcome: bytes) -> Event | None:
-    if not outcome:
-        return None
-    name, _, body = outcome.partition(b"\n")
-    kind = EVENTS[name.decode()]
-    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)

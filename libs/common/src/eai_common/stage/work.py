@@ -14,6 +14,7 @@ from eai_common.messages import Event, rfc3339
 from eai_common.stage.context import Attempt, StageContext
 
 __all__ = [
+    "COPY",
     "Defer",
     "Done",
     "GiveUp",
@@ -21,6 +22,7 @@ __all__ = [
     "Retry",
     "Verdict",
     "Work",
+    "as_first_copy",
     "attempt_of",
     "headers_after_deferral",
     "headers_after_failure",
@@ -30,6 +32,8 @@ __all__ = [
 ATTEMPT = "x-eai-attempt"
 WAITED_MS = "x-eai-waited-ms"
 ERRORS = "x-eai-errors"
+COPY = "x-eai-copy"
+_WAITING = "waiting"
 _ERRORS_KEPT = 5
 
 EventT = TypeVar("EventT", bound=Event)
@@ -59,6 +63,10 @@ class Work:
     attempt: Attempt
     owner: str  # unique to this delivery: whose lease it is
     event: Event | None = None  # None until it is decoded
+    lead_id: str | None = None  # of several messages that are handled as one `event`: the delivery's own
+    along: tuple[Event, ...] = ()  # emitted together with what becomes of `event`: the ends of the others of them
+    will_wait: bool = False  # behind another message of its user, where a second copy of it is kept
+    is_spare: bool = False  # another copy of it ends the message: this one is only to be acked
 
     @property
     def event_name(self) -> str:
@@ -68,6 +76,16 @@ class Work:
     @property
     def message_id(self) -> str | None:
         return self.event.message_id if self.event is not None else self.delivery.message_id
+
+    @property
+    def copy(self) -> str:
+        """Which of the message's copies in the broker this is; empty for one that never had to wait."""
+        return str(self.delivery.headers.get(COPY, ""))
+
+    @property
+    def is_unworked_copy(self) -> bool:
+        """Whether it is one of several copies, and nobody has worked on this one."""
+        return bool(self.copy) and self.delivery.redeliveries == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +151,13 @@ def headers_after_failure(work: Work, error: StageError, *, stage: str, at: date
 
 def headers_after_deferral(work: Work, delay: timedelta) -> Headers:
     """The delivery's headers after a wait that was no try."""
-    return {**work.delivery.headers, WAITED_MS: _milliseconds(work.attempt.waited + delay)}
+    copy = {COPY: _WAITING} if work.will_wait and not work.copy else {}
+    return {**work.delivery.headers, **copy, WAITED_MS: _milliseconds(work.attempt.waited + delay)}
+
+
+def as_first_copy(headers: Headers) -> Headers:
+    """The headers of a message that is replayed one day, when its other copies are long gone."""
+    return {name: value for name, value in headers.items() if name != COPY}
 
 
 def _history(headers: Headers) -> list[object]:

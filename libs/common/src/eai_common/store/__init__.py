@@ -4,9 +4,11 @@
 |---|---|---|
 | `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
 | `task:status:{id}` | hash: status, stage, attempts, times, tries | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
-| `checkpoint:{id}:<stage>` | `lease:<owner>`, then `done:<event and body>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
+| `checkpoint:{id}:<stage>` | `lease:<owner>`, `done:<outcome>`, `gone:` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
+| `mailbox:{+phone}` | sorted set: ids of the user's messages that have not ended, in order | TASK_PROCESSING_TTL |
+| `mailbox:notes:{+phone}` | hash: what is known about them, see `mailboxes` | TASK_PROCESSING_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
 | `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
 | `user:last_activity:{+phone}` | when the user last wrote, RFC 3339 | LAST_ACTIVITY_TTL |
@@ -21,10 +23,19 @@ One pub/sub channel, `wakeups`: `F<id>` when a message has ended, `M<id>` when i
 from eai_common.store.activity import Activity, ActivityStore
 from eai_common.store.batch import Command, CommandBatcher, open_batcher
 from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
-from eai_common.store.checkpoints import Checkpoints, Claim, HeldElsewhere, Mine, Recorded
+from eai_common.store.checkpoints import (
+    Checkpoints,
+    Claim,
+    GivenUp,
+    HeldElsewhere,
+    Mine,
+    Progress,
+    Recorded,
+)
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.conversations import ConversationStore
 from eai_common.store.latency import LatencyStore
+from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.scripts import Call, Script
 from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
 from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
@@ -45,10 +56,13 @@ __all__ = [
     "Command",
     "CommandBatcher",
     "ConversationStore",
+    "GivenUp",
     "HeldElsewhere",
     "KeptTranscript",
     "LatencyStore",
+    "Mailboxes",
     "Mine",
+    "Progress",
     "Recorded",
     "Redis",
     "Script",

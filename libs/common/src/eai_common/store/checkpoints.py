@@ -10,15 +10,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 
-__all__ = ["Checkpoints", "Claim", "HeldElsewhere", "Mine", "Recorded"]
+__all__ = ["Checkpoints", "Claim", "GivenUp", "HeldElsewhere", "Mine", "Progress", "Recorded"]
 
 _LEASE = b"lease:"
 _DONE = b"done:"
+_GIVEN_UP = b"gone:"
 
 # KEYS: checkpoint. ARGV: the lease's value, new ttl in ms. Extends (or, with ttl 0, ends) a lease that is still ours.
 _IF_OURS = """
@@ -47,7 +48,20 @@ class Recorded:
     outcome: bytes
 
 
-Claim = Mine | HeldElsewhere | Recorded
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Another delivery of it was given up, and its user was told."""
+
+
+Claim = Mine | HeldElsewhere | Recorded | GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a message is in a stage."""
+
+    is_in_work: bool = False
+    ended_at: datetime | None = None  # when its outcome was recorded or it was given up; None: neither
 
 
 class Checkpoints:
@@ -78,7 +92,27 @@ class Checkpoints:
             return Mine()
         if value is not None and value.startswith(_DONE):
             return Recorded(value.removeprefix(_DONE))
+        if value == _GIVEN_UP:
+            return GivenUp()
         return HeldElsewhere(timedelta(milliseconds=max(0, remaining_ms)))
+
+    async def claim_again(self, message_id: str, owner: str) -> Claim:
+        """As `claim`, for a message that was given up and is replayed."""
+        with store_errors():
+            await self._if_ours(keys=[self._key(message_id)], args=[_GIVEN_UP, "0"])
+        return await self.claim(message_id, owner)
+
+    async def peek(self, message_id: str) -> Progress:
+        """How far the message is, without claiming anything."""
+        key = self._key(message_id)
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.getrange(key, 0, len(_DONE) - 1)
+                pipeline.pttl(key)
+                value, left_ms = await pipeline.execute()
+        if value in (_DONE, _GIVEN_UP):
+            return Progress(ended_at=self._clock.now() - self._ttl + timedelta(milliseconds=left_ms))
+        return Progress(is_in_work=bool(value))
 
     async def record(self, message_id: str, outcome: bytes) -> None:
         """The work is done; from now on a redelivery gets `outcome`."""
@@ -86,6 +120,11 @@ class Checkpoints:
         self._held.pop(message_id, None)
         with store_errors():
             await self._redis.set(self._key(message_id), _DONE + outcome, px=_ms(self._ttl))
+
+    async def give_up(self, message_id: str) -> None:
+        """The work will not be done: what else of the message is in the broker is not to try it again."""
+        with store_errors():
+            await self._redis.set(self._key(message_id), _GIVEN_UP, px=_ms(self._ttl))
 
     async def release(self, message_id: str, owner: str) -> None:
         """The work was not done: the next delivery may claim at once."""

@@ -98,6 +98,17 @@ class Metrics:
         self.breaker_openings = Counter(
             "circuit_breaker_openings_total", "Times that the breaker opened.", ["service"], registry=self.registry
         )
+        self.ordering_passed = Counter(
+            "ordering_passed_total",
+            "Messages that were stuck, so that their user's next one was taken first.",
+            registry=self.registry,
+        )
+        self.ordering_waited = Counter(
+            "ordering_waits_total", "Deliveries that came before their turn.", registry=self.registry
+        )
+        self.messages_merged = Counter(
+            "messages_merged_total", "Messages that were answered with a later one.", registry=self.registry
+        )
         self.busy_ratio = Gauge(
             "worker_pool_utilization_ratio",
             "Deliveries in work against the most allowed.",
