@@ -63,7 +63,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], N
     """Sets the process's environment to these variables and no others of ours."""
 
     def set_to(variables: dict[str, str]) -> None:
-        for name in ("RABBITMQ_URL", "REDIS_URL", "API_TOKEN", "ENVIRONMENT", "PORT", "HOST"):
+        for name in ("RABBITMQ_URL", "REDIS_URL", "API_TOKEN", "JWT_SECRET", "ENVIRONMENT", "PORT", "HOST"):
             monkeypatch.delenv(name, raising=False)
         for name, value in {"HOST": "127.0.0.1", "PORT": "0", **variables}.items():
             monkeypatch.setenv(name, value)
@@ -89,12 +89,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], N
         (
             POLLING,
             {**BOTH, "ENVIRONMENT": "production"},
-            ["API_TOKEN: is required in production, takes tokens separated by commas"],
+            ["API_TOKEN: is required in production without JWTs, takes tokens separated by commas"],
         ),
         (
             POLLING,
             {**BOTH, "ENVIRONMENT": "production", "API_TOKEN": " , "},
-            ["API_TOKEN: is required in production, takes tokens separated by commas"],
+            ["API_TOKEN: is required in production without JWTs, takes tokens separated by commas"],
         ),
         (
             DEFINITION,

@@ -268,12 +268,3 @@ def test_a_setting_with_a_name_of_its_own_is_described_by_that_name() -> None:
 def test_secrets_are_described_as_secrets() -> None:
     secrets = {setting.variable for setting in describe(House) if setting.is_secret}
     assert secrets == {"SAFE_CODE", "RABBITMQ_URL"}
-
-
-@pytest.mark.parametrize(
-    ("given_tokens", "tokens"),
-    [("", ()), ("one", ("one",)), (" one , two ,", ("one", "two"))],
-    ids=["none", "one", "several"],
-)
-def test_api_tokens_are_separated_by_commas(given_tokens: str, tokens: tuple[str, ...]) -> None:
-    assert HttpSettings.read({"API_TOKEN": given_tokens}).tokens == tokens

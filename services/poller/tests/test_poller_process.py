@@ -46,7 +46,7 @@ def test_a_poller_answers_until_sigterm_and_then_ends_with_0(redis_server: Any) 
 
 
 def test_a_poller_says_in_its_log_when_it_started_and_stopped(redis_server: Any) -> None:
-    with poller(REDIS_URL=redis_server.url) as (process, _, lines):
+    with poller(REDIS_URL=redis_server.url, API_TOKEN="secret") as (process, _, lines):
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         events = [json.loads(line)["event"] for line in [*lines, *process.stderr]]

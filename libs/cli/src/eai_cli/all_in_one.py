@@ -14,7 +14,7 @@ from eai_common.broker import Broker
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.rabbitmq import open_rabbitmq
 from eai_common.clock import SystemClock
-from eai_common.http import Health, HttpParts, bound_socket, build_app, probe_routes
+from eai_common.http import Health, HttpParts, bound_socket, build_app, open_protection, probe_routes
 from eai_common.ids import Ids
 from eai_common.service import (
     CommonSettings,
@@ -66,9 +66,12 @@ async def _serve(settings: list[CommonSettings], *, uses_sandbox: bool) -> None:
             routes += service.routes
         health = Health(_NAME, health_checks(frozenset({"rabbitmq", "redis"}), shared))
         metrics_path = common.telemetry.metrics_path if common.telemetry.prometheus_enabled else None
+        protection = await stack.enter_async_context(
+            open_protection(common, redis=shared.redis, clock=shared.clock, metrics=shared.metrics)
+        )
         app = build_app(
             [*routes, *probe_routes(health, shared.metrics, metrics_path)],
-            HttpParts(shared.ids, shared.metrics, shared.tracing, common.http, common.telemetry),
+            HttpParts(shared.ids, shared.metrics, shared.tracing, common.http, common.telemetry, protection),
         )
         host, port = listener.getsockname()[:2]
         url = f"http://{host}:{port}"

@@ -25,12 +25,14 @@ from eai_common.broker import Broker, TopologyMismatch
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Clock, SystemClock
 from eai_common.errors import StageError
-from eai_common.http import Check, Health, HttpParts, bound_socket, build_app, probe_routes, serve
+from eai_common.http import Check, Health, HttpParts, bound_socket, build_app, open_protection, probe_routes, serve
 from eai_common.ids import Ids
 from eai_common.settings import (
     BrokerSettings,
     HttpSettings,
+    JwtSettings,
     ProcessSettings,
+    ProtectionSettings,
     RedisSettings,
     SettingsError,
     TaskSettings,
@@ -71,6 +73,8 @@ class CommonSettings:
     tasks: TaskSettings
     worker: WorkerSettings
     http: HttpSettings
+    jwt: JwtSettings
+    protection: ProtectionSettings
     telemetry: TelemetrySettings
 
 
@@ -242,7 +246,15 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
         health = Health(definition.name, health_checks(definition.needs, parts))
         metrics_path = settings.telemetry.metrics_path if settings.telemetry.prometheus_enabled else None
         routes = [*service.routes, *probe_routes(health, parts.metrics, metrics_path)]
-        app = build_app(routes, HttpParts(parts.ids, parts.metrics, parts.tracing, settings.http, settings.telemetry))
+        protection = await stack.enter_async_context(
+            open_protection(settings, redis=parts.redis, clock=parts.clock, metrics=parts.metrics)
+        )
+        if definition.serves_clients and protection.access.is_open:
+            log.warning("authentication_off", why="API_TOKEN and JWT_… are empty, which only development allows")
+        app = build_app(
+            routes,
+            HttpParts(parts.ids, parts.metrics, parts.tracing, settings.http, settings.telemetry, protection),
+        )
         host, port = listener.getsockname()[:2]
         await run_services(
             [Running(service, settings, parts)],
@@ -310,10 +322,16 @@ def _require_real_parts(definition: ServiceDefinition[SettingsT], settings: Comm
         mistakes.append("RABBITMQ_URL: is required, takes an address such as amqp://user:password@host:5672/")
     if "redis" in definition.uses and not settings.redis.url.get_secret_value():
         mistakes.append("REDIS_URL: is required, takes an address such as redis://host:6379/0")
-    if definition.serves_clients and settings.process.environment == "production" and not settings.http.tokens:
-        mistakes.append("API_TOKEN: is required in production, takes tokens separated by commas")
+    if definition.serves_clients and settings.process.environment == "production":
+        mistakes += _missing_credentials(settings)
     if mistakes:
         raise SettingsError(mistakes)
+
+
+def _missing_credentials(settings: CommonSettings) -> list[str]:
+    if settings.http.tokens or settings.jwt.is_used:
+        return []
+    return ["API_TOKEN: is required in production without JWTs, takes tokens separated by commas"]
 
 
 def _stage_parts(one: Running) -> StageParts:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from eai_common.broker import BrokerUnavailable
-from eai_common.http import ErrorBody, HttpError, TokenGuard, json_response
+from eai_common.http import ErrorBody, HttpError, Role, json_response, require
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.estimate import WaitEstimator
 from eai_ingress.request import Rules, parse_webhook
@@ -25,7 +25,6 @@ class Webhook:
 
     acceptance: Acceptance
     estimator: WaitEstimator
-    guard: TokenGuard
     rules: Rules
     answers_like_predecessor: bool
 
@@ -34,7 +33,7 @@ class Webhook:
 
     async def post_user_message(self, request: Request) -> Response:
         """Accept one message. Answers 202, or 201 to the predecessor's clients."""
-        self.guard.check(request)
+        require(request, Role.MESSAGE_SENDER)
         _require_json(request)
         message = parse_webhook(await request.body(), self.rules)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from eai_common.http import TokenGuard
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import LatencyStore, TaskStore
 from eai_ingress.acceptance import Acceptance
@@ -25,7 +24,6 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             parts.ids, parts.clock, parts.broker, TaskStore(parts.redis, settings.tasks), parts.metrics
         ),
         estimator=WaitEstimator(LatencyStore(parts.redis), parts.clock),
-        guard=TokenGuard(settings.http.tokens),
         rules=Rules(
             providers=frozenset(settings.ingress.agent_providers),
             opaque_user_numbers=like_predecessor,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from eai_common.http import ErrorBody, HttpError, TokenGuard, json_response
+from eai_common.http import ErrorBody, HttpError, Role, json_response, require
 from eai_common.messages import rfc3339
 from eai_common.store import ActivityStore, StoreUnavailable
 from eai_poller.answer import Answer, State
@@ -39,7 +39,6 @@ class Poll:
     waiters: Waiters
     pace: Pace
     activity: ActivityStore
-    guard: TokenGuard
     opaque_user_numbers: bool
     heartbeat: timedelta
 
@@ -52,7 +51,7 @@ class Poll:
 
     async def get_response(self, request: Request) -> Response | ASGIApp:
         """What has become of a message: at once, after a wait, or as a stream."""
-        self.guard.check(request)
+        require(request, Role.READ_ONLY)
         query = parse_query(ResponseQuery, request)
         with _store_down_is_503():
             if request.method == "GET" and wants_events(request):
@@ -62,7 +61,7 @@ class Poll:
 
     async def get_last_activity(self, request: Request) -> Response:
         """When a user last wrote."""
-        self.guard.check(request)
+        require(request, Role.READ_ONLY)
         user_number = parse_query(ActivityQuery, request, context=self.opaque_user_numbers).user_number
         with _store_down_is_503():
             found = await self.activity.read(user_number)
@@ -78,7 +77,7 @@ class Poll:
 
     async def get_task_status(self, request: Request) -> Response:
         """What an operator wants to know of a message, for as long as its status is kept."""
-        self.guard.check(request)
+        require(request, Role.ADMIN)
         message_id = parse_query(MessageQuery, request).message_id
         with _store_down_is_503():
             status = (await self.lookup.view(message_id)).status

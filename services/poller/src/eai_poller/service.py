@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from eai_common.http import TokenGuard
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_batcher
 from eai_poller.lookup import Lookup
@@ -33,7 +32,6 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             waiters=Waiters(lookup, parts.wakeups, parts.clock, most=settings.poller.max_waiting),
             pace=Pace(LatencyStore(parts.redis), parts.clock),
             activity=ActivityStore(parts.redis, tasks.task_status_ttl),
-            guard=TokenGuard(settings.http.tokens),
             opaque_user_numbers=settings.http.api_compatibility == "predecessor",
             heartbeat=settings.poller.heartbeat,
         )

@@ -1,21 +1,37 @@
-"""What every service's HTTP side shares: errors as JSON, probes, metrics, limits, tokens, and the server itself."""
+"""What every service's HTTP side shares: who may call, limits, errors as JSON, probes, metrics, and the server itself.
 
+A route says whom it is for with `require(request, Role.…)`. What comes before that is in `front`.
+"""
+
+from eai_common.credentials import Role
 from eai_common.http.app import HttpParts, build_app
+from eai_common.http.callers import Access, Identity, caller, require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
+from eai_common.http.front import Protection
+from eai_common.http.limits import PendingLimit, SelfLimitedRoute, pending_limit
+from eai_common.http.opening import open_protection
 from eai_common.http.probes import Check, Health, probe_routes
 from eai_common.http.server import bound_socket, serve
-from eai_common.http.tokens import TokenGuard
 
 __all__ = [
+    "Access",
     "Check",
     "ErrorBody",
     "Health",
     "HttpError",
     "HttpParts",
-    "TokenGuard",
+    "Identity",
+    "PendingLimit",
+    "Protection",
+    "Role",
+    "SelfLimitedRoute",
     "bound_socket",
     "build_app",
+    "caller",
     "json_response",
+    "open_protection",
+    "pending_limit",
     "probe_routes",
+    "require",
     "serve",
 ]

@@ -18,29 +18,31 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eai_common.http.callers import Access
 from eai_common.http.errors import ErrorBody, HttpError, error_handlers, error_response
+from eai_common.http.front import Front, ProbeRoute, Protection, with_cors
 from eai_common.ids import Ids
-from eai_common.settings.groups import HttpSettings, TelemetrySettings
+from eai_common.settings import HttpSettings, ProtectionSettings, TelemetrySettings
 from eai_common.telemetry import Metrics, Tracing, get_logger, trace_id
 
 __all__ = ["HttpParts", "build_app"]
 
 log = get_logger("eai.http")
 
-_QUIET = frozenset({"/live", "/ready", "/health", "/metrics"})
 _REQUEST_ID_BYTES = 128
 _LINGER, _LINGER_BYTES = timedelta(seconds=2), 10 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class HttpParts:
-    """What the HTTP side stands on."""
+    """What the HTTP side stands on. Without a `protection`, API tokens are asked for, and nothing is limited."""
 
     ids: Ids
     metrics: Metrics
     tracing: Tracing
     settings: HttpSettings
     telemetry_settings: TelemetrySettings
+    protection: Protection | None = None
 
 
 def build_app(routes: Sequence[BaseRoute], parts: HttpParts) -> ASGIApp:
@@ -50,8 +52,9 @@ def build_app(routes: Sequence[BaseRoute], parts: HttpParts) -> ASGIApp:
         middleware=[Middleware(_LimitedBody, parts=parts)],
         exception_handlers=dict(error_handlers),
     )
+    protection = parts.protection or Protection(Access(parts.settings.tokens), ProtectionSettings.read({}))
     # Around all of Starlette, not one of its middlewares: those are inside of what answers 500.
-    return _Observed(app, parts, routes)
+    return _Observed(with_cors(Front(app, protection), protection.settings), parts, routes)
 
 
 class _Observed:
@@ -78,7 +81,8 @@ class _Observed:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
-        endpoint = _template(self._routes, scope)
+        route = request.state.route = _matched(self._routes, scope)
+        endpoint = "unmatched" if route is None else str(getattr(route, "path", "mounted"))
         metrics = self._parts.metrics
         began = time.perf_counter()
         with (
@@ -92,7 +96,7 @@ class _Observed:
                 took_s = time.perf_counter() - began
                 metrics.http_requests.labels(_method(scope), endpoint, str(status)).inc()
                 metrics.http_duration.labels(_method(scope), endpoint).observe(took_s)
-                if self._parts.telemetry_settings.enable_request_logging and endpoint not in _QUIET:
+                if self._parts.telemetry_settings.enable_request_logging and not isinstance(route, ProbeRoute):
                     log.info(
                         "request_answered",
                         method=scope["method"],
@@ -169,10 +173,6 @@ def _method(scope: Scope) -> str:
     return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
 
 
-def _template(routes: Sequence[BaseRoute], scope: Scope) -> str:
-    """The route's own path, never the raw one: a metric label must stay bounded."""
-    for route in routes:
-        match, _ = route.matches(scope)
-        if match is not Match.NONE:
-            return str(getattr(route, "path", "mounted"))
-    return "unmatched"
+def _matched(routes: Sequence[BaseRoute], scope: Scope) -> BaseRoute | None:
+    """The route whose path this is. Its template goes into metrics, never the raw path: a label must stay bounded."""
+    return next((route for route in routes if route.matches(scope)[0] is not Match.NONE), None)

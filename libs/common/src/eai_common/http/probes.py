@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from eai_common.http.errors import json_response
+from eai_common.http.front import ProbeRoute
 from eai_common.telemetry import Metrics
 
 __all__ = ["Check", "Health", "probe_routes"]
@@ -66,8 +67,8 @@ def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> 
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    routes = [Route("/live", live), Route("/ready", ready), Route("/health", report)]
-    return routes if metrics_path is None else [*routes, Route(metrics_path, exposition)]
+    routes: list[Route] = [ProbeRoute("/live", live), ProbeRoute("/ready", ready), ProbeRoute("/health", report)]
+    return routes if metrics_path is None else [*routes, ProbeRoute(metrics_path, exposition)]
 
 
 def _system(health: Health) -> dict[str, float]:

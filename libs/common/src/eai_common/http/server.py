@@ -43,6 +43,7 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, g
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whom to believe about a client's address is TRUSTED_PROXIES' to say
         lifespan="off",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, int(grace_s)),

@@ -4,7 +4,6 @@ from eai_common.settings.base import Duration, Group, Items, SettingsError, load
 from eai_common.settings.describe import SettingDescription, describe
 from eai_common.settings.groups import (
     BrokerSettings,
-    HttpSettings,
     OrderingSettings,
     ProcessSettings,
     RedisSettings,
@@ -13,6 +12,7 @@ from eai_common.settings.groups import (
     TelemetrySettings,
     WorkerSettings,
 )
+from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
 
 __all__ = [
     "BrokerSettings",
@@ -20,8 +20,10 @@ __all__ = [
     "Group",
     "HttpSettings",
     "Items",
+    "JwtSettings",
     "OrderingSettings",
     "ProcessSettings",
+    "ProtectionSettings",
     "RedisSettings",
     "SandboxHost",
     "SettingDescription",

@@ -13,7 +13,6 @@ from eai_common.topology import Topology
 
 __all__ = [
     "BrokerSettings",
-    "HttpSettings",
     "OrderingSettings",
     "ProcessSettings",
     "RedisSettings",
@@ -176,26 +175,6 @@ class OrderingSettings(Group):
         description="How long a user's messages wait for an earlier one that is not in work and makes no progress; "
         "then it is passed.",
     )
-
-
-class HttpSettings(Group):
-    """The HTTP server of every service."""
-
-    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
-    api_token: SecretStr = Field(
-        default=SecretStr(""),
-        description="Tokens that clients send as `Authorization: Bearer`, separated by commas. Required in production.",
-    )
-    api_compatibility: Literal["described", "predecessor"] = Field(
-        default="described",
-        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
-    )
-    max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return tuple(token.strip() for token in self.api_token.get_secret_value().split(",") if token.strip())
 
 
 class TelemetrySettings(Group):

@@ -44,6 +44,12 @@ class Metrics:
             registry=self.registry,
         )
         self.http_in_flight = Gauge("http_requests_in_flight", "HTTP requests being answered.", registry=self.registry)
+        self.rate_limited = Counter(
+            "http_rate_limit_decisions_total",
+            "Requests by what the rate limit said: allowed, refused, not_counted (Redis was out of reach).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.processed = Counter(
             "message_processing_total",
             "Deliveries by outcome: done, retried, deferred, dead_lettered, handed_back.",

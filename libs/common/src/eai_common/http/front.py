@@ -1,0 +1,119 @@
+"""What every request passes before its route: allowlist, who calls, rate limit; and the headers of every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eai_common.http.addresses import client_address, is_in, subscriber
+from eai_common.http.callers import Access
+from eai_common.http.errors import ErrorBody, HttpError, error_response
+from eai_common.http.limits import PendingLimit, RateLimits, SelfLimitedRoute
+from eai_common.settings.http import ProtectionSettings
+
+__all__ = ["Front", "Protection", "ProbeRoute", "with_cors"]
+
+_TOLD_TO_PAGES = (
+    "X-Request-ID",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Retry-After",
+    "Location",
+    "Idempotent-Replayed",
+)
+
+
+class ProbeRoute(Route):
+    """What orchestrators and dashboards ask: open to all, not limited, not logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What stands before the routes; by default nothing but the security headers."""
+
+    access: Access
+    settings: ProtectionSettings
+    limits: RateLimits | None = None
+
+
+class Front:
+    """Admits a request, or answers why not."""
+
+    def __init__(self, app: ASGIApp, protection: Protection) -> None:
+        self._app = app
+        self._access = protection.access
+        self._limits = protection.limits
+        self._settings = protection.settings
+        self._headers = security_headers(protection.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        request.state.limit = None
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                limit: PendingLimit | None = request.state.limit
+                given = {name.lower() for name, _ in message["headers"]}
+                ours = [pair for pair in self._headers if pair[0] not in given]
+                message["headers"] = [*message["headers"], *ours, *(limit.headers if limit is not None else ())]
+            await send(message)
+
+        try:
+            await self._admit(request)
+        except HttpError as refused:
+            await error_response(request, refused)(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+    async def _admit(self, request: Request) -> None:
+        route = getattr(request.state, "route", None)
+        address = client_address(request, self._settings.trusted_proxies)
+        allowlist = self._settings.ip_allowlist
+        is_probe = isinstance(route, ProbeRoute)
+        if allowlist and not is_probe and (address is None or not is_in(address, allowlist)):
+            raise HttpError(403, ErrorBody("Forbidden", "Calls from this address are not allowed"))
+        identity = await self._access.identify(request, subscriber(address))
+        request.state.identity = identity
+        if self._limits is None or is_probe:
+            return
+        request.state.limit = self._limits.pending(identity)
+        if not isinstance(route, SelfLimitedRoute):
+            await self._limits.admit(request.state.limit)
+
+
+def with_cors(app: ASGIApp, settings: ProtectionSettings) -> ASGIApp:
+    """The app, open to pages of the allowed origins. Tokens go in headers, so no cookies are let through."""
+    if not settings.cors_allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_allowed_origins,
+        allow_methods=settings.cors_allowed_methods,
+        allow_headers=settings.cors_allowed_headers,
+        expose_headers=_TOLD_TO_PAGES,
+    )
+
+
+def security_headers(settings: ProtectionSettings) -> list[tuple[bytes, bytes]]:
+    """For every answer; a route's own header of the same name goes before. Source: OWASP REST Security Cheat Sheet."""
+    if not settings.enable_security_headers:
+        return []
+    headers = {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-store",
+    }
+    if settings.hsts_max_age:
+        # On plain http a browser ignores it (source: RFC 6797, section 8.1), so it may go out behind any proxy.
+        headers["strict-transport-security"] = f"max-age={settings.hsts_max_age}"
+    return [(name.encode(), value.encode()) for name, value in headers.items()]

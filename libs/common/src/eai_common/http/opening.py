@@ -1,0 +1,56 @@
+"""Opens what the HTTP side stands on, from a service's settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+from eai_common.clock import Clock
+from eai_common.http.callers import Access
+from eai_common.http.front import Protection
+from eai_common.http.jwks import open_jwks
+from eai_common.http.jwts import JwtVerifier
+from eai_common.http.limits import RateLimits, rate_windows
+from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
+from eai_common.store import Redis, SlidingWindow, open_batcher
+from eai_common.telemetry import Metrics, get_logger
+
+__all__ = ["ProtectedSettings", "open_protection"]
+
+log = get_logger("eai.access")
+
+
+class ProtectedSettings(Protocol):
+    """The groups that say what stands before the routes."""
+
+    @property
+    def http(self) -> HttpSettings: ...
+
+    @property
+    def jwt(self) -> JwtSettings: ...
+
+    @property
+    def protection(self) -> ProtectionSettings: ...
+
+
+@asynccontextmanager
+async def open_protection(
+    settings: ProtectedSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Protection]:
+    """What stands before the routes, as long as the context is open."""
+    async with AsyncExitStack() as stack:
+        verifier = None
+        if settings.jwt.is_used:
+            keys = None
+            if settings.jwt.jwks_url:
+                keys = await stack.enter_async_context(
+                    open_jwks(settings.jwt.jwks_url, clock, settings.jwt.jwks_refresh)
+                )
+            verifier = JwtVerifier(settings.jwt, keys)
+        access = Access(settings.http.tokens, verifier, settings.protection.enable_credential_audit)
+        limits = None
+        if windows := rate_windows(settings.protection, is_open=access.is_open):
+            batcher = await stack.enter_async_context(open_batcher(redis, clock))
+            limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
+        yield Protection(access, settings.protection, limits)

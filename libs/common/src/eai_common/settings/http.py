@@ -1,0 +1,133 @@
+"""The settings of what faces HTTP: the server, who may call it, and what it is protected by."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from eai_common.credentials import TOKENS_IN_WORDS, ApiToken, parse_api_tokens
+from eai_common.outbound.policy import AllowedNetworks
+from eai_common.settings.base import Duration, Group, Items
+
+__all__ = ["HttpSettings", "JwtSettings", "ProtectionSettings"]
+
+
+def _readable(tokens: SecretStr) -> SecretStr:
+    parse_api_tokens(tokens.get_secret_value())
+    return tokens
+
+
+ApiTokens = Annotated[
+    SecretStr, AfterValidator(_readable), WithJsonSchema({"type": "string", "takes": TOKENS_IN_WORDS})
+]
+
+
+class HttpSettings(Group):
+    """The HTTP server of every service."""
+
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
+    api_token: ApiTokens = Field(
+        default=SecretStr(""),
+        description="Who may call, by `Authorization: Bearer` or `X-API-Key`. A plain token may do everything. "
+        "In production this or JWTs are required; see docs/security.md.",
+    )
+    api_compatibility: Literal["described", "predecessor"] = Field(
+        default="described",
+        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
+    )
+    max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
+
+    @cached_property
+    def tokens(self) -> tuple[ApiToken, ...]:
+        return parse_api_tokens(self.api_token.get_secret_value())
+
+
+class JwtSettings(Group):
+    """JSON Web Tokens that are taken beside API tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="JWT_")
+
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of tokens signed with HS256, at least 32 bytes. Empty: none are."
+    )
+    jwks_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Where the public keys are of tokens signed with RS256 or ES256; https, unless the way there is "
+        "trusted. Empty: none are.",
+    )
+    issuer: str = Field(default="", description="The `iss` that a token must have. Required with JWTs.")
+    audience: str = Field(default="", description="The `aud` that a token must have. Required with JWTs.")
+    role_claim: str = Field(
+        default="role",
+        pattern=r"^[^\s.]+(\.[^\s.]+)*$",
+        description="The claim that holds the role, or several; dots lead inwards (realm_access.roles).",
+    )
+    leeway: Duration = Field(
+        default=timedelta(seconds=30), description="How far the issuer's clock and ours may be apart."
+    )
+    jwks_refresh: Duration = Field(
+        default=timedelta(minutes=5),
+        description="How often the public keys are fetched again: a key that was taken back works for so long.",
+    )
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self.secret.get_secret_value() or self.jwks_url)
+
+    @model_validator(mode="after")
+    def _whole(self) -> JwtSettings:
+        if self.is_used and not (self.issuer and self.audience):
+            raise ValueError("JWT_ISSUER and JWT_AUDIENCE: are required with JWT_SECRET or JWT_JWKS_URL")
+        if 0 < len(self.secret.get_secret_value().encode()) < 32:
+            raise ValueError("JWT_SECRET: got a value that is not shown, takes text of at least 32 bytes")
+        return self
+
+
+class ProtectionSettings(Group):
+    """What stands between callers and the routes."""
+
+    rate_limit_requests_per_minute: int | None = Field(
+        default=None,
+        ge=0,
+        description="Requests that one client may make in any 60 seconds, all replicas together; 0 is no limit. "
+        "Unset: 1000, or no limit where there is no authentication (development: every client is the same address).",
+    )
+    rate_limit_burst: int = Field(
+        default=100,
+        ge=0,
+        description="Requests that one client may make in any RATE_LIMIT_BURST_PERIOD; 0 is no such limit. "
+        "At 100 in 10 s a client gets 600 a minute, evenly spread.",
+    )
+    rate_limit_burst_period: Duration = Field(
+        default=timedelta(seconds=10), description="The period that RATE_LIMIT_BURST counts in."
+    )
+    ip_allowlist: AllowedNetworks = Field(
+        default=(), description="Networks that clients may call from; empty is all. Probes and metrics are exempt."
+    )
+    trusted_proxies: AllowedNetworks = Field(
+        default=(),
+        description="Networks of our own proxies: what they say in X-Forwarded-For is believed, and nobody else.",
+    )
+    cors_allowed_origins: Items = Field(
+        default=(), description="Origins whose pages may call from a browser, or *. Empty: none."
+    )
+    cors_allowed_methods: Items = Field(default=("GET", "POST"), description="Methods that such pages may use.")
+    cors_allowed_headers: Items = Field(
+        default=("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID", "traceparent"),
+        description="Headers that such pages may send.",
+    )
+    enable_security_headers: bool = Field(
+        default=True, description="Send the headers that keep browsers from misusing an answer."
+    )
+    hsts_max_age: int = Field(
+        default=31_536_000, ge=0, description="Seconds that browsers shall use only https for; 0 sends no such header."
+    )
+    enable_credential_audit: bool = Field(
+        default=False, description="One log line for each credential that is taken or refused."
+    )

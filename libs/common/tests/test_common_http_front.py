@@ -1,0 +1,338 @@
+"""What a request passes before its route, and the headers that every answer has."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from eai_common.clock import SystemClock
+from eai_common.http import (
+    Health,
+    HttpParts,
+    Role,
+    SelfLimitedRoute,
+    build_app,
+    caller,
+    json_response,
+    open_protection,
+    pending_limit,
+    probe_routes,
+    require,
+)
+from eai_common.http.addresses import client_address, subscriber
+from eai_common.ids import Ids
+from eai_common.settings import (
+    HttpSettings,
+    JwtSettings,
+    ProtectionSettings,
+    RedisSettings,
+    TelemetrySettings,
+    load,
+)
+from eai_common.store import Redis, open_batcher, open_memory_redis, open_redis
+from eai_common.telemetry import Metrics, open_tracing
+
+LIMITS = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "5", "RATE_LIMIT_BURST": "0"}
+TOKENS = {"API_TOKEN": "one:read_only:first,two:read_only:second"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the front is told."""
+
+    http: HttpSettings
+    jwt: JwtSettings
+    protection: ProtectionSettings
+    telemetry: TelemetrySettings
+
+
+async def open_to_all(request: Request) -> Response:
+    return json_response({"caller": caller(request).key})
+
+
+async def for_readers(request: Request) -> Response:
+    return json_response({"caller": require(request, Role.READ_ONLY).key})
+
+
+async def with_own_headers(request: Request) -> Response:
+    return Response(headers={"Content-Security-Policy": "default-src 'self'"})
+
+
+@asynccontextmanager
+async def open_front(redis: Redis, *, address: str = "192.0.2.1", **environ: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of one replica, which sees it at this address."""
+    settings, clock, metrics = load(Settings, environ), SystemClock(), Metrics()
+    async with AsyncExitStack() as stack:
+        protection = await stack.enter_async_context(
+            open_protection(settings, redis=redis, clock=clock, metrics=metrics)
+        )
+        batcher = await stack.enter_async_context(open_batcher(redis, clock))
+
+        async def counts_itself(request: Request) -> Response:
+            if (limit := pending_limit(request)) is not None:
+                (reply,) = await batcher.run(limit.call)
+                limit.admit(reply)
+            return json_response({})
+
+        parts = HttpParts(
+            Ids(clock),
+            metrics,
+            open_tracing(settings.telemetry, service="test"),
+            settings.http,
+            settings.telemetry,
+            protection,
+        )
+        routes = [
+            Route("/open", open_to_all),
+            Route("/readers", for_readers),
+            Route("/headers", with_own_headers),
+            SelfLimitedRoute("/counts-itself", counts_itself),
+            *probe_routes(Health("test", is_started=True), metrics, "/metrics"),
+        ]
+        transport = httpx.ASGITransport(build_app(routes, parts), client=(address, 4321))
+        yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
+
+
+@pytest.fixture()
+async def redis() -> AsyncIterator[Redis]:
+    async with open_memory_redis() as redis:
+        yield redis
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+# Rate limits
+
+
+@pytest.mark.parametrize("path", ["/open", "/readers", "/counts-itself", "/nowhere"])
+async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: Redis, path: str) -> None:
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        for _ in range(5):
+            assert (await client.get(path, headers=bearer("first"))).status_code != 429
+        refused = await client.get(path, headers=bearer("first"))
+    body = refused.json()
+    retry_after = int(refused.headers["retry-after"])
+    assert refused.status_code == 429
+    assert body == {
+        "error": "Rate limit exceeded",
+        "message": f"More than 5 requests in 1 minute; try again in {retry_after} s",
+        "retry_after": retry_after,
+        "limit": 5,
+        "window": "1 minute",
+        "request_id": refused.headers["x-request-id"],
+    }
+    assert 50 < retry_after <= 60
+
+
+@pytest.mark.parametrize("path", ["/open", "/counts-itself", "/nowhere"])
+async def test_every_answer_tells_what_is_left(redis: Redis, path: str) -> None:
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        answers = [await client.get(path, headers=bearer("first")) for _ in range(6)]
+    told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
+    assert told == [("5", str(left)) for left in (4, 3, 2, 1, 0, 0)]
+    assert {int(one.headers["x-ratelimit-reset"]) for one in answers} <= set(
+        range(math.floor(time.time()) + 57, math.ceil(time.time()) + 61)
+    )
+
+
+async def test_another_client_is_not_limited_by_the_first(redis: Redis) -> None:
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        for _ in range(6):
+            await client.get("/readers", headers=bearer("first"))
+        assert (await client.get("/readers", headers=bearer("second"))).status_code == 200
+
+
+async def test_a_client_without_a_good_credential_counts_by_its_address(redis: Redis) -> None:
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        for guess in range(6):
+            refused = await client.get("/readers", headers=bearer(f"guess-{guess}"))
+        good = await client.get("/readers", headers=bearer("first"))
+    assert (refused.status_code, good.status_code) == (429, 200)
+
+
+async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_tell_of_it(redis: Redis) -> None:
+    async with open_front(redis, **TOKENS, RATE_LIMIT_BURST="3", RATE_LIMIT_BURST_PERIOD="10s") as client:
+        answers = [await client.get("/readers", headers=bearer("first")) for _ in range(4)]
+    told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
+    assert told == [("1000", "999"), ("1000", "998"), ("3", "0"), ("3", "0")]
+    assert (answers[-1].status_code, answers[-1].json()["window"]) == (429, "10 seconds")
+
+
+async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
+    settings = RedisSettings.read({"REDIS_URL": redis_server.url})
+    limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "100", "RATE_LIMIT_BURST": "0", **TOKENS}
+    async with AsyncExitStack() as stack:
+        redises = [await stack.enter_async_context(open_redis(settings)) for _ in range(2)]
+        await redises[0].delete("ratelimit:{http:token:one}", "ratelimit:{http:token:two}")
+        replicas = [await stack.enter_async_context(open_front(redis, **limits)) for redis in redises]
+        answers = await asyncio.gather(
+            *(replicas[n % 2].get("/readers", headers=bearer("first")) for n in range(120)),
+            *(replicas[n % 2].get("/readers", headers=bearer("second")) for n in range(50)),
+        )
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses[:120].count(200), statuses[:120].count(429), statuses[120:].count(200)) == (100, 20, 50)
+    assert sorted(int(one.headers["x-ratelimit-remaining"]) for one in answers[:120] if one.status_code == 200) == [
+        *range(100)
+    ]
+
+
+async def test_probes_and_metrics_are_not_limited(redis: Redis) -> None:
+    async with open_front(redis, **{**LIMITS, "RATE_LIMIT_REQUESTS_PER_MINUTE": "1"}, **TOKENS) as client:
+        answers = [await client.get(path) for path in ("/live", "/ready", "/health", "/metrics", "/live", "/metrics")]
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert "x-ratelimit-limit" not in answers[0].headers
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"RATE_LIMIT_REQUESTS_PER_MINUTE": "0", **TOKENS}],
+    ids=["no authentication", "limit of zero"],
+)
+async def test_there_is_no_limit(redis: Redis, environ: dict[str, str]) -> None:
+    async with open_front(redis, **environ) as client:
+        answers = [await client.get("/counts-itself") for _ in range(120)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert "x-ratelimit-limit" not in answers[0].headers
+
+
+async def test_without_redis_nobody_is_limited() -> None:
+    nowhere = RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    async with open_redis(nowhere) as redis, open_front(redis, **LIMITS, **TOKENS) as client:
+        answers = [await client.get("/readers", headers=bearer("first")) for _ in range(7)]
+        metrics = (await client.get("/metrics")).text
+    assert {answer.status_code for answer in answers} == {200}
+    assert "x-ratelimit-limit" not in answers[-1].headers
+    assert 'http_rate_limit_decisions_total{outcome="not_counted"} 7.0' in metrics
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "seen"),
+    [
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["1.1.1.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["203.0.113.9, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9:5050"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::1]:5050"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        (None, ["203.0.113.9"], None),
+    ],
+    ids=repr,
+)
+def test_the_client_is_the_nearest_address_that_is_not_ours(
+    peer: str | None, forwarded: list[str], seen: str | None
+) -> None:
+    scope = {
+        "type": "http",
+        "headers": [(b"x-forwarded-for", line.encode()) for line in forwarded],
+        "client": None if peer is None else (peer, 4321),
+    }
+    address = client_address(Request(scope), [ip_network("10.0.0.0/8")])
+    assert address == (None if seen is None else ip_address(seen))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_a_subscriber_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str, same: bool) -> None:
+    assert (subscriber(ip_address(one)) == subscriber(ip_address(other))) == same
+
+
+@pytest.mark.parametrize(("address", "status"), [("203.0.113.7", 200), ("203.0.114.7", 403), ("2001:db8::1", 403)])
+async def test_only_listed_networks_may_call(redis: Redis, address: str, status: int) -> None:
+    async with open_front(redis, address=address, IP_ALLOWLIST="203.0.113.0/24") as client:
+        answers = [await client.get("/open"), await client.get("/live")]
+    assert [answer.status_code for answer in answers] == [status, 200]
+
+
+async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: Redis) -> None:
+    async with open_front(redis, IP_ALLOWLIST="203.0.113.0/24", TRUSTED_PROXIES="10.0.0.0/8") as client:
+        answer = await client.get("/open", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
+
+
+# Headers
+
+
+async def test_every_answer_has_the_security_headers(redis: Redis) -> None:
+    async with open_front(redis) as client:
+        for path in ("/open", "/nowhere", "/live"):
+            headers = (await client.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cache-control"] == "no-store"
+            assert headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_a_routes_own_header_goes_before(redis: Redis) -> None:
+    async with open_front(redis) as client:
+        headers = (await client.get("/headers")).headers
+    assert headers.get_list("content-security-policy") == ["default-src 'self'"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({"ENABLE_SECURITY_HEADERS": "false"}, "x-frame-options"),
+        ({"HSTS_MAX_AGE": "0"}, "strict-transport-security"),
+    ],
+    ids=["all", "hsts"],
+)
+async def test_the_headers_can_be_switched_off(redis: Redis, environ: dict[str, str], missing: str) -> None:
+    async with open_front(redis, **environ) as client:
+        assert missing not in (await client.get("/open")).headers
+
+
+async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: Redis) -> None:
+    environ = {"CORS_ALLOWED_ORIGINS": "https://panel.example", **TOKENS, **LIMITS}
+    async with open_front(redis, **environ) as client:
+        asked = {
+            "Origin": "https://panel.example",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization,idempotency-key",
+        }
+        preflight = await client.options("/readers", headers=asked)
+        refused = await client.get("/readers", headers={"Origin": "https://panel.example"})
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "https://panel.example")
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://panel.example")
+    assert "X-RateLimit-Remaining" in refused.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "origin"),
+    [({}, "https://panel.example"), ({"CORS_ALLOWED_ORIGINS": "https://panel.example"}, "https://evil.example")],
+    ids=["none allowed", "another allowed"],
+)
+async def test_pages_of_other_origins_may_not(redis: Redis, environ: dict[str, str], origin: str) -> None:
+    async with open_front(redis, **environ) as client:
+        answer = await client.get("/open", headers={"Origin": origin})
+    assert "access-control-allow-origin" not in answer.headers
