@@ -243,7 +243,7 @@ class StoreContract:
         await tasks.note_error(message_id, stage="x", at=AT, error_code="X", then="x")
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis, stage="formatter").record(message_id, b"")
-        await threads.touch(user_number, at=AT)
+        await threads.touch(user_number, message_id, at=AT)
         await agents.put(user_number, "agent-1")
         await conversations.append(user_number, message_id, (HistoryMessage(content="Oi", role="human"),))
         await latency.note("text", timedelta(seconds=1))
@@ -389,16 +389,19 @@ class StoreContract:
 
     # Users
 
-    async def test_a_thread_begins_with_its_first_message_and_counts_all(self, redis: Redis, user_number: str) -> None:
+    async def test_a_thread_begins_with_its_first_message_and_counts_each_once(
+        self, redis: Redis, user_number: str
+    ) -> None:
         threads = ThreadStore(redis, LONG)
-        await threads.touch(user_number, at=AT)
-        await threads.touch(user_number, at=LATER)
+        for message_id, at in (("one", AT), ("two", AT), ("one", LATER)):
+            await threads.touch(user_number, message_id, at=at)
         assert await redis.hgetall(f"thread:{{{user_number}}}") == {
             b"thread_id": user_number.encode(),
             b"user_id": user_number.encode(),
             b"created_at": b"2026-01-01T10:30:00.123Z",
             b"last_used": b"2026-01-01T10:31:30.123Z",
             b"message_count": b"2",
+            b"counted": b" one two",
         }
 
     async def test_a_users_agent_is_remembered(self, redis: Redis, user_number: str) -> None:
@@ -459,7 +462,7 @@ class StoreContract:
             lambda: checkpoints.claim(message_id, "one"),
             lambda: checkpoints.record(message_id, b""),
             lambda: checkpoints.release(message_id, "one"),
-            lambda: ThreadStore(redis, LONG).touch("+5521999990000", at=AT),
+            lambda: ThreadStore(redis, LONG).touch("+5521999990000", message_id, at=AT),
             lambda: AgentIdCache(redis, LONG).get("+5521999990000"),
             lambda: AgentIdCache(redis, LONG).put("+5521999990000", "a"),
             lambda: ConversationStore(redis, LONG).read("+5521999990000", without=""),

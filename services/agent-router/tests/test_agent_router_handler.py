@@ -60,7 +60,7 @@ class FakeThreads:
     failure: Exception | None = None
     touched: list[tuple[str, datetime]] = field(default_factory=list)
 
-    async def touch(self, user_number: str, *, at: datetime) -> None:
+    async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
         if self.failure is not None:
             raise self.failure
         self.touched.append((user_number, at))

@@ -97,6 +97,18 @@ def shown(message: ReplyMessage) -> Any:
 # A completed message
 
 
+def test_a_message_that_was_answered_with_a_later_one_names_it_and_says_nothing() -> None:
+    later = "01890a5d-ac96-774b-bcce-b302099a8058"
+    event = AgentReplied(**JOURNEY, messages=[UsageStatistics()], agent_id="a", merged_into=later)
+    result = completed_result(event, now=NOW, formatted=shout)
+    assert (result["status"], result["merged_into"], result["content"], result["contents"]) == (
+        "completed",
+        later,
+        "",
+        [],
+    )
+
+
 def test_a_completed_result_has_exactly_these_fields() -> None:
     assert completed(AssistantMessage(id="m1", content="olá! "), UsageStatistics()) == {
         "status": "completed",

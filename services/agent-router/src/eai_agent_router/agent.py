@@ -33,6 +33,7 @@ class Turn:
     previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
     reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
     attempt: int = 1  # which try at it this is
+    is_repeated: bool = False  # the provider may have had it before
 
 
 @dataclass(frozen=True, slots=True)

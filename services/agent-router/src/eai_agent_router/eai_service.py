@@ -92,10 +92,15 @@ class LettaAgent:
         raise AgentBadRequest("the EAI Agent Service cannot take messages without answering them")
 
     async def _say(self, agent_id: str, turn: Turn, deadline: Deadline) -> JsonValue:
-        """The previous message goes in the same request as the question: both arrive, or neither."""
+        """The previous message goes in the same request as the question: both arrive, or neither.
+
+        Letta keeps whatever it is sent, so what it may have had already is not said again.
+        """
         question: JsonValue = {"role": "user", "content": turn.text}
         before: list[JsonValue] = (
-            [{"role": "assistant", "content": turn.previous_message}] if turn.previous_message is not None else []
+            [{"role": "assistant", "content": turn.previous_message}]
+            if turn.previous_message is not None and not turn.is_repeated
+            else []
         )
         path = f"/v1/agents/{quote(agent_id, safe='')}/messages"
         said: dict[str, JsonValue] = {"messages": [*before, question]}

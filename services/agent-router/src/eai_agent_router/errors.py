@@ -10,8 +10,10 @@ from eai_common.errors import Permanent, Retriable
 __all__ = [
     "AgentBadRequest",
     "AgentBadResponse",
+    "AgentConnectionLost",
     "AgentInputTooLong",
     "AgentNotFound",
+    "AgentOutcomeUnknown",
     "AgentRateLimited",
     "AgentRefused",
     "AgentTimeout",
@@ -31,6 +33,10 @@ class AgentUnavailable(Retriable):
     """The provider is down, overloaded, out of reach, or its agent crashed on the way."""
 
     error_code = "AGENT_UNAVAILABLE"
+
+
+class AgentConnectionLost(AgentUnavailable):
+    """The connection broke after the question may have gone out. The provider may have worked on it all the same."""
 
 
 class AgentRateLimited(Retriable):
@@ -71,6 +77,12 @@ class AgentNotFound(Permanent):
     """There is no such engine, agent or model."""
 
     error_code = "AGENT_NOT_FOUND"
+
+
+class AgentOutcomeUnknown(Permanent):
+    """The agent was asked before and may have answered, and this deployment does not ask twice."""
+
+    error_code = "AGENT_OUTCOME_UNKNOWN"
 
 
 class AgentBadResponse(Permanent):

@@ -10,7 +10,7 @@ from eai_agent_router.agent import Agent, History, Provider, Turn
 from eai_agent_router.errors import ProviderNotConfigured
 from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
-from eai_common.messages import AgentReplied, HistoryUpdate, MessageText, MessageTranscribed
+from eai_common.messages import AgentReplied, Event, HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
 
@@ -25,8 +25,8 @@ _TO_SETTLE = timedelta(seconds=1)
 class Threads(Protocol):
     """The books on users' threads: when each was last used, and how many messages it has."""
 
-    async def touch(self, user_number: str, *, at: datetime) -> None:
-        """Note one more message in the user's thread."""
+    async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
+        """Note one more message in the user's thread; a second time for the same `message_id` counts none."""
 
 
 class Agents:
@@ -60,7 +60,7 @@ class RouteMessage:
         agent = self._agents.named(message.provider)
         turn = turn_of(message, attempt=ctx.attempt.number)
         answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _note_use(self._threads, message.user_number, at=ctx.clock.now())
+        await _note_use(self._threads, message, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
 
@@ -84,7 +84,7 @@ class UpdateHistory:
             attempt=ctx.attempt.number,
         )
         await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _note_use(self._threads, message.user_number, at=ctx.clock.now())
+        await _note_use(self._threads, message, at=ctx.clock.now())
 
 
 def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
@@ -99,9 +99,9 @@ def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> T
     )
 
 
-async def _note_use(threads: Threads, user_number: str, *, at: datetime) -> None:
+async def _note_use(threads: Threads, message: Event, *, at: datetime) -> None:
     """Best effort: an answer that was paid for is not thrown away because the books could not be kept."""
     try:
-        await threads.touch(user_number, at=at)
+        await threads.touch(message.user_number, message.message_id, at=at)
     except StageError as error:
         log.warning("thread_not_noted", error_code=error.error_code)

@@ -17,7 +17,7 @@ import orjson
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from eai_agent_router.agent import Provider
-from eai_agent_router.errors import AgentBadResponse, AgentTimeout, AgentUnavailable
+from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentTimeout, AgentUnavailable
 from eai_agent_router.failures import CANONICAL_CODES, Failure, error_for
 from eai_common.clock import Deadline
 
@@ -25,6 +25,9 @@ __all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "by", "
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
 class Authorization(Protocol):
@@ -108,8 +111,10 @@ class JsonApi:
             known = {**headers, **await self._authorization.headers()}
             try:
                 response = await self._client.request(method, f"{self._base_url}{path}", content=content, headers=known)
-            except httpx.TransportError as error:
+            except _NEVER_SENT as error:
                 raise AgentUnavailable(f"{self._provider} is out of reach ({type(error).__name__})") from error
+            except httpx.TransportError as error:
+                raise AgentConnectionLost(f"{self._provider} is out of reach ({type(error).__name__})") from error
             except httpx.DecodingError as error:
                 raise AgentBadResponse(f"{self._provider} answered in a broken encoding") from error
         if not response.is_success:

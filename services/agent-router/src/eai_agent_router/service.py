@@ -11,6 +11,7 @@ from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.measured import MeasuredAgent
+from eai_agent_router.once import OnceAgent
 from eai_agent_router.ordering import OrderRules, UserTurns
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
@@ -20,6 +21,7 @@ from eai_common.settings import OrderingSettings
 from eai_common.stage import MailboxEnds, Stage, on
 from eai_common.store import (
     AgentIdCache,
+    AttemptStore,
     Checkpoints,
     ConversationStore,
     Mailboxes,
@@ -44,7 +46,8 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
         settings, agent_ids=AgentIdCache(parts.redis, ttl), conversations=ConversationStore(parts.redis, ttl)
     ) as by_provider:
         guards = _guard_parts(settings, parts, providers=len(by_provider))
-        agents = _agents(settings, by_provider, guards)
+        asked_once = {name: _once(name, agent, settings, parts) for name, agent in by_provider.items()}
+        agents = _agents(settings, asked_once, guards)
         threads = ThreadStore(parts.redis, ttl)
         patience = settings.guards.agent_patience
         route = Patient(RouteMessage(agents, threads), patience)
@@ -59,6 +62,18 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                 )
             ]
         )
+
+
+def _once(name: str, agent: Agent, settings: Settings, parts: Parts) -> Agent:
+    """The agent with a note before each question. Inside of the guards: who waits for them has not asked anybody."""
+    return OnceAgent(
+        agent,
+        name,
+        AttemptStore(parts.redis, settings.tasks.checkpoint_ttl),
+        settings.router.agent_if_uncertain,
+        new_id=parts.ids.random_id,
+        metrics=parts.metrics,
+    )
 
 
 def _guard_parts(settings: Settings, parts: Parts, *, providers: int) -> GuardParts:

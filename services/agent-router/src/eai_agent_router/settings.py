@@ -16,6 +16,7 @@ from eai_agent_router.eai_service import NewAgent
 from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.google_credentials import is_loopback
 from eai_agent_router.guards import GuardSettings
+from eai_agent_router.once import IfUncertain
 from eai_agent_router.openai_chat import ChatOptions
 from eai_common.settings import Duration, Group, Items, SandboxHost
 from eai_common.store.mailboxes import MergeRule
@@ -68,6 +69,11 @@ class RouterSettings(Group):
     agent_provider: ProviderName = Field(
         default=Provider.GOOGLE_AGENT_ENGINE,
         description="Who answers a message that names no provider; must be configured.",
+    )
+    agent_if_uncertain: IfUncertain = Field(
+        default="ask_again",
+        description="When an agent was asked and nobody knows whether it answered (the process died, or the time was "
+        "up): ask_again may give the thread the question twice; fail tells the user so, and asks nobody.",
     )
     double_texting: Literal["queue", "merge"] = Field(
         default="queue",

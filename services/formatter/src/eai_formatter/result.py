@@ -18,7 +18,10 @@ Result = dict[str, JsonValue]
 
 
 def completed_result(event: AgentReplied, *, now: datetime, formatted: Callable[[str], Formatted]) -> Result:
-    """The answer: only the agent's own words are formatted, the other messages stay as received."""
+    """The answer: only the agent's own words are formatted, the other messages stay as received.
+
+    One that was answered together with a later message says nothing itself, and names that one in `merged_into`.
+    """
     contents: list[JsonValue] = []
     content = ""
     messages: list[JsonValue] = []
@@ -32,6 +35,7 @@ def completed_result(event: AgentReplied, *, now: datetime, formatted: Callable[
         "status": "completed",
         "content": content,
         "contents": contents,
+        **({"merged_into": event.merged_into} if event.merged_into is not None else {}),
         **_journey(event, now),
         "data": _data(event, event.agent_id, messages, "done"),
     }

@@ -5,7 +5,8 @@
 | `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
 | `task:status:{id}` | hash: status, stage, attempts, times, tries | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
 | `checkpoint:{id}:<stage>` | `lease:<owner>`, `done:<outcome>`, `gone:` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
-| `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count | AGENT_ID_CACHE_TTL |
+| `attempt:{id}:<provider>` | who asked the provider, until it is certain that nothing came of it | CHECKPOINT_TTL |
+| `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count, counted | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
 | `mailbox:{+phone}` | sorted set: ids of the user's messages that have not ended, in order | TASK_PROCESSING_TTL |
 | `mailbox:notes:{+phone}` | hash: what is known about them, see `mailboxes` | TASK_PROCESSING_TTL |
@@ -21,6 +22,7 @@ One pub/sub channel, `wakeups`: `F<id>` when a message has ended, `M<id>` when i
 """
 
 from eai_common.store.activity import Activity, ActivityStore
+from eai_common.store.attempts import AttemptStore
 from eai_common.store.batch import Command, CommandBatcher, open_batcher
 from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
 from eai_common.store.checkpoints import (
@@ -47,6 +49,7 @@ __all__ = [
     "Activity",
     "ActivityStore",
     "AgentIdCache",
+    "AttemptStore",
     "Call",
     "CallbackLog",
     "CallbackState",

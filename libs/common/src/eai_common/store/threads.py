@@ -6,8 +6,21 @@ from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
 from eai_common.store.client import Redis, store_errors
+from eai_common.store.scripts import Script
 
 __all__ = ["AgentIdCache", "ThreadStore"]
+
+# KEYS: thread. ARGV: user's number, message id, now, ttl in ms. `counted` holds the ids of the last 20 messages.
+_TOUCH = Script("""
+local counted = redis.call('HGET', KEYS[1], 'counted') or ''
+redis.call('HSETNX', KEYS[1], 'created_at', ARGV[3])
+redis.call('HSET', KEYS[1], 'thread_id', ARGV[1], 'user_id', ARGV[1], 'last_used', ARGV[3])
+if not string.find(counted, ARGV[2], 1, true) then
+  redis.call('HINCRBY', KEYS[1], 'message_count', 1)
+  redis.call('HSET', KEYS[1], 'counted', string.sub(counted .. ' ' .. ARGV[2], -740))
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[4])
+""")
 
 
 class ThreadStore:
@@ -15,18 +28,13 @@ class ThreadStore:
 
     def __init__(self, redis: Redis, ttl: timedelta) -> None:
         self._redis = redis
-        self._ttl = ttl
+        self._ttl_ms = max(1, ttl // timedelta(milliseconds=1))
 
-    async def touch(self, user_number: str, *, at: datetime) -> None:
-        """Count a message of the user's thread; the thread begins with the first."""
-        key, now = f"thread:{{{user_number}}}", rfc3339(at)
+    async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
+        """Count a message of the user's thread, once however often it is said; the thread begins with the first."""
+        call = _TOUCH.call([f"thread:{{{user_number}}}"], [user_number, message_id, rfc3339(at), self._ttl_ms])
         with store_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hsetnx(key, "created_at", now)
-                pipeline.hset(key, mapping={"thread_id": user_number, "user_id": user_number, "last_used": now})
-                pipeline.hincrby(key, "message_count", 1)
-                pipeline.expire(key, self._ttl)
-                await pipeline.execute()
+            await call.run(self._redis)
 
 
 class AgentIdCache:

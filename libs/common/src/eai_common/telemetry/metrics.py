@@ -104,6 +104,12 @@ class Metrics:
         self.breaker_openings = Counter(
             "circuit_breaker_openings_total", "Times that the breaker opened.", ["service"], registry=self.registry
         )
+        self.agent_asked_again = Counter(
+            "agent_asked_again_total",
+            "Questions to an agent that may have had them before, as nobody noted what came of them.",
+            ["provider"],
+            registry=self.registry,
+        )
         self.ordering_passed = Counter(
             "ordering_passed_total",
             "Messages that were stuck, so that their user's next one was taken first.",
