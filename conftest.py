@@ -20,6 +20,22 @@ os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(place).resolve()) for place 
 ServerT = TypeVar("ServerT", RabbitServer, RedisServer)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--compose`, which `./eai test --compose` passes on once there is a Docker engine and the images are built."""
+    parser.addoption("--compose", action="store_true", help="run the tests in containers, and only those")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Which tests run, and in what order: those in containers only when asked for, because they take minutes."""
+    # The slowest first, which wait more than they compute: beside them the other processes do the rest.
+    items.sort(key=lambda item: not item.path.is_relative_to(config.rootpath / "tests" / "e2e"))
+    wanted = bool(config.getoption("--compose"))
+    left_out = [item for item in items if (item.get_closest_marker("compose") is not None) is not wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteServer:
     """A server that somebody else runs; it can be used, not broken."""

@@ -92,7 +92,7 @@ def test_a_worker_killed_in_the_middle_of_a_voice_message_loses_nothing(
         message_id = processes.client.send(user, url)
         eventually(
             lambda: processes.sandbox.is_asked("speech"),
-            within_s=10,
+            within_s=40,
             what="speech was asked",
         )
         processes.end("transcriber", signal.SIGKILL)

@@ -15,7 +15,7 @@ __all__ = ["served_recording"]
 
 
 @contextmanager
-def served_recording(path: Path) -> Iterator[str]:
+def served_recording(path: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """The URL of the file, for as long as the context is open. Nobody can guess it, and nothing else is served."""
     content = path.read_bytes()
     url_path = f"/{secrets.token_urlsafe(16)}/{quote(path.name)}"
@@ -34,12 +34,12 @@ def served_recording(path: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the signature to override
             """A command's output is for its user; requests are no news."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), OneFile)
+    server = ThreadingHTTPServer((host, 0), OneFile)
     # It looks that often whether it shall end; whoever sent the recording waits for it.
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="recording", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}{url_path}"
+        yield f"http://{host}:{server.server_address[1]}{url_path}"
     finally:
         server.shutdown()
         server.server_close()

@@ -1,12 +1,17 @@
-"""`./eai test`: sees that RabbitMQ and Redis are installed, then runs pytest, whose fixtures start private ones."""
+"""`./eai test`: sees that RabbitMQ and Redis are installed, then runs pytest, whose fixtures start private ones.
+
+With `--compose` it sees that there is a Docker engine, builds the images, and runs the tests that need containers.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["run_tests"]
@@ -17,15 +22,58 @@ _SERVERS = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"
 # What the programs in the docs are run in. A laptop without them skips those tests; CI does not.
 _LANGUAGES = {"node": "nodejs", "go": "golang-go"}
 _NOT_INSTALLED = 3
+_DOCKER = _ROOT / "build-support" / "docker"
 
 
 def run_tests(arguments: Sequence[str]) -> int:
     """Run pytest from the repository's root with these arguments; gives its exit code, 3 without the servers."""
+    if "--compose" in arguments:
+        return _run_in_containers([argument for argument in arguments if argument != "--compose"])
     if missing := _missing():
         code = _install(missing)
         if code != 0:
             return code
-    return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=_ROOT)
+    return _pytest(arguments or _side_by_side())
+
+
+def _pytest(arguments: Sequence[str]) -> int:
+    # The same order of sets everywhere: the names of some tests are made of sets, and xdist wants one list from all.
+    environ = {"PYTHONHASHSEED": str(secrets.randbelow(2**32)), **os.environ}
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=_ROOT, env=environ)
+
+
+def _side_by_side() -> list[str]:
+    """Everything, in a process for each CPU with servers of its own; a file stays in one, and the slow ones go first."""
+    processes = min(os.cpu_count() or 1, 4)
+    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
+
+
+def _run_in_containers(arguments: Sequence[str]) -> int:
+    with _docker_engine() as is_there:
+        if not is_there:
+            return _NOT_INSTALLED
+        code = subprocess.call([_DOCKER / "build-images.sh"])
+        return code or subprocess.call(
+            [sys.executable, "-m", "pytest", "--compose", "tests/e2e", *arguments], cwd=_ROOT
+        )
+
+
+@contextmanager
+def _docker_engine() -> Iterator[bool]:
+    """Whether there is one, for as long as the context: the machine's, else one that is stopped at the end."""
+    if _runs_docker():
+        yield subprocess.call([_DOCKER / "engine-up.sh"]) == 0  # for the images
+        return
+    try:
+        yield subprocess.call([_DOCKER / "engine-up.sh"]) == 0
+    finally:
+        subprocess.call([_DOCKER / "engine-down.sh"])
+
+
+def _runs_docker() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 def _missing() -> list[str]:
