@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: the same scenarios against both ways to run."""
+"""Fixtures of the end-to-end tests: the same scenarios against each way to run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.deployment import Deployment, FiveProcesses, five_processes, up
+from e2e.compose import COMPOSE_FILES, PROJECT, Compose, compose_environment
+from e2e.deployment import ROOT, Deployment, FiveProcesses, five_processes, up
 
 _NUMBERS = itertools.count(5521990000000)
 
 
-@pytest.fixture(scope="session", params=["up", "five processes"])
+@pytest.fixture(scope="session", params=["up", "five processes", pytest.param("compose", marks=pytest.mark.compose)])
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """`./eai up`, then five processes on RabbitMQ and Redis."""
+    """`./eai up`, then five processes on RabbitMQ and Redis, then containers behind nginx."""
     if request.param == "up":
         with up(tmp_path_factory.mktemp("up")) as running:
             yield running
     else:
-        yield request.getfixturevalue("processes")
+        yield request.getfixturevalue("processes" if request.param == "five processes" else "compose")
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,51 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FiveProcesse
     """Five processes on private RabbitMQ and Redis servers."""
     with five_processes(tmp_path_factory.mktemp("five")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file() -> list[str]:
+    """For pytest-docker: what it brings up."""
+    return [str(file) for file in COMPOSE_FILES]
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name() -> str:
+    """For pytest-docker: ours, so that a stack at a desk is left alone."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    """For pytest-docker: build-support/docker/build-images.sh has built the images."""
+    return ["up --detach --wait --no-build"]
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup() -> list[str]:
+    """For pytest-docker: what is in flight does not matter any more."""
+    return ["down --volumes --timeout 2"]
+
+
+@pytest.fixture(scope="session")
+def compose_environ() -> Iterator[dict[str, str]]:
+    """The stack's ports, also in the environment, where pytest-docker's commands find them."""
+    environ = compose_environment()
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environ.items():
+            patched.setenv(name, value)
+        yield environ
+
+
+@pytest.fixture(scope="session")
+def compose(compose_environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Compose]:
+    """The stack of deploy/compose, with the sandbox. If a test fails, the containers' logs are kept."""
+    request.getfixturevalue("docker_services")  # not an argument: the ports have to be set first
+    running = Compose(compose_environ)
+    with running.client.http:
+        yield running
+        if request.session.testsfailed:
+            running.keep_logs(ROOT / ".eai" / "compose-logs")
 
 
 @pytest.fixture()

@@ -30,6 +30,7 @@ __all__ = [
     "FiveProcesses",
     "Up",
     "eventually",
+    "free_ports",
     "five_processes",
     "up",
 ]
@@ -124,6 +125,7 @@ class Deployment:
 
     client: Client
     sandbox: Sandbox
+    host: str = field(default="127.0.0.1", kw_only=True)  # where the gateway reaches servers of the tests
 
     def metrics(self) -> list[str]:
         """What each process of the gateway exposes."""
@@ -196,7 +198,7 @@ class FiveProcesses(Deployment):
         self.redis = redis
         self._environ = environ
         self._folder = folder
-        self._ports = dict(zip(STAGES, _free_ports(len(STAGES)), strict=True))
+        self._ports = dict(zip(STAGES, free_ports(len(STAGES)), strict=True))
         self._running: dict[str, Process] = {}
         super().__init__(Client(self.url("ingress"), self.url("poller")), sandbox)
 
@@ -218,7 +220,7 @@ class FiveProcesses(Deployment):
         for surplus in [name for name in self._running if _stage_of(name) == stage and name not in wanted]:
             self.end(surplus, signal.SIGTERM)
         missing = [name for name in wanted if name not in self._running]
-        self._ports |= dict(zip(missing, _free_ports(len(missing)), strict=True))
+        self._ports |= dict(zip(missing, free_ports(len(missing)), strict=True))
         self.start(*missing)
 
     def is_ready(self, stage: str) -> bool:
@@ -292,7 +294,7 @@ def _line_with(process: Process, text: str) -> str:
     return next(line for line in process.output().splitlines() if text in line)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

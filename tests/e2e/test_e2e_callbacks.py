@@ -18,7 +18,7 @@ from eai_formatter.callbacks.testing import Receiver
 async def test_the_end_of_a_message_is_posted_to_its_callback_url_and_signed(
     deployment: Deployment, user: str, message: str, message_type: str, status: str
 ) -> None:
-    async with Receiver() as receiver:
+    async with Receiver(host=deployment.host) as receiver:
         message_id = await asyncio.to_thread(
             deployment.client.send, user, message, message_type=message_type, callback_url=receiver.url
         )

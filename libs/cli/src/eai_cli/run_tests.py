@@ -43,7 +43,7 @@ def _pytest(arguments: Sequence[str]) -> int:
 
 
 def _side_by_side() -> list[str]:
-    """Everything, in a process for each CPU with servers of its own; a file stays in one, and the slow ones go first."""
+    # The same order of sets everywhere: some tests have sets in their names, and xdist wants one list from all.
     processes = min(os.cpu_count() or 1, 4)
     return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
 

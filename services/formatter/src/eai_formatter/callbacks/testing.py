@@ -1,4 +1,4 @@
-"""A callback receiver on loopback, for tests: it keeps what it gets and answers as it is told."""
+"""A callback receiver for tests, on loopback unless told otherwise: it keeps what it gets and answers as it is told."""
 
 from __future__ import annotations
 
@@ -48,13 +48,16 @@ class Reply:
 class Receiver:
     """Answers with `replies` in turn, then with `usually`. Stopped and started again, it keeps its port."""
 
-    def __init__(self, *replies: Reply, usually: Reply | None = None, tls: SSLContext | None = None) -> None:
+    def __init__(
+        self, *replies: Reply, usually: Reply | None = None, tls: SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.replies = list(replies)
         self.usually = usually or Reply()
         self.received: list[Received] = []
         self.under_way = 0
         self.most_under_way = 0
         self._tls = tls
+        self._host = host
         self._port = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
@@ -70,7 +73,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/callback"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}/callback"
 
     @property
     def port(self) -> int:
@@ -82,7 +85,7 @@ class Receiver:
 
     async def start(self) -> None:
         """Return once it listens."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, self._host, self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
