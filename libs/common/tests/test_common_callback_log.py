@@ -10,7 +10,16 @@ import pytest
 
 from eai_common.messages import TaskCompleted
 from eai_common.settings import TaskSettings
-from eai_common.store import CallbackLog, CallbackState, CallbackTry, Redis, TaskStatus, TaskStore, open_memory_redis
+from eai_common.store import (
+    CallbackLog,
+    CallbackState,
+    CallbackTry,
+    FailedTry,
+    Redis,
+    TaskStatus,
+    TaskStore,
+    open_memory_redis,
+)
 from eai_common.store.tasks import status_key
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -47,7 +56,7 @@ async def kept_for_s(redis: Redis) -> int:
 
 
 async def note_error(log: CallbackLog) -> None:
-    await log.note_error(EVENT.message_id, stage="callbacks", at=NOW, error_code="CALLBACK_FAILED", then="given up")
+    await log.note_error(EVENT.message_id, stage="callbacks", at=NOW, tried=FailedTry(1, "CALLBACK_FAILED", None))
 
 
 async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: Redis) -> None:

@@ -22,6 +22,7 @@ from eai_common.store import (
     AgentIdCache,
     Checkpoints,
     ConversationStore,
+    FailedTry,
     HeldElsewhere,
     LatencyStore,
     Mine,
@@ -133,16 +134,40 @@ class StoreContract:
         status = (await tasks.read(message_id)).status
         assert status is not None
         assert status.stage == "agent-router"
-        assert status.fields["agent-router:started_at"] == "2026-01-01T10:31:30.123Z"
+        assert status.fields["agent-router:try:2:started_at"] == "2026-01-01T10:31:30.123Z"
         assert (status.fields["attempts"], status.fields["created_at"]) == ("2", "2026-01-01T10:30:00.123Z")
 
     async def test_a_failed_try_is_told_with_what_follows(self, tasks: TaskStore, message_id: str) -> None:
-        await tasks.note_error(
-            message_id, stage="agent-router", at=AT, error_code="AGENT_TIMEOUT", then="next try in 5 s"
-        )
+        tried = FailedTry(2, "AGENT_TIMEOUT", timedelta(seconds=5))
+        await tasks.note_error(message_id, stage="agent-router", at=AT, tried=tried)
         status = (await tasks.read(message_id)).status
         assert status is not None
-        assert status.fields["last_error"] == "AGENT_TIMEOUT (next try in 5 s)"
+        assert status.fields.items() >= {
+            ("last_error", "AGENT_TIMEOUT (next try in 5 s)"),
+            ("next_try_at", "2026-01-01T10:30:05.123Z"),
+            ("agent-router:try:2:error", "AGENT_TIMEOUT"),
+            ("agent-router:try:2:failed_at", "2026-01-01T10:30:00.123Z"),
+            ("agent-router:try:2:next_in_ms", "5000"),
+        }
+
+    async def test_the_last_try_is_told_even_when_its_note_is_slower_than_the_end(
+        self, tasks: TaskStore, redis: Redis, message_id: str
+    ) -> None:
+        await self.finish(tasks, message_id, "failed")
+        await tasks.note_error(message_id, stage="agent-router", at=AT, tried=FailedTry(6, "AGENT_TIMEOUT", None))
+        status = (await tasks.read(message_id)).status
+        assert status is not None
+        assert (status.status, status.stage) == ("failed", "done")
+        assert await redis.ttl(f"task:status:{{{message_id}}}") <= 600
+        assert status.fields["last_error"] == "AGENT_TIMEOUT (given up)"
+
+    async def test_however_often_a_message_is_tried_its_status_stays_small(
+        self, tasks: TaskStore, redis: Redis, message_id: str
+    ) -> None:
+        for number in range(1, 60):
+            await tasks.note_started(message_id, stage="x", at=AT, attempt=number)
+            await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(number, "X", LONG))
+        assert await redis.hlen(f"task:status:{{{message_id}}}") < 100
 
     @pytest.mark.parametrize("outcome", ["completed", "failed"])
     async def test_a_finished_message_has_its_result_and_its_end(
@@ -189,9 +214,8 @@ class StoreContract:
         [
             lambda tasks, message_id: tasks.note_queued(message_id, stage="x", at=LATER),
             lambda tasks, message_id: tasks.note_started(message_id, stage="x", at=LATER, attempt=9),
-            lambda tasks, message_id: tasks.note_error(message_id, stage="x", at=LATER, error_code="X", then="x"),
         ],
-        ids=["queued", "started", "error"],
+        ids=["queued", "started"],
     )
     async def test_a_late_note_cannot_undo_an_end(
         self, tasks: TaskStore, redis: Redis, message_id: str, note: Callable[[TaskStore, str], Awaitable[None]]
@@ -240,7 +264,7 @@ class StoreContract:
         threads, agents = ThreadStore(redis, LONG), AgentIdCache(redis, LONG)
         conversations, latency = ConversationStore(redis, LONG), LatencyStore(redis)
         await tasks.note_started(message_id, stage="x", at=AT, attempt=1)
-        await tasks.note_error(message_id, stage="x", at=AT, error_code="X", then="x")
+        await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(1, "X", None))
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis, stage="formatter").record(message_id, b"")
         await threads.touch(user_number, message_id, at=AT)
@@ -456,7 +480,7 @@ class StoreContract:
         return [
             lambda: tasks.note_queued(message_id, stage="x", at=AT),
             lambda: tasks.note_started(message_id, stage="x", at=AT, attempt=1),
-            lambda: tasks.note_error(message_id, stage="x", at=AT, error_code="X", then="x"),
+            lambda: tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(1, "X", None)),
             lambda: self.finish(tasks, message_id, "completed"),
             lambda: tasks.read(message_id),
             lambda: checkpoints.claim(message_id, "one"),

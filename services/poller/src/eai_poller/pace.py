@@ -62,7 +62,9 @@ def ask_again_in(age: timedelta, times: Sequence[timedelta], *, next_try_in: tim
 
 def _type_of(answer: Answer) -> MessageType:
     fields = answer.status.fields if answer.status is not None else {}
-    return "audio" if answer.stage == "transcriber" or "transcriber:started_at" in fields else "text"
+    return (
+        "audio" if answer.stage == "transcriber" or any(name.startswith("transcriber:") for name in fields) else "text"
+    )
 
 
 def _next_try_in(answer: Answer, now: datetime) -> timedelta:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from eai_common.http import ErrorBody, HttpError, Role, json_response, require
 from eai_common.messages import rfc3339
 from eai_common.store import ActivityStore, StoreUnavailable
 from eai_poller.answer import Answer, State
+from eai_poller.bodies import ActivityAnswer, ProcessingAnswer
 from eai_poller.events import RESULT_ID, EventStream
 from eai_poller.lookup import Lookup
 from eai_poller.pace import Pace
@@ -67,13 +69,13 @@ class Poll:
             found = await self.activity.read(user_number)
         if found is None:
             raise HttpError(404, ErrorBody("No message history found", "No message of this user is remembered"))
-        body = {
-            "user_number": user_number,
-            "last_message_timestamp": rfc3339(found.at),
-            "cached": True,
-            "ttl_seconds": found.kept_for // timedelta(seconds=1),
-        }
-        return json_response(body, headers=_FRESH)
+        return _model_response(
+            ActivityAnswer(
+                user_number=user_number,
+                last_message_timestamp=rfc3339(found.at),
+                ttl_seconds=found.kept_for // timedelta(seconds=1),
+            )
+        )
 
     async def get_task_status(self, request: Request) -> Response:
         """What an operator wants to know of a message, for as long as its status is kept."""
@@ -83,7 +85,7 @@ class Poll:
             status = (await self.lookup.view(message_id)).status
         if status is None:
             raise _never_seen()
-        return json_response(task_report(str(message_id), status), headers=_FRESH)
+        return _model_response(task_report(str(message_id), status))
 
     async def _answer(self, request: Request, query: ResponseQuery) -> Answer:
         if query.wait == 0 or request.method != "GET":
@@ -105,9 +107,8 @@ class Poll:
             case State.FINISHED:
                 return json_response(answer.result, headers=_FRESH)
             case State.PROCESSING:
-                body = {"status": "processing", "message": "Your message is being processed", "stage": answer.stage}
-                retry_after_s = await self.pace.retry_after_s(answer)
-                return json_response(body, 202, {**_FRESH, "Retry-After": str(retry_after_s)})
+                retry_after = {"Retry-After": str(await self.pace.retry_after_s(answer))}
+                return _model_response(ProcessingAnswer(stage=answer.stage), 202, retry_after)
             case State.EXPIRED:
                 raise _expired()
             case State.NEVER_SEEN:
@@ -133,6 +134,10 @@ def _quality(parameters: list[str]) -> float:
             except ValueError:
                 return 1.0
     return 1.0
+
+
+def _model_response(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return json_response(body.model_dump_json(by_alias=True).encode(), status, {**_FRESH, **(headers or {})})
 
 
 @contextmanager

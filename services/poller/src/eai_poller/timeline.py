@@ -2,53 +2,167 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, Field
 
 from eai_common.store import TaskStatus
 
-__all__ = ["task_report"]
+__all__ = ["TaskReport", "task_report"]
 
-_STARTED = ":started_at"
+_TRY = ":try:"
 _CALLBACK = "callback:"
 
 
-def task_report(message_id: str, status: TaskStatus) -> dict[str, JsonValue]:
-    """The body of `debug/task-status`. Holds no text and no number of the user's."""
+class LogEntry(BaseModel):
+    """One thing that happened. A failed try says why, and after how many seconds the next one follows."""
+
+    stage: str = Field(examples=["agent-router"])
+    event: Literal["queued", "started", "failed", "finished"]
+    at: str
+    attempt: int | None = None
+    took_ms: int | None = Field(default=None, description="How long the failed try took.")
+    error_code: str | None = None
+    next_try_in_s: float | None = Field(default=None, description="Absent when it was the last try.")
+
+
+class StageReport(BaseModel):
+    """A stage as a whole. `took_ms` runs to the start of the next stage, so waiting for that one is part of it."""
+
+    stage: str
+    started_at: str
+    ended_at: str | None
+    took_ms: int | None
+    attempts: int
+
+
+class QueueInfo(BaseModel):
+    """What the message waits for."""
+
+    waiting_for: str | None
+    next_try_at: str | None = None
+
+
+class CallbackTryReport(BaseModel):
+    """One try to deliver the callback."""
+
+    number: int = Field(serialization_alias="try")
+    result: str
+
+
+class CallbackReport(BaseModel):
+    """How the callback got on."""
+
+    state: str | None
+    last_error: str | None
+    tries: list[CallbackTryReport]
+
+
+class TaskReport(BaseModel):
+    """All that is kept of a message but its texts and its user."""
+
+    message_id: str
+    status: Literal["processing", "completed", "failed"]
+    stage: str
+    created_at: str | None
+    updated_at: str | None
+    retry_count: int = Field(ge=0)
+    last_error: str | None
+    queue_info: QueueInfo
+    stages: list[StageReport]
+    processing_log: list[LogEntry]
+    callback: CallbackReport
+
+
+def task_report(message_id: str, status: TaskStatus) -> TaskReport:
+    """The body of `debug/task-status`."""
     fields = status.fields
-    attempts = fields.get("attempts", "1")
-    return {
-        "message_id": message_id,
-        "status": status.status,
-        "stage": status.stage,
-        "created_at": fields.get("created_at"),
-        "updated_at": fields.get("updated_at"),
-        "retry_count": max(0, int(attempts) - 1) if attempts.isdecimal() else 0,
-        "last_error": fields.get("last_error"),
-        "queue_info": {"waiting_for": status.stage if not status.is_terminal else None},
-        "processing_log": [*_stages(fields)],
-        "callback": {
-            "state": fields.get("callback:state"),
-            "last_error": fields.get("callback:last_error"),
-            "tries": [*_callback_tries(fields)],
-        },
-    }
+    log = sorted(_entries(fields), key=lambda entry: entry.at)  # RFC 3339 in UTC sorts as text; stable for equal times
+    return TaskReport(
+        message_id=message_id,
+        status=status.status,
+        stage=status.stage,
+        created_at=fields.get("created_at"),
+        updated_at=fields.get("updated_at"),
+        retry_count=max(0, _number(fields.get("attempts", "1")) - 1),
+        last_error=fields.get("last_error"),
+        queue_info=QueueInfo(
+            waiting_for=None if status.is_terminal else status.stage, next_try_at=fields.get("next_try_at") or None
+        ),
+        stages=_stages(log, fields.get("finished_at")),
+        processing_log=log,
+        callback=CallbackReport(
+            state=fields.get("callback:state"),
+            last_error=fields.get("callback:last_error"),
+            tries=_callback_tries(fields),
+        ),
+    )
 
 
-def _stages(fields: dict[str, str]) -> list[JsonValue]:
-    """Each event with its time, in the order that they happened."""
-    events = [("ingress", "queued", fields["queued_at"])] if "queued_at" in fields else []
-    events += [(name.removesuffix(_STARTED), "started", at) for name, at in fields.items() if name.endswith(_STARTED)]
-    events += [("formatter", "finished", fields["finished_at"])] if "finished_at" in fields else []
-    events.sort(
-        key=lambda event: event[2]
-    )  # RFC 3339 in UTC sorts as text; stable, so equal times keep the order above
-    return [{"stage": stage, "event": event, "at": at} for stage, event, at in events]
+def _entries(fields: Mapping[str, str]) -> Iterator[LogEntry]:
+    if "queued_at" in fields:
+        yield LogEntry(stage="ingress", event="queued", at=fields["queued_at"])
+    for name, at in fields.items():
+        stage, is_try, rest = name.partition(_TRY)
+        number, _, what = rest.partition(":")
+        if is_try and what == "started_at":
+            yield LogEntry(stage=stage, event="started", at=at, attempt=_number(number))
+        elif is_try and what == "failed_at":
+            yield _failed(fields, f"{stage}{_TRY}{number}", stage, _number(number))
+    if "finished_at" in fields:
+        yield LogEntry(stage="formatter", event="finished", at=fields["finished_at"])
 
 
-def _callback_tries(fields: dict[str, str]) -> list[JsonValue]:
+def _failed(fields: Mapping[str, str], tried: str, stage: str, attempt: int) -> LogEntry:
+    at, began, next_in = (
+        fields[f"{tried}:failed_at"],
+        fields.get(f"{tried}:started_at"),
+        fields.get(f"{tried}:next_in_ms"),
+    )
+    return LogEntry(
+        stage=stage,
+        event="failed",
+        at=at,
+        attempt=attempt,
+        took_ms=_between(began, at),
+        error_code=fields.get(f"{tried}:error"),
+        next_try_in_s=None if next_in is None else _number(next_in) / 1000,
+    )
+
+
+def _stages(log: list[LogEntry], finished_at: str | None) -> list[StageReport]:
+    """In the order of their first starts."""
+    firsts = {entry.stage: entry for entry in reversed(log) if entry.event == "started"}
+    order = sorted(firsts.values(), key=lambda entry: entry.at)
+    ends = [*(entry.at for entry in order[1:]), finished_at][: len(order)]  # none when none has started
+    return [
+        StageReport(
+            stage=first.stage,
+            started_at=first.at,
+            ended_at=end,
+            took_ms=_between(first.at, end),
+            attempts=max((entry.attempt or 1 for entry in log if entry.stage == first.stage), default=1),
+        )
+        for first, end in zip(order, ends, strict=True)
+    ]
+
+
+def _callback_tries(fields: Mapping[str, str]) -> list[CallbackTryReport]:
     numbered = [
         (int(number), told)
         for name, told in fields.items()
         if name.startswith(_CALLBACK) and (number := name.removeprefix(_CALLBACK)).isdecimal()
     ]
-    return [{"try": number, "result": told} for number, told in sorted(numbered)]
+    return [CallbackTryReport(number=number, result=told) for number, told in sorted(numbered)]
+
+
+def _between(began: str | None, ended: str | None) -> int | None:
+    if began is None or ended is None:
+        return None
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)) // timedelta(milliseconds=1)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

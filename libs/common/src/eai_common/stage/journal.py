@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from eai_common.store import FailedTry
+
 __all__ = ["Journal"]
 
 
@@ -17,5 +19,5 @@ class Journal(Protocol):
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """`stage` works on the message."""
 
-    async def note_error(self, message_id: str, *, stage: str, at: datetime, error_code: str, then: str) -> None:
-        """A try in `stage` failed; `then` says what follows, in words."""
+    async def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> None:
+        """A try in `stage` failed."""

@@ -24,6 +24,7 @@ from eai_common.stage.work import (
     headers_after_deferral,
     headers_after_failure,
 )
+from eai_common.store import FailedTry
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
 __all__ = ["failed", "recordable", "recorded", "settled"]
@@ -113,7 +114,7 @@ async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: 
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=hop)
     await _wait(runtime, work, hop, with_wait_left(headers, delay - hop))
     log.info("delivery_retried", delay_s=round(delay.total_seconds(), 3), error_code=error.error_code, error=str(error))
-    await _note_error(runtime, work, error, f"next try in {delay.total_seconds():.0f} s")
+    await _note_error(runtime, work, error, next_in=delay)
 
 
 async def _settle_deferral(runtime: Runtime, work: Work, error: Deferred) -> None:
@@ -143,7 +144,7 @@ async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -
         error=str(error),
         user_told=failure is not None,
     )
-    await _note_error(runtime, work, error, "given up")
+    await _note_error(runtime, work, error, next_in=None)
 
 
 def _evidence(error: StageError) -> str:
@@ -198,14 +199,10 @@ async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[Non
             await runtime.clock.sleep(_BROKER_RETRY)
 
 
-async def _note_error(runtime: Runtime, work: Work, error: StageError, then: str) -> None:
-    if work.event is not None:
-        await best_effort(
-            runtime.journal.note_error(
-                work.event.message_id,
-                stage=runtime.stage,
-                at=runtime.clock.now(),
-                error_code=error.error_code,
-                then=then,
-            )
-        )
+async def _note_error(runtime: Runtime, work: Work, error: StageError, *, next_in: timedelta | None) -> None:
+    if work.event is None:
+        return
+    tried = FailedTry(work.attempt.number, error.error_code, next_in)
+    await best_effort(
+        runtime.journal.note_error(work.event.message_id, stage=runtime.stage, at=runtime.clock.now(), tried=tried)
+    )

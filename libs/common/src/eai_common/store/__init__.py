@@ -40,7 +40,7 @@ from eai_common.store.latency import LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.scripts import Call, Script
 from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
-from eai_common.store.tasks import TaskStatus, TaskStore, TaskView
+from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
 from eai_common.store.transcripts import KeptTranscript, TranscriptStore
 from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
@@ -60,6 +60,7 @@ __all__ = [
     "CommandBatcher",
     "ConversationStore",
     "GivenUp",
+    "FailedTry",
     "HeldElsewhere",
     "KeptTranscript",
     "LatencyStore",

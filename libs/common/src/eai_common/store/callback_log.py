@@ -17,7 +17,7 @@ from typing import Literal
 from eai_common.messages import TaskCompleted, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.client import Redis, store_errors
-from eai_common.store.tasks import status_key
+from eai_common.store.tasks import FailedTry, status_key
 
 __all__ = ["CallbackLog", "CallbackState", "CallbackTry"]
 
@@ -73,9 +73,9 @@ class CallbackLog:
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """Nothing: the task has ended, and is not in a stage again."""
 
-    async def note_error(self, message_id: str, *, stage: str, at: datetime, error_code: str, then: str) -> None:
+    async def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> None:
         """What follows the try that failed."""
-        fields = {"callback:last_error": f"{error_code} ({then})"}
+        fields = {"callback:last_error": tried.in_words}
         await self._noted(message_id, fields, at, self._settings.task_processing_ttl)
 
     async def _noted(

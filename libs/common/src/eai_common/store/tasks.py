@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from eai_common.messages import Outcome, rfc3339
@@ -17,7 +17,9 @@ from eai_common.store.client import Redis, store_errors
 from eai_common.store.scripts import Argument, Call, Script
 from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
 
-__all__ = ["TaskStatus", "TaskStore", "TaskView", "status_key"]
+__all__ = ["FailedTry", "TaskStatus", "TaskStore", "TaskView", "status_key"]
+
+_MOST_TRIES = 20  # of each stage; later ones overwrite the last
 
 # KEYS: status. ARGV: ttl in ms, then created_at, then field and value pairs. Returns 1 if noted, 0 if already terminal.
 _NOTE = f"""
@@ -27,6 +29,18 @@ redis.call('HSETNX', KEYS[1], 'created_at', ARGV[2])
 redis.call('HSET', KEYS[1], 'status', 'processing', unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 if redis.call('HGET', KEYS[1], 'stage') ~= stage then {PUBLISH_MOVED} end
+return 1
+"""
+
+# KEYS: status. ARGV: ttl in ms, now, stage, then field and value pairs.
+# After the end the pairs are added all the same: the note of a last try may be slower than the end that it led to.
+_NOTE_ERROR = """
+local status = redis.call('HGET', KEYS[1], 'status')
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+if status == 'completed' or status == 'failed' then return 0 end
+redis.call('HSETNX', KEYS[1], 'created_at', ARGV[2])
+redis.call('HSET', KEYS[1], 'status', 'processing', 'stage', ARGV[3], 'updated_at', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1
 """
 
@@ -42,6 +56,20 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 {PUBLISH_FINISHED}
 return ARGV[1]
 """
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTry:
+    """A try that failed; `next_in` is when the next one follows, None when it was the last."""
+
+    number: int
+    error_code: str
+    next_in: timedelta | None
+
+    @property
+    def in_words(self) -> str:
+        then = "given up" if self.next_in is None else f"next try in {self.next_in.total_seconds():.0f} s"
+        return f"{self.error_code} ({then})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +101,7 @@ class TaskStore:
         self._settings = settings
         self._note = redis.register_script(_NOTE)
         self._batched_note = Script(_NOTE)
+        self._note_error = redis.register_script(_NOTE_ERROR)
         self._finish = redis.register_script(_FINISH)
 
     async def note_queued(self, message_id: str, *, stage: str, at: datetime) -> None:
@@ -89,12 +118,28 @@ class TaskStore:
 
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """`stage` works on the message."""
-        started = {"stage": stage, "attempts": str(attempt), f"{stage}:started_at": rfc3339(at)}
+        started = {
+            "stage": stage,
+            "attempts": str(attempt),
+            "next_try_at": "",
+            f"{_try_of(stage, attempt)}:started_at": rfc3339(at),
+        }
         await self._noted(message_id, at, started)
 
-    async def note_error(self, message_id: str, *, stage: str, at: datetime, error_code: str, then: str) -> None:
-        """A try in `stage` failed; `then` says what follows, in words."""
-        await self._noted(message_id, at, {"stage": stage, "last_error": f"{error_code} ({then})"})
+    async def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> None:
+        """A try in `stage` failed. Also noted when the task has ended meanwhile, which it then stays."""
+        fields = {
+            "last_error": tried.in_words,
+            f"{_try_of(stage, tried.number)}:failed_at": rfc3339(at),
+            f"{_try_of(stage, tried.number)}:error": tried.error_code,
+        }
+        if tried.next_in is not None:
+            fields["next_try_at"] = rfc3339(at + tried.next_in)
+            fields[f"{_try_of(stage, tried.number)}:next_in_ms"] = str(_ms(tried.next_in.total_seconds()))
+        ttl = _ms(self._settings.task_processing_ttl.total_seconds())
+        pairs = [part for pair in fields.items() for part in pair]
+        with store_errors():
+            await self._note_error(keys=[status_key(message_id)], args=[ttl, rfc3339(at), stage, *pairs])
 
     async def finish(
         self, message_id: str, outcome: Outcome, result: bytes, *, at: datetime, accepted_at: datetime
@@ -152,6 +197,10 @@ def _status_of(hash_: dict[bytes, bytes]) -> TaskStatus | None:
     if status not in ("processing", "completed", "failed"):
         return None
     return TaskStatus(cast(Literal["processing", "completed", "failed"], status), fields.pop("stage", ""), fields)
+
+
+def _try_of(stage: str, number: int) -> str:
+    return f"{stage}:try:{min(number, _MOST_TRIES)}"
 
 
 def _result_key(message_id: str) -> str:
