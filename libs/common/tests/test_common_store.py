@@ -469,6 +469,15 @@ class StoreContract:
         recent = await latency.recent("audio")
         assert recent == [timedelta(milliseconds=one) for one in range(109, 9, -1)]
 
+    async def test_of_recent_times_it_is_known_when_the_message_was_done(self, redis: Redis) -> None:
+        latency = LatencyStore(redis)
+        await redis.lpush("latency:audio", 1500)  # as the release before wrote it
+        await latency.note("audio", timedelta(seconds=2))
+        newest, oldest, *_ = await latency.completions("audio")
+        assert (newest.took, oldest.took, oldest.at) == (timedelta(seconds=2), timedelta(seconds=1.5), None)
+        assert newest.at is not None
+        assert abs(newest.at - datetime.now(UTC)) < timedelta(minutes=1)
+
     # Outages
 
     async def everything(self, redis: Redis, message_id: str) -> list[Callable[[], Awaitable[Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,64 +10,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai_common.messages import MessageType
-from eai_common.store import StoreUnavailable
-from eai_ingress.estimate import WaitEstimator, in_words
+from eai_common.store import Completion, StoreUnavailable
+from eai_ingress.estimate import WaitEstimator, backlog_s, in_words
 
 UNKNOWN = "1-60 seconds"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def seconds(*values: float) -> list[timedelta]:
     return [timedelta(seconds=value) for value in values]
 
 
-@dataclass
-class HandClock:
-    """A clock that is set by hand."""
-
-    now_s: float = 100.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        raise NotImplementedError
+def completed(*took: float, every_s: float = 1.0) -> list[Completion]:
+    """Messages that were completed one after the other, newest first."""
+    return [
+        Completion(timedelta(seconds=one), NOON - number * timedelta(seconds=every_s))
+        for number, one in enumerate(took)
+    ]
 
 
 @dataclass
 class FakeLatency:
-    """Recent times, which may be out of reach or slow."""
+    """Recent times, which may be out of reach."""
 
-    times: list[timedelta] = field(default_factory=list)
+    done: list[Completion] = field(default_factory=list)
     is_down: bool = False
-    hangs: bool = False
-    asked: list[MessageType] = field(default_factory=list)
 
-    async def recent(self, message_type: MessageType) -> list[timedelta]:
-        self.asked.append(message_type)
-        await asyncio.sleep(0)
-        if self.hangs:
-            await asyncio.Event().wait()
+    async def completions(self, message_type: MessageType) -> list[Completion]:
         if self.is_down:
             raise StoreUnavailable("Redis: ConnectionError")
-        return self.times
-
-
-@pytest.fixture()
-def clock() -> HandClock:
-    return HandClock()
+        return self.done if message_type == "text" else []
 
 
 @pytest.fixture()
 def latency() -> FakeLatency:
-    return FakeLatency(seconds(2, 2, 2, 5))
+    return FakeLatency(completed(*([2.0] * 80 + [4.5] * 20)))
 
 
 @pytest.fixture()
-def estimator(latency: FakeLatency, clock: HandClock) -> WaitEstimator:
-    return WaitEstimator(latency, clock)
+def estimator(latency: FakeLatency) -> WaitEstimator:
+    return WaitEstimator(latency)
 
 
 @pytest.mark.parametrize(
@@ -87,40 +68,49 @@ def test_the_estimate_is_the_middle_and_the_slow_end_of_recent_times(times: list
     assert in_words(times) == words
 
 
-@given(st.lists(st.timedeltas(timedelta(0), timedelta(days=1)), max_size=100))
-def test_an_estimate_is_always_a_range_of_whole_seconds(times: list[timedelta]) -> None:
-    range_, unit = in_words(times).split(" ")
+@pytest.mark.parametrize(
+    ("backlog", "words"),
+    [(0.0, "2-5 seconds"), (1.0, "3-5 seconds"), (60.0, "62-63 seconds")],
+    ids=["none", "small", "large"],
+)
+def test_a_backlog_comes_before_the_fastest_of_recent_times(backlog: float, words: str) -> None:
+    assert in_words(seconds(2, 2, 2, 4.1), backlog) == words
+
+
+@given(st.lists(st.timedeltas(timedelta(0), timedelta(days=1)), max_size=100), st.floats(0, 1e6))
+def test_an_estimate_is_always_a_range_of_whole_seconds(times: list[timedelta], backlog: float) -> None:
+    range_, unit = in_words(times, backlog).split(" ")
     low, high = map(int, range_.split("-"))
     assert (1 <= low < high, unit) == (True, "seconds")
 
 
-async def test_the_store_is_asked_once_in_five_seconds_for_each_type(
-    estimator: WaitEstimator, latency: FakeLatency, clock: HandClock
-) -> None:
-    for now_s, kind in ((100, "text"), (104, "text"), (104, "audio"), (105, "text")):
-        clock.now_s = now_s
-        await estimator.estimate(kind)  # type: ignore[arg-type]
-    assert latency.asked == ["text", "audio", "text"]
+def test_a_backlog_lasts_as_long_as_the_pipeline_needs_at_its_best_pace() -> None:
+    quiet_then_busy = [
+        *completed(*[1.0] * 50, every_s=0.5),
+        Completion(timedelta(seconds=1), NOON - timedelta(hours=1)),
+    ]
+    assert backlog_s(quiet_then_busy, 100) == pytest.approx(50)
 
 
-async def test_requests_that_come_during_the_look_up_do_not_repeat_it(
-    estimator: WaitEstimator, latency: FakeLatency
-) -> None:
-    told = await asyncio.gather(*(estimator.estimate("text") for _ in range(10)))
-    assert (latency.asked, told[0], set(told[1:])) == (["text"], "2-5 seconds", {UNKNOWN})
+def test_a_backlog_is_unknown_before_enough_was_completed() -> None:
+    assert backlog_s(completed(*[1.0] * 20), 1000) == 0.0
+    assert backlog_s([Completion(timedelta(seconds=1), None)] * 100, 1000) == 0.0
 
 
-async def test_while_the_store_is_down_the_last_estimate_holds(
-    estimator: WaitEstimator, latency: FakeLatency, clock: HandClock
-) -> None:
-    before = await estimator.estimate("text")
-    latency.is_down, clock.now_s = True, 200
-    assert await estimator.estimate("text") == before == "2-5 seconds"
+async def test_what_stands_in_the_queues_makes_the_estimate_longer(estimator: WaitEstimator) -> None:
+    await estimator.refresh({"text": 0})
+    before = estimator.estimate("text")
+    await estimator.refresh({"text": 600})
+    assert (before, estimator.estimate("text")) == ("2-5 seconds", "602-603 seconds")
 
 
-async def test_a_store_that_does_not_answer_delays_no_client_for_long(
-    estimator: WaitEstimator, latency: FakeLatency
-) -> None:
-    latency.hangs = True
-    async with asyncio.timeout(5):
-        assert await estimator.estimate("text") == UNKNOWN
+async def test_each_type_has_its_own_estimate(estimator: WaitEstimator) -> None:
+    await estimator.refresh({"text": 0, "audio": 0})
+    assert (estimator.estimate("text"), estimator.estimate("audio")) == ("2-5 seconds", UNKNOWN)
+
+
+async def test_while_the_store_is_down_the_last_estimate_holds(estimator: WaitEstimator, latency: FakeLatency) -> None:
+    await estimator.refresh({"text": 0})
+    latency.is_down = True
+    await estimator.refresh({"text": 1000})
+    assert estimator.estimate("text") == "2-5 seconds"

@@ -5,69 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import httpx
 import orjson
 import pytest
 
-from eai_common.broker.memory import MemoryBroker, Message
-from eai_common.clock import SystemClock
-from eai_common.http import HttpParts, build_app
-from eai_common.ids import Ids, issued_at
+from eai_common.broker.testing import eventually
+from eai_common.ids import issued_at
 from eai_common.messages import MessageAudio, MessageText, decode
-from eai_common.service import Parts
-from eai_common.settings import RedisSettings, load
-from eai_common.store import LatencyStore, Redis, TaskStore, open_memory_redis, open_redis
-from eai_common.telemetry import Metrics, open_tracing
-from eai_ingress.service import INGRESS
-from eai_ingress.settings import Settings
+from eai_common.settings import RedisSettings
+from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_redis
+from eai_ingress.testing import BODY, PATH, ROUTER, TRANSCRIBER, Ingress, World, open_ingress
 
-PATH = "/api/v1/message/webhook/user"
-BODY = {"user_number": "5521999990000", "message": "Oi"}
-ROUTER, TRANSCRIBER = "eai.agent-router", "eai.transcriber"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
-
-
-@dataclass
-class Ingress:
-    """A running ingress, and what it stands on."""
-
-    client: httpx.AsyncClient
-    broker: MemoryBroker
-    redis: Redis
-    settings: Settings
-    metrics: Metrics
-
-    async def post(self, body: Any = None, **headers: str) -> httpx.Response:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.client.post(PATH, json=BODY if body is None else body, headers=sent)
-
-    def queued(self, queue: str = ROUTER) -> Message:
-        (message,) = self.broker.contents(queue)
-        return message
-
-
-@asynccontextmanager
-async def open_ingress(other_redis: Redis | None = None, **environ: str) -> AsyncIterator[Ingress]:
-    """Ingress as its wiring makes it, on an in-memory broker and, unless another is given, an in-memory Redis."""
-    settings = load(Settings, environ)
-    clock, metrics = SystemClock(), Metrics()
-    tracing = open_tracing(settings.telemetry, service="ingress")
-    async with AsyncExitStack() as stack:
-        redis = other_redis if other_redis is not None else await stack.enter_async_context(open_memory_redis())
-        broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
-        ids = Ids(clock, settings.tasks.message_id_key.get_secret_value().encode())
-        parts = Parts(redis, clock, ids, metrics, tracing, opened_broker=broker)
-        service = await stack.enter_async_context(INGRESS.build(settings, parts))
-        app = build_app(service.routes, HttpParts(ids, metrics, tracing, settings.http, settings.telemetry))
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
-        yield Ingress(await stack.enter_async_context(client), broker, redis, settings, metrics)
 
 
 @pytest.fixture()
@@ -177,12 +129,17 @@ async def test_an_accepted_message_can_be_polled_at_once(ingress: Ingress) -> No
 
 
 async def test_the_estimate_comes_from_recent_messages_of_the_same_type(ingress: Ingress) -> None:
+    async def estimate(message: str) -> str:
+        answer = await ingress.post({**BODY, "message": message})
+        return str(answer.json()["estimated_wait_time"])
+
+    async def estimate_of_recordings_is_known() -> bool:
+        return await estimate("https://host/a.ogg") == "8-9 seconds"
+
     for _ in range(10):
         await LatencyStore(ingress.redis).note("audio", timedelta(seconds=7.5))
-    spoken = await ingress.post({**BODY, "message": "https://host/a.ogg"})
-    written = await ingress.post()
-    estimates = [answer.json()["estimated_wait_time"] for answer in (spoken, written)]
-    assert estimates == ["8-9 seconds", "1-60 seconds"]
+    await eventually(estimate_of_recordings_is_known)
+    assert await estimate("Oi") == "1-60 seconds"
 
 
 async def test_accepted_messages_are_counted(ingress: Ingress) -> None:
@@ -274,7 +231,69 @@ async def test_a_callback_without_tls_is_taken_where_it_is_allowed() -> None:
         assert (await ingress.post({**BODY, "callback_url": "http://host/x"})).status_code == 202
 
 
+# What Redis is told in the same round trip
+
+
+async def test_a_users_messages_stand_in_the_mailbox_in_the_order_of_their_acceptance(ingress: Ingress) -> None:
+    ids = [(await ingress.post()).json()["message_id"].encode() for _ in range(3)]
+    assert await ingress.redis.zrange("mailbox:{+5521999990000}", 0, -1) == ids
+
+
+async def test_it_is_known_when_a_user_last_wrote(ingress: Ingress) -> None:
+    await ingress.post()
+    activity = await ActivityStore(ingress.redis, timedelta(days=1)).read("+5521999990000")
+    assert activity is not None
+    assert datetime.now(UTC) - activity.at < timedelta(minutes=1)
+
+
+async def test_an_answer_tells_how_much_of_the_limit_is_left() -> None:
+    async with open_ingress(RATE_LIMIT_REQUESTS_PER_MINUTE="10") as ingress:
+        answers = [await ingress.post(), await ingress.post({"user_number": "x"}), await ingress.post()]
+        told = [(answer.status_code, answer.headers["x-ratelimit-remaining"]) for answer in answers]
+        assert told == [(202, "9"), (400, "8"), (202, "7")]
+
+
+async def test_of_a_request_over_the_limit_nothing_is_left_anywhere() -> None:
+    async with open_ingress(RATE_LIMIT_REQUESTS_PER_MINUTE="1") as ingress:
+        accepted = await ingress.post(Idempotency_Key="one")
+        refused = await ingress.post(Idempotency_Key="two")
+        again = await ingress.post(Idempotency_Key="one")
+        assert (accepted.status_code, refused.status_code, again.status_code) == (202, 429, 429)
+        assert refused.json()["error"] == "Rate limit exceeded"
+        assert len(ingress.broker.contents(ROUTER)) == 1
+        patterns = ("idem:*", "task:status:*", "mailbox:{*")
+        assert [len([key async for key in ingress.redis.scan_iter(pattern)]) for pattern in patterns] == [1, 1, 1]
+        assert await ingress.redis.zcard("mailbox:{+5521999990000}") == 1
+
+
+async def test_guessing_tokens_is_limited_too() -> None:
+    async with open_ingress(API_TOKEN="first", RATE_LIMIT_REQUESTS_PER_MINUTE="2") as ingress:
+        statuses = [(await ingress.post(Authorization=f"Bearer {guess}")).status_code for guess in "abc"]
+        assert statuses == [401, 401, 429]
+
+
 # Outages
+
+
+async def test_while_a_queue_is_full_the_client_is_told_to_come_later_and_nothing_is_written() -> None:
+    async with open_ingress(BACKPRESSURE_QUEUE_LIMIT="3") as ingress:
+
+        async def is_refused() -> bool:
+            return (await ingress.post()).status_code == 503
+
+        await eventually(is_refused)
+        mailbox = await ingress.redis.zcard("mailbox:{+5521999990000}")
+        answer = await ingress.post(Idempotency_Key="k")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert await ingress.redis.zcard("mailbox:{+5521999990000}") == mailbox
+        assert len(ingress.broker.contents(ROUTER)) == mailbox
+
+
+async def test_what_the_broker_refused_has_no_place_among_the_users_messages(ingress: Ingress) -> None:
+    ingress.broker.go_down()
+    await ingress.post()
+    left = [key async for key in ingress.redis.scan_iter("*") if not key.startswith(b"user:last_activity")]
+    assert left == []
 
 
 async def test_while_the_broker_is_down_the_client_is_told_to_try_again(ingress: Ingress) -> None:
@@ -297,7 +316,7 @@ async def test_once_the_broker_is_back_the_next_message_is_accepted(ingress: Ing
 
 async def test_without_redis_a_message_is_still_accepted() -> None:
     settings = RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})
-    async with open_redis(settings) as nowhere, open_ingress(nowhere) as ingress:
+    async with open_redis(settings) as nowhere, open_ingress(World(nowhere)) as ingress:
         answer = await ingress.post()
         assert answer.status_code == 202
         assert ingress.queued().message_id == answer.json()["message_id"]
@@ -314,5 +333,5 @@ def silent_server() -> Iterator[str]:
 
 async def test_a_redis_that_does_not_answer_delays_an_acceptance_by_seconds_at_most(silent_server: str) -> None:
     settings = RedisSettings.read({"REDIS_URL": silent_server, "REDIS_TIMEOUT": "1h"})
-    async with open_redis(settings) as silent, open_ingress(silent) as ingress, asyncio.timeout(5):
+    async with open_redis(settings) as silent, open_ingress(World(silent)) as ingress, asyncio.timeout(5):
         assert (await ingress.post()).status_code == 202

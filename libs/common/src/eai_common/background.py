@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 __all__ = ["running"]
+
+_CANCEL_AGAIN = timedelta(milliseconds=250)
 
 
 @asynccontextmanager
@@ -14,6 +17,8 @@ async def running(work: Mapping[str, Coroutine[object, object, object]]) -> Asyn
     """Run each piece of `work` as a task of that name beside the body, and cancel them when the body ends.
 
     One that fails ends the body, and its error comes out as it is: a half-dead process is worse than a restarted one.
+    Work that calls Redis needs a flag besides, as a cancellation can get lost there (see `CommandBatcher.close`); what
+    is still there a moment later is cancelled again.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -21,9 +26,16 @@ async def running(work: Mapping[str, Coroutine[object, object, object]]) -> Asyn
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
+                await _cancelled(tasks)
     except BaseExceptionGroup as errors:
         if len(errors.exceptions) > 1:
             raise
         raise errors.exceptions[0] from None
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[object]]) -> None:
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN.total_seconds())

@@ -2,73 +2,175 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
-from eai_common.broker import Outgoing, Publisher
-from eai_common.clock import Clock
+from eai_common.broker import BrokerUnavailable, Outgoing, Publisher, Unconfirmed
+from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.ids import Ids
 from eai_common.messages import Event, MessageAudio, MessageText, encode
+from eai_common.store import Call, FirstUse, IdempotencyClaim, Kept, KeyReused, KeyUse, Promise, TakenOver, UnderWay
 from eai_common.telemetry import Metrics, get_logger, masked_number, trace_headers
+from eai_ingress.books import Books, Entry
+from eai_ingress.estimate import WaitEstimator
+from eai_ingress.pressure import Overloaded, Pressure
 from eai_ingress.request import WebhookRequest
 
-__all__ = ["Accepted", "Acceptance", "StatusWriter"]
+__all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit", "outgoing"]
 
 log = get_logger("eai.ingress")
 
 _FIRST_STAGE: dict[type[Event], str] = {MessageText: "agent-router", MessageAudio: "transcriber"}
-_STATUS_PATIENCE = timedelta(milliseconds=500)
+_ASK_AGAIN = timedelta(seconds=5)
+_ASK_FIRST, _ASK_MOST = timedelta(milliseconds=30), timedelta(milliseconds=500)
 
 
-class StatusWriter(Protocol):
-    """Where the poller looks first."""
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A client's key for one request, which `fingerprint` stands for."""
 
-    async def note_queued(self, message_id: str, *, stage: str, at: datetime) -> None:
-        """Raises StoreUnavailable."""
+    client: str
+    key: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A promise: the message will end in an answer."""
+    """A promise: the message will end in an answer. `is_replay` when it was made before, for the same key."""
 
-    message_id: str
+    promise: Promise
+    is_replay: bool = False
+
+
+class Limit(Protocol):
+    """How often a client may come: `call` counts the request, `admit` is told the reply and raises when that is too
+    often."""
+
+    call: Call
+
+    def admit(self, reply: object) -> None: ...
+
+
+class KeyConflict(Exception):
+    """The client used this key before, for another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What accepting needs."""
+    """What accepting needs. `patience` is how long a request waits for another one with the same key."""
 
     ids: Ids
     clock: Clock
     publisher: Publisher
-    status: StatusWriter
+    books: Books
+    pressure: Pressure
+    estimator: WaitEstimator
     metrics: Metrics
+    patience: timedelta
 
-    async def accept(self, request: WebhookRequest) -> Accepted:
+    async def accept(
+        self, request: WebhookRequest, key: IdempotencyKey | None = None, limit: Limit | None = None
+    ) -> Accepted:
         """Take one user message in; once this returns, it cannot be lost.
 
         Raises BrokerUnavailable if no publisher confirm came in time: nothing is promised, the client may try again.
+        Raises KeyConflict, and what `limit` refuses with.
         """
-        event = self._first_event(request)
-        stage = _FIRST_STAGE[type(event)]
-        # The status goes first, so that it can never overwrite what a fast stage has noted meanwhile.
-        await self._note_queued(event, stage)
-        await self.publisher.publish(
-            Outgoing(
-                routing_key=event.name,
-                body=encode(event),
-                message_id=event.message_id,
-                event=event.name,
-                timestamp=event.timestamp,
-                headers={"x-eai-schema": event.schema_version, **event.trace_headers},
-            )
-        )
+        self.pressure.check(request.kind)
+        entry = self._entry(request, key)
+        claim = await self._entered(entry, limit)
+        if isinstance(claim, UnderWay):
+            claim = await self._settled(entry)
+        match claim:
+            case FirstUse():
+                return await self._publish(entry)
+            case TakenOver(promise):
+                return await self._publish(entry.of(promise), may_be_there=True)
+            case Kept(promise):
+                return Accepted(promise, is_replay=True)
+            case KeyReused():
+                raise KeyConflict
+        raise Overloaded("another request with the same key is still under way", retry_after=_ASK_AGAIN)
+
+    async def count(self, limit: Limit | None) -> None:
+        """Count a request that brings no message in. Raises what `limit` refuses with."""
+        if limit is None:
+            return
+        try:
+            reply = await self.books.count(limit.call)
+        except Unavailable:
+            return
+        limit.admit(reply)
+
+    async def _entered(self, entry: Entry, limit: Limit | None) -> IdempotencyClaim:
+        """Without Redis a message is taken all the same: the poller judges by its id; neither key nor limit hold."""
+        count = None if limit is None else limit.call
+        try:
+            entered = await self.books.enter(entry, now=self.clock.now(), count=count)
+        except Unavailable as error:
+            log.warning("store_unavailable", error=str(error), key_is_unprotected=entry.use is not None)
+            return FirstUse()
+        if not isinstance(entered.claim, FirstUse):
+            await self._noted(self.books.withdraw(entry))
+        if limit is not None:
+            try:
+                limit.admit(entered.counted)
+            except Exception:
+                # Rather than two round trips for everybody: whoever is over the limit has it written and undone.
+                await self._noted(self.books.give_up(entry, is_certain=isinstance(entered.claim, FirstUse)))
+                raise
+        return entered.claim
+
+    async def _settled(self, entry: Entry) -> IdempotencyClaim:
+        """How the other request with the key ended, or UnderWay when that takes too long."""
+        deadline, pause = Deadline.after(self.patience, self.clock), _ASK_FIRST
+        claim: IdempotencyClaim = UnderWay(self.patience)
+        while isinstance(claim, UnderWay) and not deadline.has_passed:
+            await self.clock.sleep(min(pause, timedelta(seconds=deadline.remaining_s())))
+            pause = min(pause * 2, _ASK_MOST)
+            try:
+                claim = await self.books.claim(entry, now=self.clock.now())
+            except Unavailable as error:  # not to be published now: the other one may have been
+                raise Overloaded("nobody knows what became of the key", retry_after=error.delay) from error
+        if isinstance(claim, FirstUse):
+            await self._noted(self.books.write(entry))
+        return claim
+
+    async def _publish(self, entry: Entry, *, may_be_there: bool = False) -> Accepted:
+        event = entry.event
+        try:
+            await self.publisher.publish(outgoing(event))
+        except BrokerUnavailable as error:
+            is_certain = not may_be_there and not isinstance(error, Unconfirmed)
+            await self._noted(self.books.give_up(entry, is_certain=is_certain))
+            raise
+        if entry.use is not None:
+            await self._noted(self.books.keep(entry))
         self.metrics.published.labels(event.name).inc()
-        log.info("message_accepted", message_id=event.message_id, user=masked_number(event.user_number), stage=stage)
-        return Accepted(event.message_id)
+        log.info(
+            "message_accepted",
+            message_id=event.message_id,
+            user=masked_number(event.user_number),
+            stage=entry.stage,
+            key_taken_over=may_be_there,
+        )
+        return Accepted(entry.promise)
+
+    async def _noted(self, noting: Coroutine[object, object, None]) -> None:
+        """Best effort: what cannot be noted is found out later, by the message's id or the lease of its key."""
+        try:
+            await noting
+        except Unavailable as error:
+            log.warning("store_unavailable", error=str(error))
+
+    def _entry(self, request: WebhookRequest, key: IdempotencyKey | None) -> Entry:
+        event = self._first_event(request)
+        # The id that the message would have is unique to this request, so it serves to tell who holds the key.
+        use = None if key is None else KeyUse(key.client, key.key, key.fingerprint, owner=event.message_id)
+        return Entry(event, _FIRST_STAGE[type(event)], self.estimator.estimate(request.kind), use)
 
     def _first_event(self, request: WebhookRequest) -> MessageText | MessageAudio:
         kind = MessageAudio if request.kind == "audio" else MessageText
@@ -86,10 +188,14 @@ class Acceptance:
             trace_headers=trace_headers(),
         )
 
-    async def _note_queued(self, event: Event, stage: str) -> None:
-        """Best effort: without it the poller judges by the id."""
-        try:
-            async with asyncio.timeout(_STATUS_PATIENCE.total_seconds()):
-                await self.status.note_queued(event.message_id, stage=stage, at=event.timestamp)
-        except (Unavailable, TimeoutError) as error:
-            log.warning("store_unavailable", message_id=event.message_id, error=type(error).__name__)
+
+def outgoing(event: Event) -> Outgoing:
+    """The event as the broker gets it."""
+    return Outgoing(
+        routing_key=event.name,
+        body=encode(event),
+        message_id=event.message_id,
+        event=event.name,
+        timestamp=event.timestamp,
+        headers={"x-eai-schema": event.schema_version, **event.trace_headers},
+    )

@@ -1,60 +1,70 @@
-"""How long a client will probably wait, from what recent messages took."""
+"""How long a client will probably wait: what recent messages took, and what stands in the queues before its own."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from eai_common.clock import Clock
 from eai_common.errors import Unavailable
 from eai_common.messages import MessageType
+from eai_common.store import Completion
 
-__all__ = ["RecentLatency", "WaitEstimator", "in_words"]
+__all__ = ["RecentLatency", "WaitEstimator", "backlog_s", "in_words"]
 
-_PATIENCE = timedelta(milliseconds=500)  # the message is accepted already; its client need not wait for a nicety
 _UNKNOWN = "1-60 seconds"  # nothing was completed for an hour; the form is what clients parse
+_RUN = 20  # completions in a row, of which the fastest such run is what the pipeline can do
 
 
 class RecentLatency(Protocol):
     """Where recent times come from."""
 
-    async def recent(self, message_type: MessageType) -> list[timedelta]:
-        """Times of the last completed messages, newest first. Raises StoreUnavailable."""
+    async def completions(self, message_type: MessageType) -> list[Completion]:
+        """The last completed messages, newest first. Raises StoreUnavailable."""
 
 
 class WaitEstimator:
-    """The middle and the slow end of recent times, in words; looked up once in `refresh` for each type."""
+    """Keeps an estimate for each type; `refresh` makes it new, in the background, so that no request waits for it."""
 
-    def __init__(self, latency: RecentLatency, clock: Clock, refresh: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(self, latency: RecentLatency) -> None:
         self._latency = latency
-        self._clock = clock
-        self._refresh = refresh
-        self._known: dict[MessageType, tuple[float, str]] = {}
+        self._words: dict[MessageType, str] = {}
 
-    async def estimate(self, message_type: MessageType) -> str:
+    def estimate(self, message_type: MessageType) -> str:
         """Such as "2-5 seconds"; what was known last while the store is out of reach."""
-        looked_up_s, words = self._known.get(message_type, (-math.inf, _UNKNOWN))
-        now_s = self._clock.monotonic()
-        if now_s - looked_up_s < self._refresh.total_seconds():
-            return words
-        self._known[message_type] = (now_s, words)  # before the look-up: requests that come meanwhile do not repeat it
-        try:
-            async with asyncio.timeout(_PATIENCE.total_seconds()):
-                words = in_words(await self._latency.recent(message_type))
-        except (Unavailable, TimeoutError):
-            return words
-        self._known[message_type] = (now_s, words)
-        return words
+        return self._words.get(message_type, _UNKNOWN)
+
+    async def refresh(self, waiting: Mapping[MessageType, int]) -> None:
+        """Look at recent messages; `waiting` is how many stand before a new one of each type."""
+        for message_type, depth in waiting.items():
+            try:
+                recent = await self._latency.completions(message_type)
+            except Unavailable:
+                return
+            self._words[message_type] = in_words([done.took for done in recent], backlog_s(recent, depth))
 
 
-def in_words(times: Sequence[timedelta]) -> str:
-    """The median and the 90th percentile, as whole seconds of at least one."""
+def backlog_s(recent: Sequence[Completion], depth: int) -> float:
+    """How long the pipeline needs for `depth` messages at the best pace that it has shown; 0.0 while that is unknown.
+
+    The best, as the average of a quiet hour says how often people write, not how fast they are answered.
+    """
+    times = [done.at for done in recent if done.at is not None]
+    runs = (newest - oldest for newest, oldest in zip(times, times[_RUN:], strict=False))
+    fastest = min(runs, default=None)
+    return 0.0 if fastest is None else depth * max(0.0, fastest.total_seconds()) / _RUN
+
+
+def in_words(times: Sequence[timedelta], backlog: float = 0.0) -> str:
+    """The median and the 90th percentile, as whole seconds of at least one; both more if `backlog` seconds come first.
+
+    Recent times hold the waits of their own day, so the backlog is put before the fastest of them, not on top of all.
+    """
     if not times:
         return _UNKNOWN
-    ordered = sorted(times)
-    low = max(1, math.ceil(ordered[len(ordered) // 2].total_seconds()))
-    high = max(low + 1, math.ceil(ordered[int(len(ordered) * 0.9)].total_seconds()))
+    ordered = sorted(taken.total_seconds() for taken in times)
+    fast, middle, slow = (ordered[int(len(ordered) * share)] for share in (0.1, 0.5, 0.9))
+    low = max(1, math.ceil(max(middle, fast + backlog)))
+    high = max(low + 1, math.ceil(max(slow, middle + backlog)))
     return f"{low}-{high} seconds"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
 from dataclasses import dataclass
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from eai_common.broker import BrokerUnavailable
-from eai_common.http import ErrorBody, HttpError, Role, json_response, require
-from eai_ingress.acceptance import Acceptance
-from eai_ingress.estimate import WaitEstimator
-from eai_ingress.request import Rules, parse_webhook
+from eai_common.http import ErrorBody, HttpError, Role, caller, json_response, require
+from eai_common.http.errors import FieldError
+from eai_common.http.limits import SelfLimitedRoute, pending_limit
+from eai_ingress.acceptance import Acceptance, Accepted, IdempotencyKey, KeyConflict
+from eai_ingress.request import Rules, WebhookRequest, parse_webhook
 
-__all__ = ["Webhook"]
+__all__ = ["Webhook", "require_json", "try_again_later"]
 
-_RETRY_AFTER_S = 5
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +29,53 @@ class Webhook:
     """POST /api/v1/message/webhook/user."""
 
     acceptance: Acceptance
-    estimator: WaitEstimator
     rules: Rules
     answers_like_predecessor: bool
 
     def routes(self) -> list[Route]:
-        return [Route("/api/v1/message/webhook/user", self.post_user_message, methods=["POST"])]
+        return [SelfLimitedRoute("/api/v1/message/webhook/user", self.post_user_message, methods=["POST"])]
 
     async def post_user_message(self, request: Request) -> Response:
         """Accept one message. Answers 202, or 201 to the predecessor's clients."""
-        require(request, Role.MESSAGE_SENDER)
-        _require_json(request)
-        message = parse_webhook(await request.body(), self.rules)
+        limit = pending_limit(request)
         try:
-            accepted = await self.acceptance.accept(message)
+            message, key = await self._read(request)
+        except HttpError:
+            await self.acceptance.count(limit)  # what is refused counts too, or nothing would slow down a guesser
+            raise
+        try:
+            accepted = await self.acceptance.accept(message, key, limit)
         except BrokerUnavailable as error:
-            raise _try_again_later() from error
-        polling_endpoint = f"/api/v1/message/response?message_id={accepted.message_id}"
+            raise try_again_later(error) from error
+        except KeyConflict as error:
+            raise _key_was_used() from error
+        return self._answer(accepted)
+
+    async def _read(self, request: Request) -> tuple[WebhookRequest, IdempotencyKey | None]:
+        require(request, Role.MESSAGE_SENDER)
+        require_json(request)
+        key = _idempotency_key(request)
+        body = await request.body()
+        message = parse_webhook(body, self.rules)
+        return message, None if key is None else _for_request(key, request, body)
+
+    def _answer(self, accepted: Accepted) -> Response:
+        promise = accepted.promise
+        polling_endpoint = f"/api/v1/message/response?message_id={promise.message_id}"
         body = {
-            "message_id": accepted.message_id,
+            "message_id": promise.message_id,
             "status": "processing" if self.answers_like_predecessor else "queued",
-            "estimated_wait_time": await self.estimator.estimate(message.kind),
+            "estimated_wait_time": promise.estimate,
             "polling_endpoint": polling_endpoint,
         }
-        return json_response(body, 201 if self.answers_like_predecessor else 202, {"Location": polling_endpoint})
+        headers = {"Location": polling_endpoint}
+        if accepted.is_replay:
+            headers["Idempotent-Replayed"] = "true"
+        return json_response(body, 201 if self.answers_like_predecessor else 202, headers)
 
 
-def _require_json(request: Request) -> None:
+def require_json(request: Request) -> None:
+    """Raises HttpError 415."""
     given = request.headers.get("content-type", "")
     media_type, _, _ = given.partition(";")
     if media_type.strip().lower() != "application/json":
@@ -58,6 +83,28 @@ def _require_json(request: Request) -> None:
         raise HttpError(415, body)
 
 
-def _try_again_later() -> HttpError:
+def try_again_later(error: BrokerUnavailable) -> HttpError:
+    """503, with how long to wait."""
     body = ErrorBody("Service unavailable", "The message was not accepted; please send it again in a few seconds")
-    return HttpError(503, body, headers={"Retry-After": str(_RETRY_AFTER_S)})
+    return HttpError(503, body, headers={"Retry-After": str(math.ceil(error.delay.total_seconds()))})
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        details = [FieldError("Idempotency-Key", "takes 1 to 255 visible ASCII characters")]
+        raise HttpError(400, ErrorBody("Invalid request", f"Idempotency-Key: {details[0].message}", details))
+    return key
+
+
+def _for_request(key: str, request: Request, body: bytes) -> IdempotencyKey:
+    """The key as the client's own. The same JSON is the same request, however it is written."""
+    meaning = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    # Of a fixed length and without a colon, so that no client's key can run into another's.
+    client = hashlib.sha256(caller(request).key.encode()).hexdigest()[:32]
+    return IdempotencyKey(client, key, hashlib.sha256(meaning).hexdigest())
+
+
+def _key_was_used() -> HttpError:
+    body = ErrorBody("Idempotency key reused", "This Idempotency-Key was used within 24 hours for another request")
+    return HttpError(422, body)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import Field
 
 from eai_common.outbound import AllowedNetworks, OutboundPolicy
 from eai_common.service import CommonSettings
-from eai_common.settings import Group, Items
+from eai_common.settings import Duration, Group, Items, OrderingSettings
 
 __all__ = ["IngressSettings", "Settings"]
 
@@ -26,6 +27,17 @@ class IngressSettings(Group):
         default=(), description="Networks that callbacks may go to though they are not public, on any port."
     )
 
+    backpressure_queue_limit: int = Field(
+        default=50_000,
+        ge=1,
+        le=1_000_000,
+        description="While so many messages wait in a queue that a new one would go through, the webhook answers 503; "
+        "it takes messages again below 80 %. A queue holds a million.",
+    )
+    idempotency_ttl: Duration = Field(
+        default=timedelta(hours=24), description="How long an Idempotency-Key stands for its first request."
+    )
+
     @property
     def callbacks(self) -> OutboundPolicy:
         return OutboundPolicy(allow_http=self.callback_allow_http, allowed_networks=self.callback_allowed_networks)
@@ -36,3 +48,4 @@ class Settings(CommonSettings):
     """Everything that ingress reads."""
 
     ingress: IngressSettings
+    ordering: OrderingSettings

@@ -27,6 +27,7 @@ __all__ = [
     "Publisher",
     "SettlementLost",
     "TopologyMismatch",
+    "Unconfirmed",
     "Unroutable",
 ]
 
@@ -38,6 +39,10 @@ class BrokerUnavailable(Unavailable):
     """The broker did not confirm before the deadline, is unreachable or blocked, or refused (a full queue)."""
 
     error_code = "BROKER_UNAVAILABLE"
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The message was sent and no answer came: the broker may have it, or may not."""
 
 
 class Unroutable(Permanent):
@@ -160,7 +165,8 @@ class Publisher(Protocol):
     async def publish(self, message: Outgoing) -> None:
         """Return once the broker has taken responsibility (publisher confirm, persistent, mandatory).
 
-        Safe to call concurrently; confirms are then pipelined. Raises Unroutable or BrokerUnavailable.
+        Safe to call concurrently; confirms are then pipelined. Raises Unroutable or BrokerUnavailable; of the latter,
+        Unconfirmed when the broker may have the message all the same.
         """
 
 

@@ -29,6 +29,7 @@ from eai_common.broker import (
     Headers,
     Outgoing,
     SettlementLost,
+    Unconfirmed,
     Unroutable,
 )
 from eai_common.broker import rabbitmq_wire as wire
@@ -142,9 +143,11 @@ class _Publisher:
         """Return with the broker's confirm. Raises Unroutable or BrokerUnavailable, the latter in time."""
         if self._link.is_blocked:
             raise BrokerUnavailable("the broker takes no messages: it has a memory or disk alarm")
+        failed: type[BrokerUnavailable] = BrokerUnavailable
         try:
             async with asyncio.timeout_at(self._deadline_s()), self._alone(properties.message_id):
                 channel = await self._open_channel()
+                failed = Unconfirmed
                 await on_wire(
                     channel.basic_publish(
                         body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
@@ -155,9 +158,9 @@ class _Publisher:
         except DeliveryError as error:
             raise BrokerUnavailable(f"the broker refused a message for {routing_key!r}: a queue is full") from error
         except TimeoutError as error:
-            raise BrokerUnavailable(f"no publisher confirm for {routing_key!r} in time") from error
+            raise failed(f"no publisher confirm for {routing_key!r} in time") from error
         except LOST as error:
-            raise BrokerUnavailable(f"the connection was lost before the confirm of {routing_key!r}") from error
+            raise failed(f"the connection was lost before the confirm of {routing_key!r}") from error
 
     def _deadline_s(self) -> float:
         """In the loop's time. A short loss of the connection is waited out; into a long one, nobody waits."""

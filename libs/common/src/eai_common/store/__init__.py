@@ -14,7 +14,8 @@
 | `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
 | `user:last_activity:{+phone}` | when the user last wrote, RFC 3339 | LAST_ACTIVITY_TTL |
 | `transcript:{<digest>}` | JSON: what was heard; the digest is of audio and listener | TRANSCRIPT_CACHE_TTL |
-| `latency:<type>` | list: milliseconds of the last 100 completed messages | an hour |
+| `idem:<client>:<key>` | hash: which message an Idempotency-Key stands for, how far it is | IDEMPOTENCY_TTL |
+| `latency:<type>` | list: of the last 100 completed messages, `<milliseconds>@<when>` | an hour |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 
@@ -36,7 +37,18 @@ from eai_common.store.checkpoints import (
 )
 from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.conversations import ConversationStore
-from eai_common.store.latency import LatencyStore
+from eai_common.store.idempotency import (
+    FirstUse,
+    IdempotencyClaim,
+    IdempotencyStore,
+    Kept,
+    KeyReused,
+    KeyUse,
+    Promise,
+    TakenOver,
+    UnderWay,
+)
+from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.scripts import Call, Script
 from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
@@ -46,6 +58,15 @@ from eai_common.store.transcripts import KeptTranscript, TranscriptStore
 from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
 
 __all__ = [
+    "UnderWay",
+    "TakenOver",
+    "Promise",
+    "Kept",
+    "KeyUse",
+    "KeyReused",
+    "IdempotencyStore",
+    "IdempotencyClaim",
+    "FirstUse",
     "Activity",
     "ActivityStore",
     "AgentIdCache",
@@ -58,6 +79,7 @@ __all__ = [
     "Claim",
     "Command",
     "CommandBatcher",
+    "Completion",
     "ConversationStore",
     "GivenUp",
     "FailedTry",

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 from redis.exceptions import NoScriptError
 
@@ -57,6 +56,7 @@ class CommandBatcher:
         self._waiting: deque[_Caller] = deque()
         self._arrived = asyncio.Event()
         self._is_down = False
+        self._is_closed = False
 
     @property
     def is_down(self) -> bool:
@@ -84,14 +84,23 @@ class CommandBatcher:
                     raise reply
         return replies
 
-    async def send(self) -> NoReturn:
-        """Send what arrives, until cancelled."""
+    def close(self) -> None:
+        """Refuse callers from now on, and let `send` end.
+
+        Cancelling it is not enough: a cancellation can get lost in the client when it meets the end of
+        `asyncio.wait_for` (source: python/cpython issue 86296, mended in 3.12).
+        """
+        self._is_closed = self._is_down = True
+        self._arrived.set()
+
+    async def send(self) -> None:
+        """Send what arrives, until closed or cancelled."""
         try:
-            while True:
+            while not self._is_closed:
                 await self._arrived.wait()
                 await self._send_together(self._take())
         finally:
-            self._is_down = True
+            self.close()
             self._refuse_waiting(_STOPPING)
 
     def _take(self) -> list[_Caller]:
@@ -149,10 +158,12 @@ class CommandBatcher:
         self._is_down = True
         self._refuse_waiting(_LOST)
         log.warning("store_lost")
-        while not await self._answers():
+        while not self._is_closed:
+            if await self._answers():
+                self._is_down = False
+                log.info("store_restored")
+                return
             await self._clock.sleep(_LOOK_AGAIN)
-        self._is_down = False
-        log.info("store_restored")
 
     async def _answers(self) -> bool:
         try:
@@ -172,7 +183,10 @@ async def open_batcher(redis: Redis, clock: Clock, patience: timedelta = _PATIEN
     """A batcher that sends as long as the context is open. `patience` is the longest that one pipeline may take."""
     batcher = CommandBatcher(redis, clock, patience)
     async with running({"redis-batcher": batcher.send()}):
-        yield batcher
+        try:
+            yield batcher
+        finally:
+            batcher.close()
 
 
 def _arguments(command: Command | Call) -> tuple[Argument, ...]:
