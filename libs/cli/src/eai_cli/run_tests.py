@@ -37,13 +37,13 @@ def run_tests(arguments: Sequence[str]) -> int:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # The same order of sets everywhere: the names of some tests are made of sets, and xdist wants one list from all.
+    # The same order of sets everywhere: some tests have sets in their names, and xdist wants one list from all.
     environ = {"PYTHONHASHSEED": str(secrets.randbelow(2**32)), **os.environ}
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=_ROOT, env=environ)
 
 
 def _side_by_side() -> list[str]:
-    # The same order of sets everywhere: some tests have sets in their names, and xdist wants one list from all.
+    """Everything, in a process for each CPU with servers of its own; a file stays in one, the slow ones first."""
     processes = min(os.cpu_count() or 1, 4)
     return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
 

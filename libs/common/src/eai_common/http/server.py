@@ -10,7 +10,11 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from eai_common.http.closing import turn_away
+
 __all__ = ["bound_socket", "serve"]
+
+_SETTLES_S = 0.2  # connections that were made are accepted by then, and their requests read
 
 
 class _Server(uvicorn.Server):
@@ -37,7 +41,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, grace_s: float) -> None:
-    """Answer requests until `stop`, then finish the open ones for at most `grace_s` seconds."""
+    """Answer requests until `stop`, then open no connection, and finish what is open for at most `grace_s` seconds."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -54,5 +58,8 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, g
         serving = group.create_task(server.serve(sockets=[listener]), name="http-server")
         stopping = group.create_task(stop.wait(), name="http-server/stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            turn_away(listener)
+            await asyncio.sleep(_SETTLES_S)
         server.should_exit = True
         stopping.cancel()
