@@ -26,11 +26,11 @@ from eai_common.service import (
     Running,
     Service,
     ServiceDefinition,
-    health_checks,
     main,
     reported,
     run_services,
 )
+from eai_common.service_health import health_checks
 from eai_common.settings import SettingsError, TelemetrySettings, load
 from eai_common.stage import Stage
 from eai_common.store import open_memory_redis

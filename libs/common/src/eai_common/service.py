@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import uvloop
-from redis.exceptions import RedisError
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -25,10 +24,12 @@ from eai_common.broker import Broker, TopologyMismatch
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Clock, SystemClock
 from eai_common.errors import StageError
-from eai_common.http import Check, Health, HttpParts, bound_socket, build_app, open_protection, probe_routes, serve
+from eai_common.http import Health, HttpParts, bound_socket, build_app, open_protection, probe_routes, serve
 from eai_common.ids import Ids
+from eai_common.service_health import health_of, health_writer
 from eai_common.settings import (
     BrokerSettings,
+    HealthSettings,
     HttpSettings,
     JwtSettings,
     ProcessSettings,
@@ -43,7 +44,7 @@ from eai_common.settings import (
 from eai_common.stage import Stage, StageParts, run_stage
 from eai_common.store import Redis, Wakeups, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
-from eai_common.watch import watch_broker
+from eai_common.watch import watch_broker, watch_pool
 
 __all__ = [
     "CommonSettings",
@@ -51,7 +52,6 @@ __all__ = [
     "Running",
     "Service",
     "ServiceDefinition",
-    "health_checks",
     "load_settings",
     "main",
     "rabbit_options",
@@ -75,6 +75,7 @@ class CommonSettings:
     http: HttpSettings
     jwt: JwtSettings
     protection: ProtectionSettings
+    health: HealthSettings
     telemetry: TelemetrySettings
 
 
@@ -123,7 +124,7 @@ class ServiceDefinition(Generic[SettingsT]):
     """A service, before anything is opened.
 
     `uses` is what it must be configured with; `needs` is the part of it without which it is not ready. One that
-    `serves_clients` must have tokens in production.
+    `serves_clients` must have tokens in production. One that `tells_of_all` reports the other services' health, too.
     """
 
     name: str
@@ -132,6 +133,7 @@ class ServiceDefinition(Generic[SettingsT]):
     uses: frozenset[Need] = frozenset({"rabbitmq", "redis"})
     needs: frozenset[Need] = frozenset({"rabbitmq", "redis"})
     serves_clients: bool = False
+    tells_of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,9 @@ async def run_services(
     grace_s = max(one.settings.process.shutdown_grace.total_seconds() for one in running)
     async with asyncio.TaskGroup() as group:
         watchers = [group.create_task(_watch(one, stop), name="watch-broker") for one in running if one.service.stages]
+        if health.dependencies is not None:
+            writer = health_writer(running[0].settings, running[0].parts, health)
+            watchers.append(group.create_task(writer.run(), name="write-health"))
         group.create_task(serve(app, listener, stop, grace_s=grace_s), name="http")
         for one in running:
             for stage in one.service.stages:
@@ -220,22 +225,6 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def health_checks(needs: frozenset[Need], parts: Parts) -> dict[str, Check]:
-    """The checks that decide readiness."""
-
-    async def redis_answers() -> bool:
-        try:
-            return bool(await parts.redis.ping())
-        except (RedisError, OSError):
-            return False
-
-    async def broker_is_ready() -> bool:
-        return parts.broker.is_ready
-
-    checks: dict[Need, Check] = {"redis": redis_answers, "rabbitmq": broker_is_ready}
-    return {name: check for name, check in checks.items() if name in needs}
-
-
 async def _run_alone(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> None:
     stop = stop_on_signals()
     listener = bound_socket(settings.http.host, settings.http.port)
@@ -243,7 +232,8 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
         stack.callback(listener.close)
         parts = await stack.enter_async_context(_open_parts(definition, settings))
         service = await stack.enter_async_context(definition.build(settings, parts))
-        health = Health(definition.name, health_checks(definition.needs, parts))
+        health = health_of(definition.name, definition.needs, settings, parts, tells_of_all=definition.tells_of_all)
+        watch_pool(parts.redis, parts.metrics)
         metrics_path = settings.telemetry.metrics_path if settings.telemetry.prometheus_enabled else None
         routes = [*service.routes, *probe_routes(health, parts.metrics, metrics_path)]
         protection = await stack.enter_async_context(

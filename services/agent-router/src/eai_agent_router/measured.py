@@ -20,6 +20,7 @@ class MeasuredAgent:
         self._metrics = metrics
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        self._metrics.ai_service_calls.labels(self._provider).inc()
         with self._metrics.external_call(self._provider):
             return await self._agent.ask(turn, deadline=deadline)
 

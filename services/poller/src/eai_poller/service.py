@@ -39,6 +39,12 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
 
 
 POLLER = ServiceDefinition(
-    "poller", Settings, _build, uses=frozenset({"redis"}), needs=frozenset({"redis"}), serves_clients=True
+    "poller",
+    Settings,
+    _build,
+    uses=frozenset({"redis"}),
+    needs=frozenset({"redis"}),
+    serves_clients=True,
+    tells_of_all=True,
 )
 """It reads Redis and nothing else."""

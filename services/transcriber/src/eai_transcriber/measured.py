@@ -22,5 +22,6 @@ class MeasuredRecognizer:
         return self._recognizer.takes
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
+        self._metrics.transcriptions.labels(self._service).inc()
         with self._metrics.external_call(self._service):
             return await self._recognizer.transcribe(audio, deadline=deadline)

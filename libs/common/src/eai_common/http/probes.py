@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from eai_common.http.errors import json_response
+from eai_common.credentials import Role
+from eai_common.gateway_health import GATEWAY
+from eai_common.health import Dependencies, Finding
+from eai_common.http.callers import require
+from eai_common.http.errors import ErrorBody, HttpError, json_response
 from eai_common.http.front import ProbeRoute
 from eai_common.telemetry import Metrics
 
@@ -27,17 +32,27 @@ Check = Callable[[], Awaitable[bool]]
 
 @dataclass
 class Health:
-    """What this process knows of itself. `checks` are what it cannot work without: one that fails makes it unready."""
+    """What this process knows of itself. `checks` are what it cannot work without: one that fails makes it unready.
+
+    `dependencies` are what it tells of; a provider that is down is told, and takes nobody out of service.
+    """
 
     service: str
     checks: Mapping[str, Check] = field(default_factory=dict)
+    dependencies: Dependencies | None = None
+    is_detailed: bool = True
     is_started: bool = False
     is_stopping: bool = False
     started_at_s: float = field(default_factory=time.monotonic)
+    process: psutil.Process = field(default_factory=lambda: psutil.Process(os.getpid()))
 
     async def failing(self) -> list[str]:
         """The names of the checks that fail now."""
         return [name for name, check in self.checks.items() if not await check()]
+
+    async def findings(self) -> dict[str, Finding]:
+        """How its dependencies are, or were a moment ago."""
+        return {} if self.dependencies is None else await self.dependencies.findings()
 
 
 def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> list[Route]:
@@ -52,29 +67,70 @@ def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> 
         body = {"status": "ready" if is_ready else "not ready", "failing": failing}
         return json_response(body, 200 if is_ready else 503)
 
-    async def report(_: Request) -> Response:
-        failing = await health.failing()
-        status: Literal["healthy", "unhealthy"] = "unhealthy" if failing else "healthy"
-        body = {
-            "status": status,
-            "service": health.service,
-            "services": {name: {"status": "unhealthy" if name in failing else "healthy"} for name in health.checks},
-            "system": _system(health),
-            "version": _version(),
-        }
-        return json_response(body, 503 if failing else 200)
+    async def report(request: Request) -> Response:
+        is_detailed = request.query_params.get("detail", "").lower() in ("true", "1")
+        if is_detailed:
+            require(request, Role.READ_ONLY)
+        return await _report(health, is_detailed=is_detailed and health.is_detailed)
+
+    async def report_one(request: Request) -> Response:
+        require(request, Role.READ_ONLY)
+        return await _report_one(health, request.path_params["dependency"])
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     routes: list[Route] = [ProbeRoute("/live", live), ProbeRoute("/ready", ready), ProbeRoute("/health", report)]
+    if health.is_detailed:
+        routes.append(Route("/health/{dependency}", report_one))
     return routes if metrics_path is None else [*routes, ProbeRoute(metrics_path, exposition)]
 
 
-def _system(health: Health) -> dict[str, float]:
-    process = psutil.Process(os.getpid())
+async def _report(health: Health, *, is_detailed: bool) -> Response:
+    findings = await health.findings()
+    status = "healthy" if health.dependencies is None else health.dependencies.verdict(findings)
+    gateway = findings.pop(GATEWAY, None)
+    services = {**_seen_by_others(gateway), **_told(findings, is_detailed=is_detailed)}
+    body: dict[str, JsonValue] = {
+        "status": status,
+        "service": health.service,
+        "services": services,
+        "system": _system(health),
+        "version": _version(),
+    }
+    if gateway is not None:
+        body["gateway"] = gateway.details.get("services", {})
+    return json_response(body, 503 if status == "unhealthy" else 200)
+
+
+async def _report_one(health: Health, name: str) -> Response:
+    findings = await health.findings()
+    services = {**_seen_by_others(findings.get(GATEWAY)), **_told(findings, is_detailed=True)}
+    if (found := services.get(name)) is None:
+        known = ", ".join(sorted(services)) or "none"
+        raise HttpError(404, ErrorBody("Not Found", f"This service knows no such dependency; it knows: {known}"))
+    assert isinstance(found, dict)
+    return json_response({"dependency": name, **found}, 503 if found["status"] == "unhealthy" else 200)
+
+
+def _told(findings: Mapping[str, Finding], *, is_detailed: bool) -> dict[str, JsonValue]:
     return {
-        "memory_usage_mb": round(process.memory_info().rss / 2**20, 1),
+        name: {"status": finding.status, **(finding.details if is_detailed else {})}
+        for name, finding in findings.items()
+    }
+
+
+def _seen_by_others(gateway: Finding | None) -> dict[str, JsonValue]:
+    """What the other services depend on, as they wrote it down."""
+    seen = gateway.details.get("dependencies") if gateway is not None else None
+    return {name: {"status": status} for name, status in seen.items()} if isinstance(seen, dict) else {}
+
+
+def _system(health: Health) -> dict[str, JsonValue]:
+    return {
+        "memory_usage_mb": round(health.process.memory_info().rss / 2**20, 1),
+        "cpu_usage_percent": health.process.cpu_percent(),  # of one core, since the last time somebody asked
+        "asyncio_tasks": len(asyncio.all_tasks()),
         "uptime_seconds": round(time.monotonic() - health.started_at_s, 1),
     }
 

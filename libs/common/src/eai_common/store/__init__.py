@@ -16,6 +16,7 @@
 | `transcript:{<digest>}` | JSON: what was heard; the digest is of audio and listener | TRANSCRIPT_CACHE_TTL |
 | `idem:<client>:<key>` | hash: which message an Idempotency-Key stands for, how far it is | IDEMPOTENCY_TTL |
 | `latency:<type>` | list: of the last 100 completed messages, `<milliseconds>@<when>` | an hour |
+| `health:board` | hash: how each process was, and what it depends on | three times HEALTH_CHECK_INTERVAL |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 
@@ -35,8 +36,9 @@ from eai_common.store.checkpoints import (
     Progress,
     Recorded,
 )
-from eai_common.store.client import Redis, StoreUnavailable, open_memory_redis, open_redis
+from eai_common.store.client import PoolUse, Redis, StoreUnavailable, open_memory_redis, open_redis, pool_use
 from eai_common.store.conversations import ConversationStore
+from eai_common.store.health_board import HealthBoard, Note
 from eai_common.store.idempotency import (
     FirstUse,
     IdempotencyClaim,
@@ -83,12 +85,15 @@ __all__ = [
     "ConversationStore",
     "GivenUp",
     "FailedTry",
+    "HealthBoard",
     "HeldElsewhere",
     "KeptTranscript",
     "LatencyStore",
     "Mailboxes",
     "Mine",
+    "Note",
     "Progress",
+    "PoolUse",
     "Recorded",
     "Redis",
     "Script",
@@ -108,4 +113,5 @@ __all__ = [
     "open_memory_redis",
     "open_redis",
     "open_wakeups",
+    "pool_use",
 ]

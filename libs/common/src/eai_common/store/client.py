@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -25,7 +26,7 @@ from redis.exceptions import (
 from eai_common.errors import Unavailable
 from eai_common.settings.groups import RedisSettings
 
-__all__ = ["Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "store_errors"]
+__all__ = ["PoolUse", "Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "pool_use", "store_errors"]
 
 Redis = redis.asyncio.Redis
 """Answers in bytes."""
@@ -88,3 +89,19 @@ async def open_memory_redis() -> AsyncIterator[Redis]:
         yield client
     finally:
         await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How many connections are in use, how many wait, and how many there may be."""
+
+    active: int
+    idle: int
+    most: int
+
+
+def pool_use(redis: Redis) -> PoolUse:
+    """The client's connections now. A connection that Redis closed meanwhile is counted until it is used."""
+    pool = redis.connection_pool
+    (idle, _), (active, _) = pool.get_connection_count()
+    return PoolUse(active, idle, pool.max_connections)

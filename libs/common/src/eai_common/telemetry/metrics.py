@@ -67,6 +67,24 @@ class Metrics:
             "message_processing_errors_total", "Errors by code.", ["stage", "error_code"], registry=self.registry
         )
         self.queue_depth = Gauge("message_queue_depth", "Ready messages.", ["queue"], registry=self.registry)
+        self.queue_depth_total = Gauge(
+            "rabbitmq_queue_depth_total",
+            "Ready messages in all queues that this process watches.",
+            registry=self.registry,
+        )
+        self.redis_connections = Gauge(
+            "redis_connections_active", "Connections to Redis, in use or waiting.", registry=self.registry
+        )
+        self.redis_pool_active = Gauge(
+            "redis_connection_pool_active", "Connections to Redis in use.", registry=self.registry
+        )
+        self.redis_pool_max = Gauge("redis_connection_pool_max", "Most connections to Redis.", registry=self.registry)
+        self.ai_service_calls = Counter(
+            "ai_service_calls_total", "Questions to AI agents.", ["provider"], registry=self.registry
+        )
+        self.transcriptions = Counter(
+            "transcription_requests_total", "Recordings sent to a speech service.", ["service"], registry=self.registry
+        )
         self.broker_connected = Gauge(
             "rabbitmq_connection_status",
             "1 for the state that the connection is in.",
@@ -81,6 +99,12 @@ class Metrics:
         )
         self.external_calls = Counter(
             "external_api_calls_total", "Calls to outside services.", ["service", "status"], registry=self.registry
+        )
+        self.external_errors = Counter(
+            "external_api_errors_total",
+            "Calls to outside services that failed.",
+            ["service"],
+            registry=self.registry,
         )
         self.external_duration = Histogram(
             "external_api_response_time_seconds",
@@ -137,6 +161,7 @@ class Metrics:
             yield
         except BaseException as error:
             status = error.error_code if isinstance(error, StageError) else type(error).__name__
+            self.external_errors.labels(service).inc()
             raise
         finally:
             self.external_calls.labels(service, status).inc()

@@ -1,0 +1,35 @@
+"""The settings of health checks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from eai_common.settings.base import Duration, Group, Items
+
+__all__ = ["HealthSettings"]
+
+
+class HealthSettings(Group):
+    """How a process looks at what it depends on. Readiness is not cached."""
+
+    health_check_cache_ttl: Duration = Field(
+        default=timedelta(seconds=30), description="How long /health tells what was found before it looks again."
+    )
+    health_check_timeout: Duration = Field(
+        default=timedelta(seconds=5), description="Longest look at one dependency; then it counts as unhealthy."
+    )
+    health_check_interval: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How often a process writes down in Redis how it is, for the poller's /health to tell of all.",
+    )
+    health_check_dependencies: Items = Field(
+        default=(),
+        description="Dependencies to look at, of redis, rabbitmq, google_speech, openai_speech, google_agent_engine, "
+        "eai_agent_service, openai. Empty: all that the service uses.",
+    )
+    enable_detailed_health_checks: bool = Field(
+        default=True,
+        description="Serve /health?detail=true and /health/{dependency}, to callers that may read.",
+    )
