@@ -80,7 +80,9 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 GOOGLE, OPENAI = Provider.GOOGLE_AGENT_ENGINE, Provider.OPENAI
 _INVALID = _codes("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE")
-_TOO_LONG = _words(r"(input|prompt|context|token).{0,80}(exceed|too (long|large|many)|maximum)|exceed.{0,80}token")
+_TOO_LONG = _words(
+    r"(input|prompt|context|token).{0,80}(exceed|too (long|large|many)|maximum)" r"|exceed.{0,80}token|maximum context"
+)
 _BLOCKED = _words(r"safety|blocked|prohibited[_ ]content|content[_ ]?(filter|policy)")
 _CRASH = "reasoning engine execution failed|agent engine error"
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import httpx
 import orjson
@@ -174,6 +174,13 @@ class _Plain(BaseModel):
     detail: str
 
 
+class _Bare(BaseModel):
+    """An error without an envelope: older vLLM."""
+
+    object: Literal["error"]
+    message: str
+
+
 def failure_in(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
     """What a response other than 2xx says."""
     body = _error_in(response.content.removeprefix(BYTE_ORDER_MARK))
@@ -195,6 +202,10 @@ def _error_in(content: bytes) -> ErrorBody:
         pass
     try:
         return ErrorBody(message=_Plain.model_validate_json(content).detail)
+    except ValidationError:
+        pass
+    try:
+        return ErrorBody(message=_Bare.model_validate_json(content).message)
     except ValidationError:
         return ErrorBody()
 
