@@ -258,8 +258,8 @@ def five_processes(folder: Path, **settings: str) -> Iterator[FiveProcesses]:
         redis = stack.enter_context(private_redis())
         sandbox = starting_sandbox.address()
         environ = _environ(
-            **sandbox_environment(sandbox),
             **{
+                **sandbox_environment(sandbox),
                 "RABBITMQ_URL": rabbitmq.url,
                 "REDIS_URL": redis.url,
                 "HOST": "127.0.0.1",

@@ -30,6 +30,16 @@ def ask(asked: Brain, thread: str, question: str) -> str:
     return asked.ask(thread, [Said(Role.HUMAN, question)])[-1].text
 
 
+def test_a_message_whose_id_the_thread_has_takes_the_old_ones_place() -> None:
+    asked = brain()
+    for _ in range(2):
+        asked.ask("a", [Said(Role.AI, "Quer?", message_id="before"), Said(Role.HUMAN, "Sim")])
+    texts = [
+        message.text for message in asked.threads.of("a") if message.role is not Role.AI or message.text == "Quer?"
+    ]
+    assert texts == ["Quer?", "Sim", "Sim"]
+
+
 @pytest.mark.parametrize(
     "question",
     [

@@ -40,10 +40,12 @@ class Call:
     number: int = 0  # 1 is the first call since the record was cleared
     outcome: str = "running"  # then: answered, malformed, refused:<status>, cancelled, failed
     history: bool = False  # an update of the history: recorded, not answered
+    ended_at: datetime | None = None  # None while it runs
 
     def as_json(self) -> JsonObject:
         """The call as the control route shows it."""
-        return {**asdict(self), "target": self.target.value, "at": self.at.isoformat()}
+        ended_at = None if self.ended_at is None else self.ended_at.isoformat()
+        return {**asdict(self), "target": self.target.value, "at": self.at.isoformat(), "ended_at": ended_at}
 
 
 class CallLog:
@@ -60,6 +62,10 @@ class CallLog:
         call.at, call.number = self._now(), self.total
         self._calls.append(call)
         return call
+
+    def end(self, call: Call, outcome: str) -> None:
+        """Note how a call ended."""
+        call.outcome, call.ended_at = outcome, self._now()
 
     def of(self, target: Target | None = None, *, thread_id: str | None = None) -> list[Call]:
         """The recorded calls of one service or all, of one conversation or all."""

@@ -1,4 +1,4 @@
-"""The sandbox's own routes: order faults, read the calls, lose the agents."""
+"""The sandbox's own routes: order faults, read the calls and the conversations, lose the agents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from http import HTTPStatus
 from starlette.routing import Route
 
 from eai_sandbox.calls import CallLog, Target
+from eai_sandbox.conversation import Threads
 from eai_sandbox.faults import Fault, Faults
 from eai_sandbox.http_edge import Answer, Asked, detail_error, endpoint, parse
 from eai_sandbox.refusal import Refused
@@ -18,8 +19,9 @@ __all__ = ["Control"]
 class Control:
     """What a test holds the sandbox by, from outside its process."""
 
-    def __init__(self, calls: CallLog, faults: Faults, *, forget_agents: Callable[[], None]) -> None:
+    def __init__(self, calls: CallLog, faults: Faults, threads: Threads, *, forget_agents: Callable[[], None]) -> None:
         self._calls = calls
+        self._threads = threads
         self._faults = faults
         self._forget_agents = forget_agents
 
@@ -33,6 +35,7 @@ class Control:
             ("DELETE", "/sandbox/faults", self.clear_faults),
             ("GET", "/sandbox/calls", self.list_calls),
             ("DELETE", "/sandbox/calls", self.clear_calls),
+            ("GET", "/sandbox/threads", self.list_threads),
             ("DELETE", "/sandbox/agents", self.forget_agents),
         )
         return [Route(path, endpoint(handle, detail_error), methods=[method]) for method, path, handle in handlers]
@@ -65,6 +68,17 @@ class Control:
         """Forget the calls."""
         self._calls.clear()
         return Answer({"calls": [], "count": 0, "total": 0})
+
+    async def list_threads(self, asked: Asked) -> Answer:
+        """What each conversation remembers, oldest first: who said what."""
+        return Answer(
+            {
+                "threads": {
+                    thread_id: [[message.role.value, message.text] for message in messages]
+                    for thread_id, messages in self._threads.items()
+                }
+            }
+        )
 
     async def forget_agents(self, asked: Asked) -> Answer:
         """Make the EAI Agent Service forget every agent that it made."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -75,12 +75,24 @@ class Threads:
         """What is remembered of a conversation, oldest first; empty for one that is not known."""
         return tuple(self._threads.get(thread_id, ()))
 
-    def append(self, thread_id: str, messages: Iterable[Message]) -> None:
-        """Remember messages; the conversation is the most recent one now."""
-        self._threads.setdefault(thread_id, deque(maxlen=self._max_messages)).extend(messages)
+    def append(self, thread_id: str, messages: Sequence[Message]) -> None:
+        """Remember messages; the conversation is the most recent one now.
+
+        One whose id it holds already takes the old one's place, as LangGraph's `add_messages` does it.
+        """
+        thread = self._threads.setdefault(thread_id, deque(maxlen=self._max_messages))
+        places = {message.message_id: place for place, message in enumerate(thread)}
+        for message in messages:
+            if (place := places.get(message.message_id)) is not None:
+                thread[place] = message
+        thread.extend(message for message in messages if message.message_id not in places)
         self._threads.move_to_end(thread_id)
         while len(self._threads) > self._max_threads:
             self._threads.popitem(last=False)
+
+    def items(self) -> Iterator[tuple[str, tuple[Message, ...]]]:
+        """Every conversation, the least recent first."""
+        return ((thread_id, tuple(messages)) for thread_id, messages in self._threads.items())
 
     def forget(self, thread_id: str) -> None:
         """Drop a conversation, known or not."""

@@ -138,15 +138,15 @@ class Gate:
             is_malformed = fault is not None and fault.kind is FaultKind.MALFORMED
             yield Admission(call, is_malformed)
         except Refused as refusal:
-            call.outcome = f"refused:{refusal.status}"
+            self.calls.end(call, f"refused:{refusal.status}")
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            call.outcome = "cancelled"
+            self.calls.end(call, "cancelled")
             raise
         except BaseException:
-            call.outcome = "failed"
+            self.calls.end(call, "failed")
             raise
-        call.outcome = "malformed" if is_malformed else "answered"
+        self.calls.end(call, "malformed" if is_malformed else "answered")
 
     async def _delay(self, call: Call) -> None:
         if self._agent_latency and call.target in (Target.AGENT_ENGINE, Target.LETTA, Target.OPENAI):

@@ -61,7 +61,7 @@ async def run_sandbox(options: SandboxOptions | None = None) -> AsyncIterator[Sa
         grpc_target = await stack.enter_async_context(_grpc(options, Speech(gate, recognizer), engine))
         eai = EaiService(gate, brain, token=options.eai_token, max_agents=options.max_agents, now=_now)
         openai = OpenAiApi(gate, brain, recognizer, key=options.openai_key, now=_now)
-        control = Control(calls, faults, forget_agents=eai.forget)
+        control = Control(calls, faults, threads, forget_agents=eai.forget)
         parts = (AgentEngineRest(engine), eai, openai, control)
         app = Starlette(routes=[route for part in parts for route in part.routes])
         http_url = await stack.enter_async_context(_http(options, app))

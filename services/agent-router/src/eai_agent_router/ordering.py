@@ -123,7 +123,7 @@ class UserTurns:
         self._metrics.ordering_waited.inc()
         is_next = behind.rank == 1
         shortest, longest = self._rules.next_looks if is_next else self._rules.others_look
-        delay = min(max(work.attempt.waited, shortest), longest)
+        delay = min(max(work.waited_behind, shortest), longest)
         stuck_in = behind.since + self._rules.max_wait - self._clock.now()
         if is_next and stuck_in > timedelta():
             delay = min(delay, stuck_in)

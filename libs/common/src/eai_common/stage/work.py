@@ -31,6 +31,7 @@ __all__ = [
 
 ATTEMPT = "x-eai-attempt"
 WAITED_MS = "x-eai-waited-ms"
+BEHIND_MS = "x-eai-behind-ms"
 ERRORS = "x-eai-errors"
 COPY = "x-eai-copy"
 _WAITING = "waiting"
@@ -81,6 +82,12 @@ class Work:
     def copy(self) -> str:
         """Which of the message's copies in the broker this is; empty for one that never had to wait."""
         return str(self.delivery.headers.get(COPY, ""))
+
+    @property
+    def waited_behind(self) -> timedelta:
+        """How long it has waited for other messages of its user."""
+        behind_ms = self.delivery.headers.get(BEHIND_MS)
+        return timedelta(milliseconds=behind_ms if isinstance(behind_ms, int) and behind_ms > 0 else 0)
 
     @property
     def is_unworked_copy(self) -> bool:
@@ -150,9 +157,11 @@ def headers_after_failure(work: Work, error: StageError, *, stage: str, at: date
 
 
 def headers_after_deferral(work: Work, delay: timedelta) -> Headers:
-    """The delivery's headers after a wait that was no try."""
-    copy = {COPY: _WAITING} if work.will_wait and not work.copy else {}
-    return {**work.delivery.headers, **copy, WAITED_MS: _milliseconds(work.attempt.waited + delay)}
+    """The delivery's headers after a wait that was no try. A wait for other messages is counted apart."""
+    if work.will_wait:
+        waited: dict[str, str | int] = {BEHIND_MS: _milliseconds(work.waited_behind + delay)}
+        return {**work.delivery.headers, COPY: work.copy or _WAITING, **waited}
+    return {**work.delivery.headers, WAITED_MS: _milliseconds(work.attempt.waited + delay)}
 
 
 def as_first_copy(headers: Headers) -> Headers:
