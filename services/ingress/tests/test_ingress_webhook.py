@@ -335,3 +335,29 @@ async def test_a_redis_that_does_not_answer_delays_an_acceptance_by_seconds_at_m
     settings = RedisSettings.read({"REDIS_URL": silent_server, "REDIS_TIMEOUT": "1h"})
     async with open_redis(settings) as silent, open_ingress(World(silent)) as ingress, asyncio.timeout(5):
         assert (await ingress.post()).status_code == 202
+
+
+# Hostile content
+
+
+@pytest.mark.parametrize("field", ["message", "previous_message", "user_number", "metadata"])
+async def test_a_control_character_is_refused_by_the_name_of_its_field(ingress: Ingress, field: str) -> None:
+    value = {"note": ["a\x00b"]} if field == "metadata" else "+5521\x0099990000"
+    answer = await ingress.post({**BODY, field: value})
+    assert answer.status_code == 400
+    assert answer.json()["details"] == [{"field": field, "message": "has the control character U+0000"}]
+
+
+@pytest.mark.parametrize("body", [b'{"user_number":"5521999990000","message":"\\ud83d"}', b'{"message":"\xff"}'])
+async def test_what_is_no_unicode_is_no_json(ingress: Ingress, body: bytes) -> None:
+    answer = await ingress.client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "Invalid request")
+
+
+@pytest.mark.parametrize(("mode", "status"), [("default", 202), ("strict", 400)])
+async def test_html_that_a_browser_would_run_is_a_message_unless_a_setting_says_otherwise(
+    mode: str, status: int
+) -> None:
+    async with open_ingress(CONTENT_CHECK=mode) as ingress:
+        assert (await ingress.post({**BODY, "message": "o que faz <script>alert(1)</script>?"})).status_code == status
+        assert (await ingress.post({**BODY, "message": "once = 1 or 1=1; I <3 x"})).status_code == 202

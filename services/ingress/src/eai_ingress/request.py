@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
+from eai_common.content import ContentRules
 from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
 from eai_common.messages import MessageType, Metadata
@@ -31,6 +32,7 @@ class Rules:
     providers: frozenset[str]
     opaque_user_numbers: bool = False
     callbacks: OutboundPolicy = field(default_factory=OutboundPolicy)
+    content: ContentRules = field(default_factory=ContentRules)
 
 
 class WebhookRequest(BaseModel):
@@ -55,6 +57,12 @@ class WebhookRequest(BaseModel):
         if _is_http_url(self.message) and _AUDIO_PATH.search(urlsplit(self.message).path):
             return "audio"
         return "text"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _texts(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
+        _rules(info).content.check(value)
+        return value
 
     @field_validator("user_number")
     @classmethod

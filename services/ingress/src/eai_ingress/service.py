@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from eai_common.background import running
 from eai_common.clock import Clock
+from eai_common.content import ContentRules
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import (
     ActivityStore,
@@ -81,6 +82,7 @@ def _webhook(settings: Settings, acceptance: Acceptance) -> Webhook:
             providers=frozenset(settings.ingress.agent_providers),
             opaque_user_numbers=like_predecessor,
             callbacks=settings.ingress.callbacks,
+            content=ContentRules(is_strict=settings.protection.content_check == "strict"),
         ),
         answers_like_predecessor=like_predecessor,
     )

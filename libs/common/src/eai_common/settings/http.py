@@ -122,6 +122,11 @@ class ProtectionSettings(Group):
         default=("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID", "traceparent"),
         description="Headers that such pages may send.",
     )
+    content_check: Literal["default", "strict"] = Field(
+        default="default",
+        description="Which texts are refused. default: those with control characters and the like, which nobody types. "
+        "strict: those with HTML that a browser would run, too; a question about such code is then a 400.",
+    )
     enable_security_headers: bool = Field(
         default=True, description="Send the headers that keep browsers from misusing an answer."
     )
