@@ -12,12 +12,20 @@ from typing import TypeVar
 
 import pytest
 
-from eai_cli.servers import RabbitServer, RedisServer, ServerMissing, private_rabbitmq, private_redis
+from eai_cli.servers import (
+    RabbitServer,
+    RedisServer,
+    ServerMissing,
+    WatchedRedis,
+    private_rabbitmq,
+    private_redis,
+    private_watched_redis,
+)
 
 # Pants puts the packages on pytest's own path only; the processes that tests start find them by this, in any folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(place).resolve()) for place in sys.path if place.endswith("/src"))
 
-ServerT = TypeVar("ServerT", RabbitServer, RedisServer)
+ServerT = TypeVar("ServerT", RabbitServer, RedisServer, WatchedRedis)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,10 +81,18 @@ def own_redis(redis_server: RedisServer | RemoteServer) -> RedisServer:
     return redis_server
 
 
+@pytest.fixture()
+def watched_redis() -> Iterator[WatchedRedis]:
+    """A private Redis with a replica and a sentinel, for one test, which may kill the primary."""
+    with _server("", private_watched_redis) as servers:
+        assert isinstance(servers, WatchedRedis)
+        yield servers
+
+
 @contextmanager
 def _server(variable: str, private: Callable[[], AbstractContextManager[ServerT]]) -> Iterator[ServerT | RemoteServer]:
     with ExitStack() as opened:
-        if url := os.environ.get(variable):
+        if url := os.environ.get(variable, ""):
             yield RemoteServer(url)
             return
         try:

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-__all__ = ["RabbitServer", "RedisServer", "ServerFailed", "ServerMissing", "private_rabbitmq", "private_redis"]
+__all__ = [
+    "RabbitServer",
+    "RedisServer",
+    "ServerFailed",
+    "ServerMissing",
+    "WatchedRedis",
+    "private_rabbitmq",
+    "private_redis",
+    "private_watched_redis",
+]
 
 _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 30.0
@@ -134,8 +143,9 @@ class RabbitServer:
 class RedisServer:
     """A Redis of our own, without persistence: stopped and started again, it is empty."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._program = _program("redis-server", "redis-server")
+        self._arguments = arguments
         self._folder = folder
         (self.port,) = _free_ports(1)
         self._server: _Process | None = None
@@ -153,7 +163,11 @@ class RedisServer:
             "save": "",
             "appendonly": "no",
         }
-        command = [self._program, *(part for name, value in options.items() for part in (f"--{name}", value))]
+        command = [
+            self._program,
+            *self._arguments,
+            *(part for name, value in options.items() for part in (f"--{name}", value)),
+        ]
         self._server = _Process.start(command, dict(os.environ), self._folder / "redis.log")
         self._server.wait_for(self.port, _REDIS_GREETING)
 
@@ -192,6 +206,47 @@ def private_redis() -> Iterator[RedisServer]:
             yield server
         finally:
             server.close()
+
+
+class WatchedRedis:
+    """Two Redis servers, one of which copies the other, and a sentinel that promotes it when the other dies."""
+
+    NAME = "gateway"
+
+    def __init__(self, folder: Path) -> None:
+        for part in ("first", "second", "sentinel"):
+            (folder / part).mkdir()
+        self.first = RedisServer(folder / "first", "--repl-diskless-sync-delay", "0")
+        self.second = RedisServer(folder / "second", "--replicaof", "127.0.0.1", str(self.first.port))
+        watched = f"sentinel monitor {self.NAME} 127.0.0.1 {self.first.port} 1\n"
+        hasty = f"sentinel down-after-milliseconds {self.NAME} 1000\nsentinel failover-timeout {self.NAME} 2000\n"
+        (folder / "sentinel" / "sentinel.conf").write_text(watched + hasty)
+        self._sentinel = RedisServer(folder / "sentinel", "sentinel.conf", "--sentinel")
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/{self.NAME}"
+
+    def start(self) -> None:
+        """Return once all three answer."""
+        for server in (self.first, self.second, self._sentinel):
+            server.start()
+
+    def close(self) -> None:
+        for server in (self._sentinel, self.second, self.first):
+            server.close()
+
+
+@contextmanager
+def private_watched_redis() -> Iterator[WatchedRedis]:
+    """The three of them, as long as the context. Raises ServerMissing or ServerFailed."""
+    with tempfile.TemporaryDirectory(prefix="redis-watched-", ignore_cleanup_errors=True) as folder:
+        servers = WatchedRedis(Path(folder))
+        try:
+            servers.start()
+            yield servers
+        finally:
+            servers.close()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from eai_common.settings.base import Duration, Group
+from eai_common.settings.sentinel import SentinelAddress
 from eai_common.topology import Topology
 
 __all__ = [
@@ -100,13 +101,24 @@ class RedisSettings(Group):
     model_config = SettingsConfigDict(env_prefix="REDIS_")
 
     url: SecretStr = Field(
-        default=SecretStr(""), description="redis:// or rediss:// address. Empty in `./eai up`: an in-process Redis."
+        default=SecretStr(""),
+        description="redis:// or rediss:// address, or redis+sentinel://host:port,host:port/name with the password "
+        "apart. Empty in `./eai up`: an in-process Redis.",
     )
     password: SecretStr = Field(default=SecretStr(""), description="Password, when it is not in the address.")
     pool_size: int = Field(
         default=10, ge=1, le=1000, description="Most connections one process opens, beside one for wake-ups."
     )
     timeout: Duration = Field(default=timedelta(seconds=2), description="Longest wait for a connection or an answer.")
+
+    @model_validator(mode="after")
+    def _address_can_be_read(self) -> RedisSettings:
+        SentinelAddress.parse(self.url.get_secret_value())
+        return self
+
+    @property
+    def sentinels(self) -> SentinelAddress | None:
+        return SentinelAddress.parse(self.url.get_secret_value())
 
 
 class TaskSettings(Group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import redis.asyncio
@@ -14,6 +14,7 @@ from redis.exceptions import (
     ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import (
@@ -25,6 +26,7 @@ from redis.exceptions import (
 
 from eai_common.errors import Unavailable
 from eai_common.settings.groups import RedisSettings
+from eai_common.store.sentinel import open_primary_pool
 
 __all__ = ["PoolUse", "Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "pool_use", "store_errors"]
 
@@ -43,6 +45,9 @@ _PASSING = (
 )
 
 
+_NO_REPLICAS = "NOREPLICAS"  # what a primary answers that is cut off, with `min-replicas-to-write`
+
+
 class StoreUnavailable(Unavailable):
     """Redis is unreachable, loading, full or failing over."""
 
@@ -56,26 +61,33 @@ def store_errors() -> Iterator[None]:
         yield
     except _PASSING as error:
         raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+    except ResponseError as error:
+        if not str(error).startswith(_NO_REPLICAS):
+            raise
+        raise StoreUnavailable(f"Redis: {_NO_REPLICAS}") from error
 
 
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     """A client for REDIS_URL. Connects when first used, so a Redis that is down does not stop a start."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        max_connections=settings.pool_size + 1,  # one for the subscription to wake-ups, which is not given back
-        timeout=settings.timeout.total_seconds(),
-        socket_timeout=settings.timeout.total_seconds(),
-        socket_connect_timeout=settings.timeout.total_seconds(),
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
-        health_check_interval=30,
-        **({"password": password} if (password := settings.password.get_secret_value()) else {}),
-    )
-    client = redis.asyncio.Redis.from_pool(pool)
-    try:
+    timeout_s, password = settings.timeout.total_seconds(), settings.password.get_secret_value()
+    options = {
+        "max_connections": settings.pool_size + 1,  # one for the subscription to wake-ups, which is not given back
+        "timeout": timeout_s,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
+        "health_check_interval": 30,
+        **({"password": password} if password else {}),
+    }
+    async with AsyncExitStack() as stack:
+        if settings.sentinels is None:
+            pool = redis.asyncio.BlockingConnectionPool.from_url(settings.url.get_secret_value(), **options)
+        else:
+            pool = await stack.enter_async_context(open_primary_pool(settings.sentinels, **options))
+        client = redis.asyncio.Redis.from_pool(pool)
+        stack.push_async_callback(client.aclose)
         yield client
-    finally:
-        await client.aclose()
 
 
 @asynccontextmanager

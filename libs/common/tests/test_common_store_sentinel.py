@@ -1,0 +1,127 @@
+"""The stores on a Redis whose primary changes under them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from eai_common.clock import SystemClock
+from eai_common.settings import RedisSettings, SettingsError
+from eai_common.store import Redis, Script, StoreUnavailable, open_redis, open_wakeups
+from eai_common.store.client import store_errors
+
+_SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
+
+
+@pytest.fixture()
+async def client(watched_redis: Any) -> AsyncIterator[Redis]:
+    settings = RedisSettings.read({"REDIS_URL": watched_redis.url, "REDIS_POOL_SIZE": "3", "REDIS_TIMEOUT": "1s"})
+    async with open_redis(settings) as client:
+        yield client
+
+
+async def is_on_the_second(watched_redis: Any, key: str) -> bool:
+    """Whether the second server has the key."""
+    async with redis.asyncio.Redis.from_url(watched_redis.second.url) as second:
+        return bool(await second.exists(key))
+
+
+async def once(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
+    """Return when it holds; a Redis that is away says no."""
+    async with asyncio.timeout(within_s):
+        while not await _holds(condition):
+            await asyncio.sleep(0.05)
+
+
+async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        with store_errors():
+            return await condition()
+    except StoreUnavailable:
+        return False
+
+
+async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes_who_waits(
+    client: Redis, watched_redis: Any
+) -> None:
+    await client.set("kept", "value", ex=60)
+    await once(lambda: is_on_the_second(watched_redis, "kept"))
+    async with open_wakeups(client, SystemClock()) as wakeups:
+        with wakeups.watch("an id") as watch:
+            assert await watch.changed(within_s=5)  # the subscription stands
+            watched_redis.first.kill()
+            with pytest.raises(StoreUnavailable), store_errors():
+                await client.get("kept")
+
+            async def is_written_and_heard() -> bool:
+                await _SET.call(["written"], ["after"]).run(client)
+                await client.publish("wakeups", "Fan id")
+                return await watch.changed(within_s=0.2)
+
+            await once(is_written_and_heard)
+
+    async def has_what_was_stored() -> bool:
+        return await client.mget("kept", "written") == [b"value", b"after"]
+
+    await once(has_what_was_stored)
+    assert await is_on_the_second(watched_redis, "written")
+
+
+async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_command(
+    client: Redis, watched_redis: Any
+) -> None:
+    await client.config_set("min-replicas-max-lag", 1)
+    await client.config_set("min-replicas-to-write", 1)
+
+    async def is_taken() -> bool:
+        return bool(await client.set("written", "before", ex=60))
+
+    await once(is_taken)
+    watched_redis.second.kill()
+
+    async def refuses() -> bool:
+        try:
+            with store_errors():
+                await client.set("written", "after", ex=60)
+        except StoreUnavailable as error:
+            return "NOREPLICAS" in str(error)
+        return False
+
+    await once(refuses)
+
+
+async def test_more_callers_than_connections_wait_for_one(client: Redis) -> None:
+    assert await asyncio.gather(*(client.set(f"key:{n}", n, ex=60) for n in range(50))) == [True] * 50
+
+
+async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(watched_redis: Any) -> None:
+    for url in ("redis+sentinel://127.0.0.1:1/gateway", watched_redis.url.replace("/gateway", "/another")):
+        async with open_redis(RedisSettings.read({"REDIS_URL": url})) as client:
+            with pytest.raises(StoreUnavailable), store_errors():
+                await client.get("key")
+
+
+def test_the_address_names_sentinels_primary_and_database() -> None:
+    address = RedisSettings.read({"REDIS_URL": "rediss+sentinel://a:1,b,[::1]:2/gateway/3"}).sentinels
+    assert address is not None
+    assert address.sentinels == (("a", 1), ("b", 26379), ("::1", 2))
+    assert (address.name, address.database, address.with_tls) == ("gateway", 3, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://a:26379",
+        "redis+sentinel:///gateway",
+        "redis+sentinel://a:port/gateway",
+        "redis+sentinel://:password@a:26379/gateway",
+    ],
+)
+def test_an_address_of_sentinels_that_cannot_be_read_is_named_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL: got a value that is not shown") as refused:
+        RedisSettings.read({"REDIS_URL": url})
+    assert "password@" not in str(refused.value)
