@@ -67,12 +67,19 @@ class Container:
         """How often Docker has started it again."""
         return int(docker("inspect", "--format", "{{.RestartCount}}", self.name))
 
+    def logs(self) -> str:
+        """What it has said, on stdout and stderr."""
+        done = subprocess.run(
+            ["docker", "logs", self.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+        )
+        return done.stdout
+
     def python(self, program: str) -> str:
         return docker("exec", self.name, "python", "-c", program)
 
     def started_within_s(self) -> float:
         """Seconds from the start of its process to the line that says that it is ready."""
-        lines = [json.loads(line) for line in docker("logs", self.name).splitlines() if '"service_started"' in line]
+        lines = [json.loads(line) for line in self.logs().splitlines() if '"service_started"' in line]
         began = datetime.fromisoformat(str(self.state["StartedAt"])[:26] + "+00:00")
         return (datetime.fromisoformat(lines[-1]["timestamp"]) - began).total_seconds()
 
@@ -84,7 +91,8 @@ class Compose(Deployment):
         self._environ = environ
         edge = f"http://127.0.0.1:{environ['EDGE_PORT']}"
         sandbox = Sandbox(f"http://127.0.0.1:{environ['SANDBOX_PORT']}")
-        super().__init__(Client(edge, edge), sandbox, host=_gateway_of("outside"))
+        secret = (FOLDER / "secrets" / "development" / "callback_secrets").read_text().strip()
+        super().__init__(Client(edge, edge), sandbox, host=_gateway_of("outside"), callback_secret=secret)
 
     @property
     def broker_url(self) -> str:
@@ -121,7 +129,7 @@ class Compose(Deployment):
     def run(self, *arguments: str) -> str:
         """Run `docker compose` on this stack; gives what it printed. Raises AssertionError with its complaint."""
         files = [part for file in COMPOSE_FILES for part in ("--file", str(file))]
-        command = ["docker", "compose", *files, "--project-name", PROJECT, *arguments]
+        command = ["docker", "compose", "--ansi", "never", *files, "--project-name", PROJECT, *arguments]
         return _run(command, {**os.environ, **self._environ}, within_s=_COMMAND_S)
 
     def down(self) -> None:

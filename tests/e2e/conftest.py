@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,23 @@ def compose_environ() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def compose(compose_environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Compose]:
-    """The stack of deploy/compose, with the sandbox. If a test fails, the containers' logs are kept."""
+    """The stack of deploy/compose, with the sandbox."""
     request.getfixturevalue("docker_services")  # not an argument: the ports have to be set first
     running = Compose(compose_environ)
     with running.client.http:
         yield running
-        if request.session.testsfailed:
-            running.keep_logs(ROOT / ".eai" / "compose-logs")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what the containers have said when a test fails, before the next one replaces them."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("compose") or getattr(item, "funcargs", {}).get("deployment")
+    if report.failed and call.when == "call" and isinstance(running, Compose):
+        running.keep_logs(ROOT / ".eai" / "compose-logs" / re.sub(r"[^\w-]+", "_", item.name))
+    return report
 
 
 @pytest.fixture()

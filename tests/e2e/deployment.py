@@ -126,6 +126,7 @@ class Deployment:
     client: Client
     sandbox: Sandbox
     host: str = field(default="127.0.0.1", kw_only=True)  # where the gateway reaches servers of the tests
+    callback_secret: str = field(default=CALLBACK_SECRET, kw_only=True)
 
     def metrics(self) -> list[str]:
         """What each process of the gateway exposes."""

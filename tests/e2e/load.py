@@ -40,7 +40,7 @@ class Load:
 
 @contextmanager
 def load(url: str, *, each_s: float, user: str) -> Iterator[Load]:
-    """Send a message every `each_s` seconds during the block; at its end, wait until all are answered."""
+    """Send a message every `each_s` seconds during the block, each from a new user of `user`'s own; then await all."""
     seen = Load()
     stop = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_send(url, each_s, user, seen, stop)), name="load")
@@ -58,7 +58,7 @@ async def _send(url: str, each_s: float, user: str, seen: Load, stop: threading.
         due = time.monotonic()
         while not stop.is_set():
             seen.sent += 1
-            group.create_task(_follow(http, url, f"{user}{seen.sent:04d}", seen))
+            group.create_task(_follow(http, url, f"+55{user[-4:]}{seen.sent:07d}", seen))
             due += each_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from e2e.deployment import CALLBACK_SECRET, Deployment, eventually
+from e2e.deployment import Deployment, eventually
 
 from eai_formatter.callbacks.testing import Receiver
 
@@ -23,7 +23,7 @@ async def test_the_end_of_a_message_is_posted_to_its_callback_url_and_signed(
             deployment.client.send, user, message, message_type=message_type, callback_url=receiver.url
         )
         await asyncio.to_thread(eventually, lambda: bool(receiver.received), within_s=30, what="it was called back")
-        payload = receiver.received[0].verified(CALLBACK_SECRET)
+        payload = receiver.received[0].verified(deployment.callback_secret)
         assert (payload["message_id"], payload["status"], receiver.ids[0]) == (message_id, status, message_id)
 
 

@@ -21,12 +21,12 @@ READY_WITHIN_S = 3.0
 
 def assert_nothing_failed(seen: Load) -> None:
     assert (seen.failed, seen.unanswered) == ([], []), seen.summary()
-    assert len(seen.answered) == seen.sent
+    assert len(seen.answered) == seen.sent > 0
 
 
 def assert_nothing_was_lost(seen: Load, accepted: int) -> None:
     assert seen.unanswered == [], seen.summary()
-    assert len(seen.answered) == accepted, seen.summary()
+    assert len(seen.answered) == accepted > 0, seen.summary()
 
 
 def test_an_image_adds_little_to_its_base_and_starts_soon(compose: Compose) -> None:
