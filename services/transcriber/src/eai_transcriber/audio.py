@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import av
 import av.error
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -88,26 +89,36 @@ def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
 
 
 class _Resampler:
-    """Changes to 16 kHz mono; begins anew when a broken or spliced file changes its rate or layout midway."""
+    """Changes to 16 kHz mono; begins anew when a broken or spliced file changes its rate or layout midway.
+
+    It takes a second of sound at a time: packet by packet, calling it would cost as much as decoding.
+    """
 
     def __init__(self) -> None:
-        self._kind: tuple[str, str, int] | None = None
+        self._kind: tuple[object, ...] | None = None
         self._resampler: AudioResampler | None = None
+        self._waiting = AudioFifo()
 
     def __call__(self, frame: AudioFrame) -> bytes:
         if frame.sample_rate not in SAMPLE_RATES:
             return b""
         before = b""
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._resampler is None or kind != self._kind:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)
+        if kind != self._kind:
             before = self.rest()
-            self._kind, self._resampler = kind, AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._kind, self._waiting = kind, AudioFifo()
+            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         frame.pts = None  # count samples, not the file's opinion of the time
-        return before + _samples(self._resampler.resample(frame))
+        self._waiting.write(frame)
+        return before + self._resampled() if self._waiting.samples >= frame.sample_rate else before
 
     def rest(self) -> bytes:
         """What is still inside."""
-        return _samples(self._resampler.resample(None)) if self._resampler else b""
+        return self._resampled() + _samples(self._resampler.resample(None)) if self._resampler else b""
+
+    def _resampled(self) -> bytes:
+        frame = self._waiting.read()
+        return _samples(self._resampler.resample(frame)) if self._resampler and frame else b""
 
 
 def _samples(frames: list[AudioFrame]) -> bytes:
