@@ -173,6 +173,12 @@ def test_more_sound_than_is_allowed_is_too_long_before_anything_is_recognised(ki
         next(pieces(file_of(kind, silence(12)), short, timedelta(seconds=10), Stop()))
 
 
+@pytest.mark.parametrize("kind", EVERY_FORMAT.values(), ids=EVERY_FORMAT.keys())
+def test_what_an_encoder_adds_to_the_longest_recording_does_not_make_it_too_long(kind: tuple[str, str, int]) -> None:
+    short = Takes(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
+    assert cut(file_of(kind, silence(10)), takes=short, longest=timedelta(seconds=10))
+
+
 @pytest.mark.parametrize("kind", [EVERY_FORMAT["MP3"], EVERY_FORMAT["raw AAC"]], ids=["as it is", "converted"])
 def test_eight_hours_in_a_small_file_are_found_out_early(kind: tuple[str, str, int]) -> None:
     container, codec, _ = kind

@@ -27,6 +27,7 @@ __all__ = ["pieces"]
 SAMPLE_RATE = 16_000  # what speech models are trained on; more adds size, not words
 _SAMPLE_BYTES = 2
 _MOST_PACKETS = 1_000_000  # 600 s in Opus' shortest packets are 240,000
+_PADDING = timedelta(seconds=0.5)  # encoders add silence at both ends: what was 600 s of speech must stay allowed
 _SEARCH_S = 15  # how far back from the longest piece a pause is looked for
 
 
@@ -53,7 +54,7 @@ def _fits(whole: Audio, takes: Takes) -> bool:
 
 def _measured(sound: SoundFile, longest: timedelta, stop: Stop) -> timedelta:
     """How long the packets last, whatever a header claims. Raises AudioTooLong as soon as it is more than `longest`."""
-    most_ticks = longest.total_seconds() / sound.tick_s
+    most_ticks = (longest + _PADDING).total_seconds() / sound.tick_s
     ticks = 0  # whole numbers: a sum of seconds drifts, and comes out a hair too short just where it matters
     for packet in _packets(sound, stop):
         ticks += packet.duration or 0
@@ -131,7 +132,7 @@ def _cut(decoded: Iterator[bytes], takes: Takes, longest: timedelta) -> Iterator
     seen_bytes = 0
     for samples in decoded:
         seen_bytes += len(samples)
-        if _duration(seen_bytes) > longest:
+        if _duration(seen_bytes) > longest + _PADDING:
             raise _too_long(longest)
         waiting += samples
         while len(waiting) > most_bytes:
