@@ -61,8 +61,8 @@ class Client:
     poller_url: str
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
 
-    def post(self, body: object, **options: Any) -> httpx.Response:
-        return self.http.post(f"{self.ingress_url}/api/v1/message/webhook/user", json=body, **options)
+    def post(self, body: object, *, to: str = "user", **options: Any) -> httpx.Response:
+        return self.http.post(f"{self.ingress_url}/api/v1/message/webhook/{to}", json=body, **options)
 
     def send(self, user: str, message: str, **fields: object) -> str:
         """Post a message that must be accepted; gives its id."""

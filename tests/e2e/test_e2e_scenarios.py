@@ -35,6 +35,17 @@ def test_a_result_has_the_shape_that_clients_read(deployment: Deployment, user: 
     assert data["messages"][-1]["message_type"] == "usage_statistics"
 
 
+def test_a_history_update_is_answered_with_what_the_engine_said(deployment: Deployment, user: str) -> None:
+    messages = [{"content": "Meu nome é Maria", "role": "human"}, {"content": "Olá, Maria!", "role": "ai"}]
+    response = deployment.client.post(
+        {"user_number": user, "messages": messages, "metadata": {"n": 1}}, to="update_history"
+    )
+    body = response.json()
+    assert (response.status_code, body["status"], body["metadata"]) == (200, "completed", {"n": 1})
+    assert body["answer"]["messages"]
+    assert deployment.client.poll(body["message_id"]).json() == body
+
+
 def test_a_voice_message_is_transcribed_and_answered(deployment: Deployment, user: str, spoken_question: Path) -> None:
     with served_recording(spoken_question, deployment.host) as url:
         result = deployment.client.answer(deployment.client.send(user, url))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 
-from eai_common.broker import Broker, BrokerUnavailable, SettlementLost, TopologyMismatch, Unroutable
+from eai_common.broker import Broker, BrokerUnavailable, SettlementLost, TopologyMismatch, Unconfirmed, Unroutable
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.broker.rabbitmq_topology import Exchange, Queue, declarations
 from eai_common.broker.testing import BrokerContract, OpenBroker, eventually, listening, outgoing
@@ -235,6 +235,20 @@ async def test_a_short_loss_of_the_connection_is_waited_out(relay: Relay, opened
         assert await broker.depth(topology.queue_of("agent-router")) == 1
 
 
+async def test_of_a_message_that_was_sent_to_a_broker_that_hangs_nobody_knows_whether_it_is_there(
+    own_rabbitmq: Any, opened: Open, topology: Topology
+) -> None:
+    async with opened(topology, publish_timeout=timedelta(seconds=0.5)) as broker:
+        await broker.publish(outgoing())
+        own_rabbitmq.freeze()
+        try:
+            with pytest.raises(Unconfirmed):
+                await broker.publish(outgoing())
+        finally:
+            own_rabbitmq.thaw()
+        await eventually(lambda: is_served(broker))
+
+
 async def test_a_broker_that_hangs_is_unavailable_in_time_and_leaves_nothing_behind(
     own_rabbitmq: Any, opened: Open, topology: Topology
 ) -> None:
@@ -318,6 +332,22 @@ async def test_a_topology_that_differs_is_reported_and_left_alone(
             async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, replace(topology, **change))):
                 pass
         assert await broker.depth(topology.queue_of("agent-router")) == 1
+
+
+async def test_a_binding_that_a_new_release_needs_is_added_to_what_is_there(
+    opened: Open, topology: Topology, rabbitmq_server: Any
+) -> None:
+    formatter = topology.queue_of("formatter")
+    updated = replace(outgoing(), routing_key="history.updated", message_id=str(uuid.uuid4()))
+    async with opened(topology) as broker:
+        async with aiormq.connect(rabbitmq_server.url) as connection:
+            channel = await connection.channel()
+            await channel.queue_unbind(formatter, topology.exchange, "history.updated")
+        with pytest.raises(Unroutable):
+            await broker.publish(updated)
+        async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, topology)) as newer:
+            await newer.publish(updated)
+            assert await newer.depth(formatter) == 1
 
 
 async def test_a_topology_that_differs_in_several_places_is_reported_whole(

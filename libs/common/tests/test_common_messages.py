@@ -18,6 +18,7 @@ from eai_common.messages import (
     Event,
     HistoryMessage,
     HistoryUpdate,
+    HistoryUpdated,
     InvalidMessage,
     MessageAudio,
     MessageFailed,
@@ -103,6 +104,7 @@ OWN: dict[type[Event], dict[str, st.SearchStrategy[Any]]] = {
     HistoryUpdate: {
         "messages": st.lists(st.builds(HistoryMessage, content=TEXT, role=st.sampled_from(["human", "ai"])), max_size=3)
     },
+    HistoryUpdated: {"answer": JSON_OBJECTS},
     AgentReplied: {"messages": st.lists(REPLIES, max_size=4), "agent_id": TEXT},
     MessageFailed: {
         "error_code": TEXT,

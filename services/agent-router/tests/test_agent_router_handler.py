@@ -154,10 +154,11 @@ async def test_the_agent_has_a_little_less_time_than_the_delivery(remaining_s: f
     assert agent.deadlines[0].remaining_s() == pytest.approx(given_s)
 
 
-async def test_a_history_is_remembered_and_nothing_follows() -> None:
+async def test_a_history_is_remembered_and_what_the_provider_said_to_it_goes_on() -> None:
     agent, threads = FakeAgent(), FakeThreads()
     agents = Agents({"google_agent_engine": agent}, default=Provider.GOOGLE_AGENT_ENGINE)
-    assert await UpdateHistory(agents, threads)(history(), context()) is None  # type: ignore[func-returns-value]
+    updated = await UpdateHistory(agents, threads)(history(), context())
+    assert (updated.message_id, updated.answer) == (MESSAGE_ID, {"status": "ok"})
     said = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))
     assert agent.histories == [History(MESSAGE_ID, "+5521999999999", said)]
     assert threads.touched == [("+5521999999999", NOW)]

@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from eai_common.clock import Deadline
-from eai_common.messages import AgentReplied, MessageFailed, MessageType, Outcome
+from eai_common.messages import AgentReplied, HistoryUpdated, MessageFailed, MessageType, Outcome
 from eai_common.replies import AssistantMessage
 from eai_common.settings import TaskSettings
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import LatencyStore, Redis, StoreUnavailable, TaskStore, open_memory_redis
-from eai_formatter.handler import FormatFailure, FormatReply
+from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
 from eai_formatter.texts import FailureTexts
 
 ID = "018f2b5e-0000-7000-8000-00000000abcd"
@@ -125,6 +125,15 @@ async def test_a_failure_that_comes_after_an_answer_is_dropped(formatter: Format
 async def test_an_answer_that_is_delivered_again_is_told_again_and_alike(formatter: Formatter) -> None:
     first = await formatter.format_reply(REPLY, CONTEXT)
     assert await formatter.format_reply(REPLY, CONTEXT) == first
+
+
+async def test_what_became_of_a_history_update_is_stored_with_the_providers_own_answer(formatter: Formatter) -> None:
+    updated = HistoryUpdated(**JOURNEY, answer={"output": {"messages": []}})
+    completed = await StoreHistoryAnswer(formatter.tasks, CLOCK)(updated, CONTEXT)
+    stored = await formatter.stored()
+    assert completed is not None
+    assert completed.result == stored
+    assert (stored["status"], stored["content"], stored["answer"]) == ("completed", "", {"output": {"messages": []}})
 
 
 async def test_how_long_an_answer_took_is_noted(formatter: Formatter) -> None:

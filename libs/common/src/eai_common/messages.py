@@ -32,6 +32,7 @@ __all__ = [
     "Event",
     "HistoryMessage",
     "HistoryUpdate",
+    "HistoryUpdated",
     "InvalidMessage",
     "MessageAudio",
     "MessageFailed",
@@ -162,6 +163,13 @@ class HistoryUpdate(Event):
     messages: list[HistoryMessage]
 
 
+class HistoryUpdated(Event):
+    """The messages are in the thread; `answer` is what the provider said to that, as it said it."""
+
+    name = "history.updated"
+    answer: JsonValue = None
+
+
 class AgentReplied(Event):
     """The agent's messages of this turn, closed by the usage statistics; texts still in Markdown.
 
@@ -211,6 +219,7 @@ EVENTS: Mapping[str, type[Event]] = {
         MessageAudio,
         MessageTranscribed,
         HistoryUpdate,
+        HistoryUpdated,
         AgentReplied,
         MessageFailed,
         TaskCompleted,

@@ -18,7 +18,7 @@ __all__ = ["LADDER", "STAGE_BINDINGS", "Rung", "StageQueue", "Topology"]
 STAGE_BINDINGS: dict[str, tuple[str, ...]] = {
     "transcriber": ("message.audio",),
     "agent-router": ("message.text", "message.transcribed", "history.update"),
-    "formatter": ("agent.replied", "message.failed"),
+    "formatter": ("agent.replied", "message.failed", "history.updated"),
     "callbacks": ("task.completed",),
 }
 """Which events each consumer takes."""

@@ -10,7 +10,7 @@ from eai_agent_router.agent import Agent, History, Provider, Turn
 from eai_agent_router.errors import ProviderNotConfigured
 from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
-from eai_common.messages import AgentReplied, Event, HistoryUpdate, MessageText, MessageTranscribed
+from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdated, MessageText, MessageTranscribed
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
 
@@ -65,8 +65,7 @@ class RouteMessage:
 
 
 class UpdateHistory:
-    """Puts messages into a user's thread. Nothing follows in the pipeline; an answer to the client's request would be
-    emitted from here, made from what `remember` returns."""
+    """Puts messages into a user's thread."""
 
     consumes = (HistoryUpdate,)
 
@@ -74,7 +73,7 @@ class UpdateHistory:
         self._agents = agents
         self._threads = threads
 
-    async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> None:
+    async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> HistoryUpdated:
         agent = self._agents.named(message.provider)
         history = History(
             message_id=message.message_id,
@@ -83,8 +82,9 @@ class UpdateHistory:
             reasoning_engine_id=message.reasoning_engine_id,
             attempt=ctx.attempt.number,
         )
-        await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
+        said = await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message, at=ctx.clock.now())
+        return HistoryUpdated.after(message, answer=said)
 
 
 def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:

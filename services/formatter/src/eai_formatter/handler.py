@@ -11,14 +11,14 @@ import orjson
 
 from eai_common.clock import Clock
 from eai_common.errors import Unavailable
-from eai_common.messages import AgentReplied, Event, MessageFailed, MessageType, Outcome, TaskCompleted
+from eai_common.messages import AgentReplied, Event, HistoryUpdated, MessageFailed, MessageType, Outcome, TaskCompleted
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
 from eai_formatter.rendering import Formatted, format_reply
-from eai_formatter.result import Result, completed_result, failed_result
+from eai_formatter.result import Result, completed_result, failed_result, history_result
 from eai_formatter.texts import FailureTexts
 
-__all__ = ["FormatFailure", "FormatReply", "LatencyWriter", "ResultWriter"]
+__all__ = ["FormatFailure", "FormatReply", "LatencyWriter", "ResultWriter", "StoreHistoryAnswer"]
 
 log = get_logger("eai.formatter")
 
@@ -80,6 +80,18 @@ class FormatFailure:
         now = self.clock.now()
         result = failed_result(event, self.texts.of(event.error_code), now=now)
         return await _finished(self.results, event, "failed", result, now)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHistoryAnswer:
+    """Stores what became of a history update, for whoever asked for it; there is nothing to format."""
+
+    results: ResultWriter
+    clock: Clock
+
+    async def __call__(self, event: HistoryUpdated, ctx: StageContext) -> TaskCompleted | None:
+        now = self.clock.now()
+        return await _finished(self.results, event, "completed", history_result(event, now=now), now)
 
 
 def _formatted(markdown: str) -> Formatted:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from eai_common.messages import AgentReplied, Event, MessageFailed, rfc3339
+from eai_common.messages import AgentReplied, Event, HistoryUpdated, MessageFailed, rfc3339
 from eai_common.replies import AssistantMessage, ReplyMessage, UsageStatistics
 from eai_formatter.rendering import Formatted
 from eai_formatter.texts import FailureText
 
-__all__ = ["completed_result", "failed_result"]
+__all__ = ["completed_result", "failed_result", "history_result"]
 
 Result = dict[str, JsonValue]
 
@@ -38,6 +38,18 @@ def completed_result(event: AgentReplied, *, now: datetime, formatted: Callable[
         **({"merged_into": event.merged_into} if event.merged_into is not None else {}),
         **_journey(event, now),
         "data": _data(event, event.agent_id, messages, "done"),
+    }
+
+
+def history_result(event: HistoryUpdated, *, now: datetime) -> Result:
+    """Nobody said anything: the provider's own answer is all there is to tell."""
+    return {
+        "status": "completed",
+        "content": "",
+        "contents": [],
+        **_journey(event, now),
+        "answer": event.answer,
+        "data": _data(event, _agent_id(event), [], "done"),
     }
 
 

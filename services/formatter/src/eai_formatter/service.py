@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from eai_common.messages import AgentReplied, MessageFailed
+from eai_common.messages import AgentReplied, HistoryUpdated, MessageFailed
 from eai_common.outbound import GuardedClient
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.stage import Stage, on
 from eai_common.store import LatencyStore, TaskStore
 from eai_formatter.callbacks import SharedResolver, callback_policy, callback_stage
-from eai_formatter.handler import FormatFailure, FormatReply
+from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
 from eai_formatter.settings import Settings
 from eai_formatter.texts import FailureTexts
 
@@ -25,6 +25,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
         "formatter",
         (
             on(AgentReplied, FormatReply(results, LatencyStore(parts.redis), parts.clock)),
+            on(HistoryUpdated, StoreHistoryAnswer(results, parts.clock)),
             on(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
         ),
     )

@@ -11,7 +11,7 @@ from eai_common.broker import BrokerUnavailable, Outgoing, Publisher, Unconfirme
 from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.ids import Ids
-from eai_common.messages import Event, MessageAudio, MessageText, encode
+from eai_common.messages import Event, HistoryUpdate, MessageAudio, MessageText, encode
 from eai_common.store import Call, FirstUse, IdempotencyClaim, Kept, KeyReused, KeyUse, Promise, TakenOver, UnderWay
 from eai_common.telemetry import Metrics, get_logger, masked_number, trace_headers
 from eai_ingress.books import Books, Entry
@@ -23,7 +23,11 @@ __all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit", "
 
 log = get_logger("eai.ingress")
 
-_FIRST_STAGE: dict[type[Event], str] = {MessageText: "agent-router", MessageAudio: "transcriber"}
+_FIRST_STAGE: dict[type[Event], str] = {
+    MessageText: "agent-router",
+    MessageAudio: "transcriber",
+    HistoryUpdate: "agent-router",
+}
 _ASK_AGAIN = timedelta(seconds=5)
 _ASK_FIRST, _ASK_MOST = timedelta(milliseconds=30), timedelta(milliseconds=500)
 
@@ -74,13 +78,17 @@ class Acceptance:
     async def accept(
         self, request: WebhookRequest, key: IdempotencyKey | None = None, limit: Limit | None = None
     ) -> Accepted:
-        """Take one user message in; once this returns, it cannot be lost.
+        """Take one user message in; once this returns, it cannot be lost. Raises what `take_in` does."""
+        return await self.take_in(self._first_event(request), key, limit)
+
+    async def take_in(self, event: Event, key: IdempotencyKey | None = None, limit: Limit | None = None) -> Accepted:
+        """Take the event into the pipeline; once this returns, it cannot be lost.
 
         Raises BrokerUnavailable if no publisher confirm came in time: nothing is promised, the client may try again.
         Raises KeyConflict, and what `limit` refuses with.
         """
-        self.pressure.check(request.kind)
-        entry = self._entry(request, key)
+        self.pressure.check(event.message_type)
+        entry = self._entry(event, key)
         claim = await self._entered(entry, limit)
         if isinstance(claim, UnderWay):
             claim = await self._settled(entry)
@@ -166,11 +174,10 @@ class Acceptance:
         except Unavailable as error:
             log.warning("store_unavailable", error=str(error))
 
-    def _entry(self, request: WebhookRequest, key: IdempotencyKey | None) -> Entry:
-        event = self._first_event(request)
+    def _entry(self, event: Event, key: IdempotencyKey | None) -> Entry:
         # The id that the message would have is unique to this request, so it serves to tell who holds the key.
         use = None if key is None else KeyUse(key.client, key.key, key.fingerprint, owner=event.message_id)
-        return Entry(event, _FIRST_STAGE[type(event)], self.estimator.estimate(request.kind), use)
+        return Entry(event, _FIRST_STAGE[type(event)], self.estimator.estimate(event.message_type), use)
 
     def _first_event(self, request: WebhookRequest) -> MessageText | MessageAudio:
         kind = MessageAudio if request.kind == "audio" else MessageText

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -17,7 +17,9 @@ from eai_common.messages import MessageType, Metadata
 from eai_common.outbound import OutboundPolicy, OutboundRefused, Target
 from eai_common.user_numbers import canonical_user_number
 
-__all__ = ["Rules", "WebhookRequest", "parse_webhook"]
+__all__ = ["Rules", "UserRequest", "WebhookRequest", "parse_request", "parse_webhook"]
+
+RequestT = TypeVar("RequestT", bound="UserRequest")
 
 _ENGINE_ID = re.compile(r"[0-9]{1,32}|projects/[a-z0-9-]{1,64}/locations/[a-z0-9-]{1,64}/reasoningEngines/[0-9]{1,32}")
 _AUDIO_PATH = re.compile(r"\.(mp3|wav|m4a|aac|ogg|oga|flac|wma|opus)$", re.IGNORECASE)
@@ -35,10 +37,47 @@ class Rules:
     content: ContentRules = field(default_factory=ContentRules)
 
 
-class WebhookRequest(BaseModel):
-    """One message of a user. Unknown fields are ignored, wrong types are not converted."""
+class UserRequest(BaseModel):
+    """The rules of the fields that every request has. Unknown fields are ignored, wrong types are not converted."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _texts(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
+        _rules(info).content.check(value)
+        return value
+
+    @field_validator("user_number", check_fields=False)
+    @classmethod
+    def _user_number(cls, value: str, info: ValidationInfo) -> str:
+        return canonical_user_number(value, opaque_allowed=_rules(info).opaque_user_numbers)
+
+    @field_validator("metadata", check_fields=False)
+    @classmethod
+    def _metadata(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if value is not None and (size := len(orjson.dumps(value))) > _METADATA_BYTES:
+            raise ValueError(f"has {size} bytes as JSON, takes {_METADATA_BYTES} at most")
+        return value
+
+    @field_validator("provider", check_fields=False)
+    @classmethod
+    def _provider(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = _rules(info).providers
+        if value is not None and value not in known:
+            raise ValueError(f"is not configured here, takes one of {', '.join(sorted(known))}")
+        return value
+
+    @field_validator("reasoning_engine_id", check_fields=False)
+    @classmethod
+    def _engine_id(cls, value: str | None) -> str | None:
+        if value is not None and not _ENGINE_ID.fullmatch(value):
+            raise ValueError("takes digits, or projects/…/locations/…/reasoningEngines/<digits>")
+        return value
+
+
+class WebhookRequest(UserRequest):
+    """One message of a user."""
 
     user_number: str
     message: str
@@ -58,17 +97,6 @@ class WebhookRequest(BaseModel):
             return "audio"
         return "text"
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _texts(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
-        _rules(info).content.check(value)
-        return value
-
-    @field_validator("user_number")
-    @classmethod
-    def _user_number(cls, value: str, info: ValidationInfo) -> str:
-        return canonical_user_number(value, opaque_allowed=_rules(info).opaque_user_numbers)
-
     @field_validator("message")
     @classmethod
     def _message(cls, value: str) -> str:
@@ -87,28 +115,6 @@ class WebhookRequest(BaseModel):
             raise ValueError("is audio, so message takes the http or https URL of the recording")
         return value
 
-    @field_validator("metadata")
-    @classmethod
-    def _metadata(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-        if value is not None and (size := len(orjson.dumps(value))) > _METADATA_BYTES:
-            raise ValueError(f"has {size} bytes as JSON, takes {_METADATA_BYTES} at most")
-        return value
-
-    @field_validator("provider")
-    @classmethod
-    def _provider(cls, value: str | None, info: ValidationInfo) -> str | None:
-        known = _rules(info).providers
-        if value is not None and value not in known:
-            raise ValueError(f"is not configured here, takes one of {', '.join(sorted(known))}")
-        return value
-
-    @field_validator("reasoning_engine_id")
-    @classmethod
-    def _engine_id(cls, value: str | None) -> str | None:
-        if value is not None and not _ENGINE_ID.fullmatch(value):
-            raise ValueError("takes digits, or projects/…/locations/…/reasoningEngines/<digits>")
-        return value
-
     @field_validator("callback_url")
     @classmethod
     def _callback_url(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -124,7 +130,12 @@ class WebhookRequest(BaseModel):
 
 
 def parse_webhook(body: bytes, rules: Rules) -> WebhookRequest:
-    """The request in a body. Raises HttpError 400 that names each wrong field."""
+    """The message in a body. Raises HttpError 400 that names each wrong field."""
+    return parse_request(WebhookRequest, body, rules)
+
+
+def parse_request(kind: type[RequestT], body: bytes, rules: Rules) -> RequestT:
+    """The request of this kind in a body. Raises HttpError 400 that names each wrong field."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -132,7 +143,7 @@ def parse_webhook(body: bytes, rules: Rules) -> WebhookRequest:
     if not isinstance(fields, dict):
         raise _invalid("The body must be a JSON object")
     try:
-        return WebhookRequest.model_validate(fields, context=rules)
+        return kind.model_validate(fields, context=rules)
     except ValidationError as error:
         details = [FieldError(_path(found["loc"]), _words(found["msg"])) for found in error.errors(include_url=False)]
         first = details[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -16,10 +18,10 @@ from eai_common.broker import BrokerUnavailable
 from eai_common.http import ErrorBody, HttpError, Role, caller, json_response, require
 from eai_common.http.errors import FieldError
 from eai_common.http.limits import SelfLimitedRoute, pending_limit
-from eai_ingress.acceptance import Acceptance, Accepted, IdempotencyKey, KeyConflict
+from eai_ingress.acceptance import Acceptance, Accepted, IdempotencyKey, KeyConflict, Limit
 from eai_ingress.request import Rules, WebhookRequest, parse_webhook
 
-__all__ = ["Webhook", "require_json", "try_again_later"]
+__all__ = ["Webhook", "accepted_answer", "acceptance_errors", "refusals_counted", "require_json"]
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -38,18 +40,11 @@ class Webhook:
     async def post_user_message(self, request: Request) -> Response:
         """Accept one message. Answers 202, or 201 to the predecessor's clients."""
         limit = pending_limit(request)
-        try:
+        async with refusals_counted(self.acceptance, limit):
             message, key = await self._read(request)
-        except HttpError:
-            await self.acceptance.count(limit)  # what is refused counts too, or nothing would slow down a guesser
-            raise
-        try:
+        with acceptance_errors():
             accepted = await self.acceptance.accept(message, key, limit)
-        except BrokerUnavailable as error:
-            raise try_again_later(error) from error
-        except KeyConflict as error:
-            raise _key_was_used() from error
-        return self._answer(accepted)
+        return accepted_answer(accepted, like_predecessor=self.answers_like_predecessor)
 
     async def _read(self, request: Request) -> tuple[WebhookRequest, IdempotencyKey | None]:
         require(request, Role.MESSAGE_SENDER)
@@ -59,19 +54,42 @@ class Webhook:
         message = parse_webhook(body, self.rules)
         return message, None if key is None else _for_request(key, request, body)
 
-    def _answer(self, accepted: Accepted) -> Response:
-        promise = accepted.promise
-        polling_endpoint = f"/api/v1/message/response?message_id={promise.message_id}"
-        body = {
-            "message_id": promise.message_id,
-            "status": "processing" if self.answers_like_predecessor else "queued",
-            "estimated_wait_time": promise.estimate,
-            "polling_endpoint": polling_endpoint,
-        }
-        headers = {"Location": polling_endpoint}
-        if accepted.is_replay:
-            headers["Idempotent-Replayed"] = "true"
-        return json_response(body, 201 if self.answers_like_predecessor else 202, headers)
+
+@asynccontextmanager
+async def refusals_counted(acceptance: Acceptance, limit: Limit | None) -> AsyncIterator[None]:
+    """What is refused counts against the limit too, or nothing would slow down whoever guesses tokens."""
+    try:
+        yield
+    except HttpError:
+        await acceptance.count(limit)
+        raise
+
+
+@contextmanager
+def acceptance_errors() -> Iterator[None]:
+    """What accepting may raise, as HttpError."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        raise _try_again_later(error) from error
+    except KeyConflict as error:
+        raise _key_was_used() from error
+
+
+def accepted_answer(accepted: Accepted, *, like_predecessor: bool) -> Response:
+    """202, or 201 for the predecessor's clients."""
+    promise = accepted.promise
+    polling_endpoint = f"/api/v1/message/response?message_id={promise.message_id}"
+    body = {
+        "message_id": promise.message_id,
+        "status": "processing" if like_predecessor else "queued",
+        "estimated_wait_time": promise.estimate,
+        "polling_endpoint": polling_endpoint,
+    }
+    headers = {"Location": polling_endpoint}
+    if accepted.is_replay:
+        headers["Idempotent-Replayed"] = "true"
+    return json_response(body, 201 if like_predecessor else 202, headers)
 
 
 def require_json(request: Request) -> None:
@@ -83,7 +101,7 @@ def require_json(request: Request) -> None:
         raise HttpError(415, body)
 
 
-def try_again_later(error: BrokerUnavailable) -> HttpError:
+def _try_again_later(error: BrokerUnavailable) -> HttpError:
     """503, with how long to wait."""
     body = ErrorBody("Service unavailable", "The message was not accepted; please send it again in a few seconds")
     return HttpError(503, body, headers={"Retry-After": str(math.ceil(error.delay.total_seconds()))})

@@ -23,6 +23,7 @@ from eai_common.store import (
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.books import Books
 from eai_ingress.estimate import WaitEstimator
+from eai_ingress.history import HistoryWebhook
 from eai_ingress.pressure import Pressure
 from eai_ingress.request import Rules
 from eai_ingress.routes import Webhook
@@ -46,7 +47,16 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     ):
         acceptance = _acceptance(settings, parts, batcher, pressure, estimator)
         try:
-            yield Service(routes=_webhook(settings, acceptance).routes())
+            webhook = _webhook(settings, acceptance)
+            history = HistoryWebhook(
+                acceptance=acceptance,
+                results=TaskStore(parts.redis, settings.tasks),
+                wakeups=parts.wakeups,
+                rules=webhook.rules,
+                wait=settings.ingress.history_wait,
+                answers_like_predecessor=webhook.answers_like_predecessor,
+            )
+            yield Service(routes=[*webhook.routes(), *history.routes()])
         finally:
             stop.set()
 

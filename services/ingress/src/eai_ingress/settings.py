@@ -38,6 +38,11 @@ class IngressSettings(Group):
         default=timedelta(hours=24), description="How long an Idempotency-Key stands for its first request."
     )
 
+    history_wait: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How long update_history waits for the agent before it answers 202 with a message id.",
+    )
+
     @property
     def callbacks(self) -> OutboundPolicy:
         return OutboundPolicy(allow_http=self.callback_allow_http, allowed_networks=self.callback_allowed_networks)

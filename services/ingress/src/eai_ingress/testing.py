@@ -16,7 +16,7 @@ from eai_common.http import HttpParts, build_app, open_protection
 from eai_common.ids import Ids
 from eai_common.service import Parts
 from eai_common.settings import load
-from eai_common.store import Redis, open_memory_redis
+from eai_common.store import Redis, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
 from eai_ingress.service import INGRESS
 from eai_ingress.settings import Settings
@@ -71,7 +71,8 @@ async def open_ingress(world: World | None = None, **environ: str) -> AsyncItera
             broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
         ids = Ids(clock, settings.tasks.message_id_key.get_secret_value().encode())
         seen = broker if world.seen_as is None else world.seen_as(broker)
-        parts = Parts(redis, clock, ids, metrics, tracing, opened_broker=seen)
+        wakeups = await stack.enter_async_context(open_wakeups(redis, clock))
+        parts = Parts(redis, clock, ids, metrics, tracing, opened_broker=seen, opened_wakeups=wakeups)
         service = await stack.enter_async_context(INGRESS.build(settings, parts))
         protection = await stack.enter_async_context(
             open_protection(settings, redis=redis, clock=clock, metrics=metrics)
