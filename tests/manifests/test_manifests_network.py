@@ -34,7 +34,7 @@ def test_every_pod_is_under_a_policy_in_both_directions(pods: dict[str, Pod], tr
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(("part", "port"), [("rabbitmq", 5672), ("redis", 6379)])
+@pytest.mark.parametrize(("part", "port"), [("rabbitmq", 5672), ("redis", 6379), ("redis", 26379)])
 def test_a_stage_reaches_the_parts_that_its_code_uses_and_no_other(
     pods: dict[str, Pod], traffic: Traffic, stage: str, part: str, port: int
 ) -> None:
@@ -76,6 +76,11 @@ def test_redis_and_rabbitmq_let_in_nobody_else(pods: dict[str, Pod], traffic: Tr
     for part, port in (("redis", 6379), ("rabbitmq", 5672), ("rabbitmq", 15672), ("rabbitmq", 25672)):
         assert not traffic.is_allowed(STRANGER, pods[part], port)
         assert not traffic.is_allowed(CONTROLLER, pods[part], port)
+
+
+def test_redis_servers_and_sentinels_reach_each_other(pods: dict[str, Pod], traffic: Traffic) -> None:
+    for port in (6379, 26379):
+        assert traffic.is_allowed(pods["redis"], pods["redis"], port)
 
 
 def test_rabbitmqs_nodes_reach_each_other(pods: dict[str, Pod], traffic: Traffic) -> None:

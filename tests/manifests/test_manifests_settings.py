@@ -17,7 +17,8 @@ MOUNTED = "/run/secrets/eai/"
 # What somebody may have put into each key of the Secrets, in the form that the service takes it in.
 CONTENT = {
     "RABBITMQ_URL": "amqp://user:password@rabbitmq.eai-gateway.svc:5672/",
-    "REDIS_URL": "redis://:password@redis:6379/0",
+    "REDIS_URL": "redis+sentinel://redis-0.redis:26379,redis-1.redis:26379,redis-2.redis:26379/gateway",
+    "REDIS_PASSWORD": "password",
     "API_TOKEN": "a-token-of-at-least-thirty-two-bytes",
     "MESSAGE_ID_KEY": "a key",
     "CALLBACK_SECRETS": "whsec_" + "QUJD" * 8,
