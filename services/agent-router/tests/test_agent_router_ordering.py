@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -393,6 +394,52 @@ async def test_while_redis_is_gone_messages_wait_in_order(world: World) -> None:
         world.server.connected = True
         await world.until(lambda: len(world.answers()) == 2, within_s=15)
     assert world.answers() == ["um", "dois"]
+
+
+@dataclass
+class MoodyAgent(FakeAgent):
+    """Takes its time, and fails every tenth question once."""
+
+    random: Random = field(default_factory=Random)
+    failed: set[str] = field(default_factory=set)
+
+    async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
+        text = text_of(message)
+        await asyncio.sleep(self.random.uniform(0, 0.02))
+        if text not in self.failed and self.random.random() < 0.1:
+            self.failed.add(text)
+            raise Unreachable("moody")
+        return await super().__call__(message, ctx)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_happens_each_user_is_answered_in_order_and_nobody_is_forgotten(world: World, seed: int) -> None:
+    world.rules = WATCHFUL
+    random = Random(seed)
+    agent = MoodyAgent(random=random)
+    users = [f"+55219{number:08d}" for number in range(8)]
+    messages = [says(f"{user} {number}", user_number=user) for number in range(10) for user in users]
+    await world.accept(*messages)
+    arrivals = [*messages, *random.sample(messages, 8)]  # some of them twice
+    random.shuffle(arrivals)
+    is_over = asyncio.Event()
+
+    async def run_and_die() -> None:
+        while not is_over.is_set():
+            replica = asyncio.create_task(run_stage(world.stage(agent), world.parts, asyncio.Event()))
+            await asyncio.wait({replica, asyncio.create_task(is_over.wait())}, timeout=random.uniform(0.2, 0.6))
+            replica.cancel()
+            await asyncio.gather(replica, return_exceptions=True)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(run_and_die())
+        await world.send(*arrivals)
+        await world.until(lambda: len(set(world.answers())) == len(messages), within_s=30)
+        is_over.set()
+    first_answers = list(dict.fromkeys(world.answers()))
+    for user in users:
+        assert [text for text in first_answers if text.startswith(user)] == [f"{user} {n}" for n in range(10)]
 
 
 MERGING = replace(WATCHFUL, merging=MergeRule(window=timedelta(seconds=0.3), longest=timedelta(seconds=1.5)))
