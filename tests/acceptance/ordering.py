@@ -95,7 +95,7 @@ class Run:
     """What happened."""
 
     sent: dict[str, list[Sent]] = field(default_factory=lambda: defaultdict(list))
-    kills: list[datetime] = field(default_factory=list)
+    kills: list[tuple[datetime, datetime]] = field(default_factory=list)  # each began and was over
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
     threads: dict[str, list[list[str]]] = field(default_factory=dict)
@@ -216,8 +216,9 @@ async def _kill_again_and_again(plan: Plan, gateway: FiveProcesses, run: Run, do
                 await done.wait()
             return
         except TimeoutError:
-            run.kills.append(datetime.now(UTC))
+            began = datetime.now(UTC)
             await asyncio.to_thread(gateway.end, router, signal.SIGKILL)
+            run.kills.append((began, datetime.now(UTC)))
             await asyncio.to_thread(gateway.start, router)
 
 
@@ -297,7 +298,7 @@ def _asked_twice(run: Run, asked: dict[str, list[dict[str, Any]]]) -> tuple[set[
 
 def _was_cut(run: Run, call: dict[str, Any]) -> bool:
     ended = _time(call["ended_at"] or call["at"]) + _SETTLED
-    return any(_time(call["at"]) <= kill <= ended for kill in run.kills)
+    return any(_time(call["at"]) <= dead and dying <= ended for dying, dead in run.kills)
 
 
 def _out_of_order(run: Run, asked: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -326,7 +327,7 @@ def _gaps(run: Run, asked: dict[str, list[dict[str, Any]]]) -> tuple[list[float]
             began = min(_time(call["at"]) for call in run.calls if call["message_id"] == following.message_id)
             gap = (began - _time(ended)).total_seconds()
             everything.append(gap)
-            near = any(_time(ended) - timedelta(seconds=3) <= kill <= began for kill in run.kills)
+            near = any(_time(ended) - timedelta(seconds=3) <= dead and dying <= began for dying, dead in run.kills)
             if not near and head.message_id not in refused:
                 calm.append(gap)
     return everything, calm
