@@ -240,6 +240,23 @@ async def test_a_note_that_was_not_renewed_counts_no_more(redis: Redis, clock: H
         assert 0 < await redis.ttl("health:board") <= 90
 
 
+async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(redis: Redis, clock: HandClock) -> None:
+    async with board_with(redis, note("ingress", "a", "unhealthy")) as board:
+        looked_at = dependencies(
+            clock,
+            Dependency("redis", Thing().look, is_needed=True),
+            gateway_dependency(board, clock, ["ingress", "transcriber"]),
+        )
+        writing = asyncio.create_task(HealthWriter(board, "poller", "b", looked_at, clock, TTL).run())
+
+        async def has_written() -> bool:
+            return note("poller", "b", "healthy", redis="healthy") in await board.read(AT)
+
+        await eventually(has_written)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
 async def test_a_process_has_its_note_up_until_it_ends(redis: Redis, clock: HandClock) -> None:
     looked_at = dependencies(clock, Dependency("redis", Thing("degraded").look, is_needed=True))
     async with board_with(redis) as board:

@@ -32,6 +32,7 @@ from eai_common.http import (
     require,
 )
 from eai_common.http.addresses import client_address, subscriber
+from eai_common.http.testing import AUDIENCE, ISSUER, Issuer
 from eai_common.ids import Ids
 from eai_common.settings import (
     HttpSettings,
@@ -195,6 +196,14 @@ async def test_probes_and_metrics_are_not_limited(redis: Redis) -> None:
         answers = [await client.get(path) for path in ("/live", "/ready", "/health", "/metrics", "/live", "/metrics")]
     assert [answer.status_code for answer in answers] == [200] * 6
     assert "x-ratelimit-limit" not in answers[0].headers
+
+
+async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: Redis) -> None:
+    environ = {"JWT_JWKS_URL": "http://127.0.0.1:1/", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE}
+    headers = bearer(Issuer().token())
+    async with open_front(redis, **environ) as client:
+        answers = [await client.get(path, headers=headers) for path in ("/live", "/health", "/readers")]
+    assert [answer.status_code for answer in answers] == [200, 200, 503]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ async def _serve(settings: list[CommonSettings], *, uses_sandbox: bool) -> None:
         protection = await stack.enter_async_context(
             open_protection(common, redis=shared.redis, clock=shared.clock, metrics=shared.metrics)
         )
+        protection.access.warn_if_open()
         app = build_app(
             [*routes, *probe_routes(health, shared.metrics, metrics_path)],
             HttpParts(shared.ids, shared.metrics, shared.tracing, common.http, common.telemetry, protection),

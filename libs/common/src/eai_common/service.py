@@ -239,8 +239,8 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
         protection = await stack.enter_async_context(
             open_protection(settings, redis=parts.redis, clock=parts.clock, metrics=parts.metrics)
         )
-        if definition.serves_clients and protection.access.is_open:
-            log.warning("authentication_off", why="API_TOKEN and JWT_… are empty, which only development allows")
+        if definition.serves_clients:
+            protection.access.warn_if_open()
         app = build_app(
             routes,
             HttpParts(parts.ids, parts.metrics, parts.tracing, settings.http, settings.telemetry, protection),

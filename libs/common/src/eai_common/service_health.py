@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["health_checks", "health_of", "health_writer"]
 
+_PROBE_S = 2.0  # an orchestrator gives a probe a few seconds at most
 _TOLD_OF = ("ingress", "transcriber", "agent-router", "formatter")
 
 
@@ -25,8 +27,9 @@ def health_checks(needs: frozenset[Need], parts: Parts) -> dict[str, Check]:
 
     async def redis_answers() -> bool:
         try:
-            return bool(await parts.redis.ping())
-        except (RedisError, OSError):
+            async with asyncio.timeout(_PROBE_S):
+                return bool(await parts.redis.ping())
+        except (RedisError, OSError, TimeoutError):
             return False
 
     async def broker_is_ready() -> bool:

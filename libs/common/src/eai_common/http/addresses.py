@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from starlette.requests import Request
@@ -39,6 +40,7 @@ def subscriber(address: IPAddress | None) -> str:
     return str(address) if address is not None else "local"
 
 
+@lru_cache(4096)
 def _parsed(text: str) -> IPAddress | None:
     """An address with or without a port; an IPv4 one inside an IPv6 one is taken out."""
     text = text.strip()

@@ -30,6 +30,11 @@ class Identity:
     role: Role | None
     is_known: bool = True  # by a credential, or because none is asked for
 
+    @classmethod
+    def unknown(cls, address: str) -> Identity:
+        """Somebody without a good credential."""
+        return cls(f"ip:{address}", "anonymous", None, is_known=False)
+
 
 class InvalidToken(Exception):
     """The text is the reason in one word, for the operator. The client is told nothing of it."""
@@ -54,18 +59,23 @@ class Access:
     def is_open(self) -> bool:
         return not self.tokens and self.verifier is None
 
+    def warn_if_open(self) -> None:
+        """Say at the start that nobody is asked who it is."""
+        if self.is_open:
+            log.warning("authentication_off", why="API_TOKEN and JWT_… are empty, which only development allows")
+
     async def identify(self, request: Request, address: str) -> Identity:
         """Who this is; one that is not known goes by its address. A bad credential is for the route to refuse."""
         if self.is_open:
             return Identity(f"ip:{address}", "anonymous", Role.ADMIN)
         if not (token := _presented(request)):
-            return _unknown(address)
+            return Identity.unknown(address)
         try:
             identity = self._holder(token) or await self._verified(token)
         except InvalidToken as invalid:
             if self.is_audited:
                 log.info("credential_refused", reason=str(invalid), address=address)
-            return _unknown(address)
+            return Identity.unknown(address)
         if self.is_audited:
             role = identity.role.value if identity.role is not None else None
             log.info("credential_accepted", caller=identity.name, role=role, address=address)
@@ -98,10 +108,6 @@ def require(request: Request, role: Role) -> Identity:
     if identity.role is None or not identity.role.includes(role):
         raise HttpError(403, ErrorBody("Forbidden", f"This takes the role {role.value}"))
     return identity
-
-
-def _unknown(address: str) -> Identity:
-    return Identity(f"ip:{address}", "anonymous", None, is_known=False)
 
 
 def _presented(request: Request) -> bytes:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eai_common.http.addresses import client_address, is_in, subscriber
-from eai_common.http.callers import Access
+from eai_common.http.callers import Access, Identity
 from eai_common.http.errors import ErrorBody, HttpError, error_response
 from eai_common.http.limits import PendingLimit, RateLimits, SelfLimitedRoute
 from eai_common.settings.http import ProtectionSettings
@@ -80,13 +80,21 @@ class Front:
         is_probe = isinstance(route, ProbeRoute)
         if allowlist and not is_probe and (address is None or not is_in(address, allowlist)):
             raise HttpError(403, ErrorBody("Forbidden", "Calls from this address are not allowed"))
-        identity = await self._access.identify(request, subscriber(address))
+        identity = await self._identity(request, subscriber(address), is_probe=is_probe)
         request.state.identity = identity
         if self._limits is None or is_probe:
             return
         request.state.limit = self._limits.pending(identity)
         if not isinstance(route, SelfLimitedRoute):
             await self._limits.admit(request.state.limit)
+
+    async def _identity(self, request: Request, address: str, *, is_probe: bool) -> Identity:
+        try:
+            return await self._access.identify(request, address)
+        except HttpError:
+            if is_probe:  # asked by whom it may: an issuer that is out of reach takes no pod out of service
+                return Identity.unknown(address)
+            raise
 
 
 def with_cors(app: ASGIApp, settings: ProtectionSettings) -> ASGIApp:
