@@ -35,11 +35,16 @@ class ScriptedSpeech:
     retry_after_s: int | None = None
     target: str = ""
     requests: list[RecognizeRequest] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     async def recognize(
         self, request: RecognizeRequest, context: grpc.aio.ServicerContext[RecognizeRequest, RecognizeResponse]
     ) -> RecognizeResponse:
         self.requests.append(request)
+        await self.may_answer.wait()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, RecognizeResponse):
             return answer
@@ -62,7 +67,7 @@ async def speech_server() -> AsyncIterator[ScriptedSpeech]:
     method = grpc.unary_unary_rpc_method_handler(
         script.recognize, RecognizeRequest.deserialize, RecognizeResponse.serialize
     )
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 20_000_000)])
     service = grpc.method_handlers_generic_handler("google.cloud.speech.v2.Speech", {"Recognize": method})
     server.add_generic_rpc_handlers((service,))
     script.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
