@@ -277,6 +277,18 @@ async def test_a_message_that_is_given_up_makes_room_for_the_next_and_its_copies
     assert world.agent.asked == ["um", "dois", "três"]
 
 
+async def test_a_message_that_was_given_up_can_be_replayed(world: World) -> None:
+    world.agent.failures = {"um": [Refused("no")]}
+    message = says("um")
+    await world.accept(message)
+    async with world.replica():
+        await world.send(message)
+        await world.until(lambda: len(world.emitted()) == 1)
+        await world.until(lambda: world.is_settled)
+        await world.send(message)
+        await world.until(lambda: world.answers() == ["um"])
+
+
 async def test_a_first_message_that_never_comes_is_passed_after_a_while_and_counted(world: World) -> None:
     world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.6))
     lost, next_one, last = says("perdida"), says("um"), says("dois")

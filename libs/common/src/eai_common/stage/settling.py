@@ -9,9 +9,9 @@ from functools import partial
 
 from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import Deferred, Retriable, StageError
-from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
+from eai_common.messages import Event, MessageFailed, encode, salvage
+from eai_common.stage.ending import end_done, end_given_up, recordable
 from eai_common.stage.runtime import Runtime, best_effort
-from eai_common.stage.turns import Ends
 from eai_common.stage.waiting import StillWaiting, next_hop, with_wait_left
 from eai_common.stage.work import (
     Defer,
@@ -27,7 +27,7 @@ from eai_common.stage.work import (
 from eai_common.store import FailedTry
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
-__all__ = ["failed", "recordable", "recorded", "settled"]
+__all__ = ["failed", "settled"]
 
 log = get_logger("eai.stage")
 
@@ -56,20 +56,6 @@ def failed(runtime: Runtime, verdict: Retry | GiveUp) -> Verdict:
     return verdict
 
 
-def recordable(emit: Event | None) -> bytes:
-    """What a checkpoint keeps of a message that is done: the event that followed, if one did."""
-    return b"" if emit is None else emit.name.encode() + b"\n" + encode(emit)
-
-
-def recorded(outcome: bytes) -> Event | None:
-    """What `recordable` was given."""
-    if not outcome:
-        return None
-    name, _, body = outcome.partition(b"\n")
-    kind = EVENTS[name.decode()]
-    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
-
-
 async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verdict:
     if work.is_spare:
         await work.delivery.ack()
@@ -82,7 +68,7 @@ async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verd
         await _settle_dead_letter(runtime, work, error)
         return failed(runtime, GiveUp(error))
     if runtime.turns is not None:
-        await best_effort(_end(runtime, work, runtime.turns, work.event, recordable(emit)))
+        await best_effort(end_done(runtime, work, runtime.turns, recordable(emit)))
     await work.delivery.ack()
     log.info("delivery_done", event_name=work.event_name, emitted=emit.name if emit is not None else None)
     return Done(emit)
@@ -91,22 +77,6 @@ async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verd
 async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
     for event in (*work.along, *([last] if last is not None else [])):
         await _until_confirmed(runtime, partial(_publish, runtime, event))
-
-
-async def _end(runtime: Runtime, work: Work, ends: Ends, last: Event | None, outcome: bytes | None) -> None:
-    """Make room for the user's next message. None for `outcome`: the last message was given up."""
-    if last is None:
-        return
-    for event in work.along:
-        if event.message_id != work.lead_id:  # whose outcome is recorded already
-            await runtime.checkpoints.record(event.message_id, recordable(event))
-    if outcome is None and (work.copy or work.lead_id):
-        await runtime.checkpoints.give_up(last.message_id)
-        if work.lead_id:
-            await runtime.checkpoints.give_up(work.lead_id)
-    elif work.lead_id and outcome is not None:
-        await runtime.checkpoints.record(last.message_id, outcome)
-    await ends.ended(last.user_number, [event.message_id for event in (*work.along, last)])
 
 
 async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: timedelta) -> None:
@@ -132,8 +102,8 @@ async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
     failure = _failure(runtime, work, error)
     await _emit_all(runtime, work, failure)
-    if ends := runtime.turns or runtime.ends:
-        await best_effort(_end(runtime, work, ends, failure, outcome=None))
+    if failure is not None and (ends := runtime.turns or runtime.ends):
+        await best_effort(end_given_up(runtime, work, ends, failure))
     reason = DeadLetterReason(error.error_code, str(error)[:1000], runtime.stage, _evidence(error))
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
     await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, as_first_copy(headers)))

@@ -14,8 +14,9 @@ from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
 from eai_common.messages import Event, decode
 from eai_common.stage.context import StageContext
+from eai_common.stage.ending import recordable, recorded
 from eai_common.stage.runtime import Runtime, best_effort, unbroken
-from eai_common.stage.settling import failed, recordable, recorded, settled
+from eai_common.stage.settling import failed, settled
 from eai_common.stage.turns import take_turn
 from eai_common.stage.waiting import StillWaiting, wait_left
 from eai_common.stage.work import Defer, Done, GiveUp, Retry, Verdict, Work
