@@ -93,8 +93,9 @@ class Container:
 class Compose(Deployment):
     """A running stack."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], files: Sequence[Path] = COMPOSE_FILES) -> None:
         self._environ = environ
+        self._files = files
         edge = f"http://127.0.0.1:{environ['EDGE_PORT']}"
         sandbox = Sandbox(f"http://127.0.0.1:{environ['SANDBOX_PORT']}")
         secret = (FOLDER / "secrets" / "development" / "callback_secrets").read_text().strip()
@@ -120,7 +121,7 @@ class Compose(Deployment):
     def roll(self, *services: str) -> None:
         """Replace every replica, one service after the other, as an operator would."""
         command = [str(FOLDER / "roll.sh"), *services]
-        environ = {"COMPOSE_FILE": ":".join(map(str, COMPOSE_FILES)), "COMPOSE_PROJECT_NAME": PROJECT}
+        environ = {"COMPOSE_FILE": ":".join(map(str, self._files)), "COMPOSE_PROJECT_NAME": PROJECT}
         _run(command, {**os.environ, **self._environ, **environ}, within_s=600)
 
     def wait_until_healthy(self, *services: str) -> None:
@@ -134,7 +135,7 @@ class Compose(Deployment):
 
     def run(self, *arguments: str) -> str:
         """Run `docker compose` on this stack; gives what it printed. Raises AssertionError with its complaint."""
-        files = [part for file in COMPOSE_FILES for part in ("--file", str(file))]
+        files = [part for file in self._files for part in ("--file", str(file))]
         command = ["docker", "compose", "--ansi", "never", *files, "--project-name", PROJECT, *arguments]
         return _run(command, {**os.environ, **self._environ}, within_s=_COMMAND_S)
 
