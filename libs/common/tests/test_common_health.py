@@ -24,7 +24,7 @@ from eai_common.http import HttpParts, build_app, probe_routes
 from eai_common.ids import Ids
 from eai_common.service import CommonSettings, Parts
 from eai_common.service_health import health_of
-from eai_common.settings import HealthSettings, RedisSettings, load
+from eai_common.settings import HealthSettings, RedisSettings, SettingsError, load
 from eai_common.store import HealthBoard, Note, Redis, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.watch import watch_broker, watch_pool
@@ -144,6 +144,12 @@ async def test_only_the_named_dependencies_are_looked_at(clock: HandClock) -> No
         ("redis",),
         ("redis", "rabbitmq"),
     )
+
+
+def test_a_dependency_that_is_none_is_a_mistake() -> None:
+    assert HealthSettings.read({"HEALTH_CHECK_DEPENDENCIES": "true"}).health_check_dependencies == ()
+    with pytest.raises(SettingsError, match="HEALTH_CHECK_DEPENDENCIES: got .*, takes names .*, of redis, rabbitmq"):
+        HealthSettings.read({"HEALTH_CHECK_DEPENDENCIES": "redis,oracle"})
 
 
 # What is looked at

@@ -150,6 +150,14 @@ async def test_every_answer_tells_what_is_left(redis: Redis, path: str) -> None:
     )
 
 
+async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers(redis: Redis) -> None:
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        answers = [await client.post("/counts-itself", headers=bearer("first")) for _ in range(6)]
+        refused = await client.get("/counts-itself", headers=bearer("first"))
+    told = [one.headers["x-ratelimit-remaining"] for one in answers]
+    assert (told, answers[-1].status_code, refused.status_code) == (["4", "3", "2", "1", "0", "0"], 405, 429)
+
+
 async def test_another_client_is_not_limited_by_the_first(redis: Redis) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         for _ in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.middleware.cors import CORSMiddleware
@@ -60,7 +61,7 @@ class Front:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                limit: PendingLimit | None = request.state.limit
+                limit = await self._counted(request)
                 given = {name.lower() for name, _ in message["headers"]}
                 ours = [pair for pair in self._headers if pair[0] not in given]
                 message["headers"] = [*message["headers"], *ours, *(limit.headers if limit is not None else ())]
@@ -87,6 +88,14 @@ class Front:
         request.state.limit = self._limits.pending(identity)
         if not isinstance(route, SelfLimitedRoute):
             await self._limits.admit(request.state.limit)
+
+    async def _counted(self, request: Request) -> PendingLimit | None:
+        """The request's count. One that never came so far is taken now, and refuses nothing any more."""
+        limit: PendingLimit | None = request.state.limit
+        if limit is not None and self._limits is not None and not limit.was_tried:
+            with suppress(HttpError):
+                await self._limits.admit(limit)
+        return limit
 
     async def _identity(self, request: Request, address: str, *, is_probe: bool) -> Identity:
         try:

@@ -7,6 +7,8 @@ instead: make it a `SelfLimitedRoute`, and
     reply, *others = await batcher.run(limit.call, *commands)
     limit.admit(reply)                      # raises HttpError 429; else the answer gets its headers
 
+Where such a route ends without that, the request is counted when its answer goes out.
+
 A Redis that is out of reach limits nobody: the request is answered, without the headers.
 """
 
@@ -54,9 +56,11 @@ class PendingLimit:
     clock: Clock
     metrics: Metrics
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    was_tried: bool = False
 
     def admit(self, reply: object) -> None:
         """Raises HttpError 429 when the client has no place left."""
+        self.was_tried = True
         taken = SlidingWindow.taken(reply, self.windows)
         state = binding(taken)
         self.headers = self._told(state)
@@ -88,6 +92,7 @@ class RateLimits:
 
     async def admit(self, pending: PendingLimit) -> None:
         """Count the request. Raises HttpError 429."""
+        pending.was_tried = True
         try:
             (reply,) = await self.batcher.run(pending.call)
         except StoreUnavailable:

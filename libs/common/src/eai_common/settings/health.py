@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from eai_common.settings.base import Duration, Group, Items
 
 __all__ = ["HealthSettings"]
+
+
+_KNOWN = ("redis", "rabbitmq", "google_speech", "openai_speech", "google_agent_engine", "eai_agent_service", "openai")
+
+
+def _names(items: tuple[str, ...]) -> tuple[str, ...]:
+    if items == ("true",):  # as an older .env may say
+        return ()
+    if unknown := [item for item in items if item not in _KNOWN]:
+        raise ValueError(f"no such dependency: {unknown[0]}")
+    return items
+
+
+DependencyNames = Annotated[
+    Items,
+    AfterValidator(_names),
+    WithJsonSchema({"type": "array", "takes": f"names separated by commas, of {', '.join(_KNOWN)}"}),
+]
 
 
 class HealthSettings(Group):
@@ -24,10 +43,8 @@ class HealthSettings(Group):
         default=timedelta(seconds=30),
         description="How often a process writes down in Redis how it is, for the poller's /health to tell of all.",
     )
-    health_check_dependencies: Items = Field(
-        default=(),
-        description="Dependencies to look at, of redis, rabbitmq, google_speech, openai_speech, google_agent_engine, "
-        "eai_agent_service, openai. Empty: all that the service uses.",
+    health_check_dependencies: DependencyNames = Field(
+        default=(), description="Dependencies to look at. Empty: all that the service uses."
     )
     enable_detailed_health_checks: bool = Field(
         default=True,
