@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
@@ -27,6 +27,7 @@ from eai_common.store import (
     Mailboxes,
     SlidingWindow,
     ThreadStore,
+    open_shared_redis,
 )
 
 __all__ = ["AGENT_ROUTER", "Settings"]
@@ -41,6 +42,15 @@ class Settings(AgentSettings, CommonSettings):
 
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+    async with (
+        open_shared_redis(parts.redis, parts.clock, settings.redis.timeout) as shared,
+        _built(settings, replace(parts, redis=shared)) as service,
+    ):
+        yield service
+
+
+@asynccontextmanager
+async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     ttl = settings.tasks.agent_id_cache_ttl
     async with open_agents(
         settings, agent_ids=AgentIdCache(parts.redis, ttl), conversations=ConversationStore(parts.redis, ttl)
@@ -59,6 +69,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                     (on(MessageText, route), on(MessageTranscribed, route), on(HistoryUpdate, update)),
                     parallel=len(by_provider) * (guards.places + guards.line),
                     turns=_turns(settings, parts),
+                    redis=parts.redis,
                 )
             ]
         )

@@ -30,7 +30,8 @@ class Stage:
     """One consumer: a name of `STAGE_BINDINGS`, who handles what, and what is otherwise than the settings say.
 
     `parallel` is how many deliveries it handles side by side, `journal` where it notes its tries. `turns` decides whose
-    turn it is; `ends` is told when the stage gives a message up, and is only for a stage without turns.
+    turn it is; `ends` is told when the stage gives a message up, and is only for a stage without turns. `redis` is the
+    client for its checkpoints and notes, where it is another one than the process'.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Stage:
     journal: Journal | None = None
     turns: Turns | None = None
     ends: Ends | None = None
+    redis: Redis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
     """Consume the stage's queue until `stop`; then take no more, give what is in flight its grace, leave the rest."""
     queue = parts.broker_settings.topology.queue_of(stage.name)
     parallel = stage.parallel or parts.worker_settings.max_parallel or parts.broker_settings.prefetch_count
+    redis = stage.redis or parts.redis
     checkpoints = Checkpoints(
-        parts.redis,
+        redis,
         stage=stage.name,
         lease=parts.worker_settings.checkpoint_lease,
         ttl=parts.task_settings.checkpoint_ttl,
@@ -75,7 +78,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         publisher=parts.broker,
         ladder=parts.broker.ladder,
         checkpoints=checkpoints,
-        journal=stage.journal or TaskStore(parts.redis, parts.task_settings),
+        journal=stage.journal or TaskStore(redis, parts.task_settings),
         retry=stage.retry or Backoff(parts.broker_settings.max_retries, parts.broker_settings.retry_delay),
         timeout=parts.worker_settings.worker_timeout,
         max_redeliveries=parts.worker_settings.max_redeliveries,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from redis.exceptions import NoScriptError
@@ -35,9 +35,10 @@ _STOPPING = "Redis: this process is stopping"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command that is no script."""
+    """One command that is no script. `options` are the client's own, for the reply."""
 
     arguments: tuple[Argument, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,15 @@ class CommandBatcher:
         Raises StoreUnavailable, at the latest after a wait that is short enough for a client to bear; else the first
         error reply. Commands of a call that was given up may have been carried out.
         """
+        replies = await self.replies(*commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                with store_errors():
+                    raise reply
+        return replies
+
+    async def replies(self, *commands: Command | Call) -> list[object]:
+        """As `run`, with an error reply among the others instead of raised."""
         if self._is_down:
             raise StoreUnavailable(_LOST)
         if len(self._waiting) >= _MOST_WAITING:
@@ -77,12 +87,7 @@ class CommandBatcher:
         answered: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Caller(commands, answered))
         self._arrived.set()
-        replies = await answered
-        for reply in replies:
-            if isinstance(reply, Exception):
-                with store_errors():
-                    raise reply
-        return replies
+        return await answered
 
     def close(self) -> None:
         """Refuse callers from now on, and let `send` end.
@@ -132,9 +137,9 @@ class CommandBatcher:
     async def _execute(self, commands: Sequence[Command | Call]) -> list[object]:
         try:
             async with asyncio.timeout(self._patience_s):
-                replies = await self._pipeline([_arguments(command) for command in commands])
+                replies = await self._pipeline([_by_name(command) for command in commands])
                 unknown = {
-                    number: command.by_text
+                    number: Command(command.by_text)
                     for number, (command, reply) in enumerate(zip(commands, replies, strict=True))
                     if isinstance(command, Call) and isinstance(reply, NoScriptError)
                 }
@@ -146,11 +151,11 @@ class CommandBatcher:
         except TimeoutError as error:
             raise StoreUnavailable(f"Redis: no answer within {self._patience_s:g} s") from error
 
-    async def _pipeline(self, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
+    async def _pipeline(self, commands: Sequence[Command]) -> list[object]:
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for arguments in commands:
-                    pipeline.execute_command(*arguments)
+                for command in commands:
+                    pipeline.execute_command(*command.arguments, **command.options)
                 replies: list[object] = await pipeline.execute(raise_on_error=False)
                 return replies
 
@@ -189,8 +194,8 @@ async def open_batcher(redis: Redis, clock: Clock, patience: timedelta = _PATIEN
             batcher.close()
 
 
-def _arguments(command: Command | Call) -> tuple[Argument, ...]:
-    return command.by_name if isinstance(command, Call) else command.arguments
+def _by_name(command: Command | Call) -> Command:
+    return Command(command.by_name) if isinstance(command, Call) else command
 
 
 def _refuse(callers: Iterable[_Caller], why: str) -> None:
