@@ -77,6 +77,13 @@ def test_a_question_is_asked_as_the_contract_has_it() -> None:
     }
 
 
+def test_how_sure_a_transcript_is_stands_beside_the_users_words_and_not_in_them() -> None:
+    assert turn_input(Turn("id", "+5521999999999", "segunda via", confidence=0.41)) == {
+        "input": {"messages": [{"role": "human", "content": "segunda via"}]},
+        "config": {**THREAD, "metadata": {"transcript_confidence": 0.41}},
+    }
+
+
 def test_the_previous_message_stands_before_the_question_with_an_id_that_repetitions_share() -> None:
     turn = Turn("id", "+5521999999999", "Sim", previous_message="Quer?")
     assert turn_input(turn)["input"] == {

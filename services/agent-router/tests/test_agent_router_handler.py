@@ -114,6 +114,13 @@ async def test_a_transcript_is_passed_on_word_for_word_even_an_unsure_one() -> N
     assert [turn.text for turn in agent.turns] == ["Oi, falado"]
 
 
+async def test_how_sure_a_transcript_is_goes_along_with_it() -> None:
+    agent = FakeAgent()
+    await routing(agent)(transcribed(), context())
+    await routing(agent)(text(), context())
+    assert [turn.confidence for turn in agent.turns] == [transcribed().confidence, None]
+
+
 async def test_a_message_goes_to_the_provider_that_it_names() -> None:
     default, other = FakeAgent(), FakeAgent()
     agents = Agents({"google_agent_engine": default, "openai": other}, default=Provider.GOOGLE_AGENT_ENGINE)

@@ -32,6 +32,7 @@ class Turn:
     text: str
     previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
     reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
+    confidence: float | None = None  # of spoken words, 0 to 1, as their recogniser sees it; None: typed, or not said
     attempt: int = 1  # which try at it this is
     is_repeated: bool = False  # the provider may have had it before
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -61,16 +61,18 @@ def turn_input(turn: Turn) -> dict[str, JsonValue]:
     engine has one without the other. Its id is made from the message's: LangGraph replaces a message whose id the
     thread already holds, so even a second try after a lost answer does not double it. The question has no id on
     purpose: replaced in place, it would stand before its own first answer, and the model would have nothing to answer.
+
+    How sure the recogniser was of a voice message stands in the run's metadata, where an agent that wants to ask back
+    finds it; the user's words stay the user's.
     """
-    question: JsonValue = {"role": "human", "content": turn.text}
-    if turn.previous_message is None:
-        return _input(turn.thread_id, [question])
-    said_before: JsonValue = {
-        "role": "ai",
-        "content": turn.previous_message,
-        "id": f"{turn.message_id}-previous",
-    }
-    return _input(turn.thread_id, [said_before, question])
+    messages: list[JsonValue] = [{"role": "human", "content": turn.text}]
+    if turn.previous_message is not None:
+        messages.insert(0, {"role": "ai", "content": turn.previous_message, "id": f"{turn.message_id}-previous"})
+    return _input(turn.thread_id, messages, _metadata(turn))
+
+
+def _metadata(turn: Turn) -> dict[str, JsonValue]:
+    return {} if turn.confidence is None else {"transcript_confidence": turn.confidence}
 
 
 def history_input(history: History) -> dict[str, JsonValue]:
@@ -90,8 +92,13 @@ def answer_in(output: JsonValue, turn: Turn, *, at: datetime) -> Answer:
     return Answer(replies_in(output, TurnStamp(turn.message_id, agent_id, at)), agent_id)
 
 
-def _input(thread_id: str, messages: Sequence[JsonValue]) -> dict[str, JsonValue]:
-    return {"input": {"messages": list(messages)}, "config": {"configurable": {"thread_id": thread_id}}}
+def _input(
+    thread_id: str, messages: Sequence[JsonValue], metadata: Mapping[str, JsonValue] | None = None
+) -> dict[str, JsonValue]:
+    config: dict[str, JsonValue] = {"configurable": {"thread_id": thread_id}}
+    if metadata:
+        config["metadata"] = dict(metadata)
+    return {"input": {"messages": list(messages)}, "config": config}
 
 
 def _remembered(history: History, number: int, message: HistoryMessage) -> JsonValue:

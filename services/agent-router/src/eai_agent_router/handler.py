@@ -95,6 +95,7 @@ def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> T
         text=text_of(message),
         previous_message=message.previous_message,
         reasoning_engine_id=message.reasoning_engine_id,
+        confidence=message.confidence if isinstance(message, MessageTranscribed) else None,
         attempt=attempt,
     )
 
