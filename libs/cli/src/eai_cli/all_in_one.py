@@ -14,7 +14,7 @@ from eai_common.broker import Broker
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.rabbitmq import open_rabbitmq
 from eai_common.clock import SystemClock
-from eai_common.http import HttpParts, bound_socket, build_app, open_protection, probe_routes
+from eai_common.http import HttpParts, api_docs_routes, bound_socket, build_app, open_protection, probe_routes
 from eai_common.ids import Ids
 from eai_common.service import (
     CommonSettings,
@@ -72,8 +72,13 @@ async def _serve(settings: list[CommonSettings], *, uses_sandbox: bool) -> None:
             open_protection(common, redis=shared.redis, clock=shared.clock, metrics=shared.metrics)
         )
         protection.access.warn_if_open()
+        docs = api_docs_routes(
+            [operation for one in running for operation in one.service.operations],
+            title="EAI gateway",
+            has_auth=not protection.access.is_open,
+        )
         app = build_app(
-            [*routes, *probe_routes(health, shared.metrics, metrics_path)],
+            [*routes, *docs, *probe_routes(health, shared.metrics, metrics_path)],
             HttpParts(shared.ids, shared.metrics, shared.tracing, common.http, common.telemetry, protection),
         )
         host, port = listener.getsockname()[:2]

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-__all__ = ["ContentRules"]
+__all__ = ["CLEAN_CHARACTER", "ContentRules"]
+
+CLEAN_CHARACTER = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+"""A pattern of one character that texts may have, as API descriptions say it."""
 
 # C0 and DEL but for tab, line feed and carriage return. Not C1: texts that were decoded wrongly on their way hold it.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")

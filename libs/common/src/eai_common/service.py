@@ -24,7 +24,17 @@ from eai_common.broker import Broker, TopologyMismatch
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Clock, SystemClock
 from eai_common.errors import StageError
-from eai_common.http import Health, HttpParts, bound_socket, build_app, open_protection, probe_routes, serve
+from eai_common.http import (
+    Health,
+    HttpParts,
+    api_docs_routes,
+    bound_socket,
+    build_app,
+    open_protection,
+    probe_routes,
+    serve,
+)
+from eai_common.http.openapi import Operation
 from eai_common.ids import Ids
 from eai_common.service_health import health_of, health_writer
 from eai_common.settings import (
@@ -114,6 +124,7 @@ class Service:
 
     stages: Sequence[Stage] = ()
     routes: Sequence[BaseRoute] = ()
+    operations: Sequence[Operation] = ()  # the routes that clients ask, described
 
 
 Need = Literal["rabbitmq", "redis"]
@@ -235,14 +246,16 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
         health = health_of(definition.name, definition.needs, settings, parts, tells_of_all=definition.tells_of_all)
         watch_pool(parts.redis, parts.metrics)
         metrics_path = settings.telemetry.metrics_path if settings.telemetry.prometheus_enabled else None
-        routes = [*service.routes, *probe_routes(health, parts.metrics, metrics_path)]
         protection = await stack.enter_async_context(
             open_protection(settings, redis=parts.redis, clock=parts.clock, metrics=parts.metrics)
         )
         if definition.serves_clients:
             protection.access.warn_if_open()
+        docs = api_docs_routes(
+            service.operations, title=f"EAI gateway: {definition.name}", has_auth=not protection.access.is_open
+        )
         app = build_app(
-            routes,
+            [*service.routes, *docs, *probe_routes(health, parts.metrics, metrics_path)],
             HttpParts(parts.ids, parts.metrics, parts.tracing, settings.http, settings.telemetry, protection),
         )
         host, port = listener.getsockname()[:2]

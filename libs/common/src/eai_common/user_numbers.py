@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["USER_NUMBER_PATTERN", "canonical_user_number"]
+__all__ = ["OPAQUE_USER_NUMBER_PATTERN", "USER_NUMBER_PATTERN", "canonical_user_number"]
 
 USER_NUMBER_PATTERN = r"^\+?[0-9]{8,15}$"
 """E.164, with or without the leading +."""
+
+OPAQUE_USER_NUMBER_PATTERN = r"^[A-Za-z0-9_+.-]{1,64}$"
+"""What clients of the predecessor may name a user by."""
 
 _DIGITS = re.compile(r"\+?[0-9]{8,15}")
 _OPAQUE = re.compile(r"[A-Za-z0-9_+.-]{1,64}")

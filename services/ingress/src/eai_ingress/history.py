@@ -15,11 +15,12 @@ from eai_common.clock import Deadline
 from eai_common.errors import Unavailable
 from eai_common.http import Role, json_response, require
 from eai_common.http.limits import SelfLimitedRoute, pending_limit
-from eai_common.messages import HistoryMessage, HistoryUpdate, Metadata
+from eai_common.http.openapi import CLEAN_TEXT
+from eai_common.messages import HistoryMessage, HistoryUpdate
 from eai_common.store import TaskView, Wakeups, Watch
 from eai_common.telemetry import trace_headers
 from eai_ingress.acceptance import Acceptance
-from eai_ingress.request import Rules, UserRequest, parse_request
+from eai_ingress.request import ClientData, EngineId, Provider, Rules, UserNumber, UserRequest, parse_request
 from eai_ingress.routes import acceptance_errors, accepted_answer, refusals_counted, require_json
 
 __all__ = ["HistoryRequest", "HistoryWebhook", "Results"]
@@ -32,18 +33,18 @@ class PastMessage(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    content: Annotated[str, Field(min_length=1, max_length=16_384)]
+    content: Annotated[str, Field(min_length=1, max_length=16_384, json_schema_extra={"pattern": CLEAN_TEXT})]
     role: Literal["human", "ai"]
 
 
 class HistoryRequest(UserRequest):
     """Messages for a user's thread, oldest first."""
 
-    user_number: str
+    user_number: UserNumber
     messages: Annotated[list[PastMessage], Field(min_length=1, max_length=200)]
-    metadata: Metadata | None = None
-    provider: str | None = None
-    reasoning_engine_id: str | None = None
+    metadata: ClientData | None = None
+    provider: Provider | None = None
+    reasoning_engine_id: EngineId | None = None
 
 
 class Results(Protocol):

@@ -4,27 +4,74 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
-from eai_common.content import ContentRules
+from eai_common.content import CLEAN_CHARACTER, ContentRules
 from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
+from eai_common.http.openapi import CLEAN_FIELDS, CLEAN_TEXT
 from eai_common.messages import MessageType, Metadata
 from eai_common.outbound import OutboundPolicy, OutboundRefused, Target
-from eai_common.user_numbers import canonical_user_number
+from eai_common.user_numbers import USER_NUMBER_PATTERN, canonical_user_number
 
-__all__ = ["Rules", "UserRequest", "WebhookRequest", "parse_request", "parse_webhook"]
+__all__ = [
+    "ClientData",
+    "EngineId",
+    "Provider",
+    "Rules",
+    "UserNumber",
+    "UserRequest",
+    "WebhookRequest",
+    "parse_request",
+    "parse_webhook",
+]
 
 RequestT = TypeVar("RequestT", bound="UserRequest")
 
 _ENGINE_ID = re.compile(r"[0-9]{1,32}|projects/[a-z0-9-]{1,64}/locations/[a-z0-9-]{1,64}/reasoningEngines/[0-9]{1,32}")
 _AUDIO_PATH = re.compile(r"\.(mp3|wav|m4a|aac|ogg|oga|flac|wma|opus)$", re.IGNORECASE)
+# What the published description says beyond the fields' types. A callback's host may also be a public address or a name
+# in other letters; the description keeps to what any reader understands.
+_HTTP_URL = r"^\s*https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?\s*$"
+_PUBLIC_HTTPS = r"^https://([a-z0-9]{1,32}\.){1,4}[a-z]{2,16}(/[A-Za-z0-9/_.~-]*)?$"
+_TEXT_OR_AUDIO: JsonValue = [
+    {"properties": {"message_type": {"enum": ["text", None]}}},
+    {
+        "properties": {"message_type": {"const": "audio"}, "message": {"pattern": _HTTP_URL}},
+        "required": ["message_type"],
+    },
+]
+_SAYS_SOMETHING = rf"^{CLEAN_CHARACTER}*(?!\s){CLEAN_CHARACTER}{CLEAN_CHARACTER}*$"
 _MESSAGE_CHARACTERS = 4096
 _METADATA_BYTES = 8 * 1024
+
+
+UserNumber = Annotated[
+    str,
+    Field(
+        description="E.164, with or without the leading +. Names the thread, too.",
+        json_schema_extra={"pattern": USER_NUMBER_PATTERN},
+    ),
+]
+ClientData = Annotated[
+    Metadata,
+    Field(
+        description=f"The client's own, handed through; {_METADATA_BYTES} bytes of JSON at most.",
+        json_schema_extra=CLEAN_FIELDS,
+    ),
+]
+Provider = Annotated[str, Field(description="Who answers; one of those that are configured.")]
+EngineId = Annotated[
+    str,
+    Field(
+        description="Another engine for this message: digits, or a full resource name of the configured project.",
+        json_schema_extra={"pattern": f"^({_ENGINE_ID.pattern})$"},
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +126,32 @@ class UserRequest(BaseModel):
 class WebhookRequest(UserRequest):
     """One message of a user."""
 
-    user_number: str
-    message: str
-    message_type: Literal["text", "audio"] | None = None
-    previous_message: str | None = Field(None, max_length=16_384)
-    metadata: Metadata | None = None
-    provider: str | None = None
-    reasoning_engine_id: str | None = None
-    callback_url: str | None = Field(None, max_length=2048)
+    model_config = ConfigDict(json_schema_extra={"anyOf": _TEXT_OR_AUDIO})
+
+    user_number: UserNumber
+    message: str = Field(
+        description=f"The text, or the http or https URL of a recording; blanks around it do not count. "
+        f"{_MESSAGE_CHARACTERS} characters at most.",
+        json_schema_extra={"pattern": _SAYS_SOMETHING, "maxLength": _MESSAGE_CHARACTERS},
+    )
+    message_type: Literal["text", "audio"] | None = Field(
+        default=None, description="When absent, the URL of an audio file is audio, anything else text."
+    )
+    previous_message: str | None = Field(
+        default=None,
+        max_length=16_384,
+        description="What the assistant had said before, as a template for example.",
+        json_schema_extra={"pattern": CLEAN_TEXT},
+    )
+    metadata: ClientData | None = None
+    provider: Provider | None = None
+    reasoning_engine_id: EngineId | None = None
+    callback_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Where the result is delivered to, signed: a public address.",
+        json_schema_extra={"format": "uri", "pattern": _PUBLIC_HTTPS},
+    )
 
     @property
     def kind(self) -> MessageType:

@@ -22,6 +22,7 @@ from eai_common.store import (
 )
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.books import Books
+from eai_ingress.description import ingress_operations
 from eai_ingress.estimate import WaitEstimator
 from eai_ingress.history import HistoryWebhook
 from eai_ingress.pressure import Pressure
@@ -56,7 +57,8 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                 wait=settings.ingress.history_wait,
                 answers_like_predecessor=webhook.answers_like_predecessor,
             )
-            yield Service(routes=[*webhook.routes(), *history.routes()])
+            operations = ingress_operations(webhook.rules, like_predecessor=webhook.answers_like_predecessor)
+            yield Service(routes=[*webhook.routes(), *history.routes()], operations=operations)
         finally:
             stop.set()
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from eai_common.http import ErrorBody, HttpError
 from eai_common.http.errors import FieldError
-from eai_common.user_numbers import canonical_user_number
+from eai_common.user_numbers import USER_NUMBER_PATTERN, canonical_user_number
 
 __all__ = ["LONGEST_WAIT_S", "ActivityQuery", "MessageQuery", "ResponseQuery", "parse_query"]
 
@@ -50,7 +50,11 @@ class ActivityQuery(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    user_number: str = Field(description="E.164, with or without the leading +.", examples=["+5521999999999"])
+    user_number: str = Field(
+        description="E.164, with or without the leading +.",
+        examples=["+5521999999999"],
+        json_schema_extra={"pattern": USER_NUMBER_PATTERN},
+    )
 
     @field_validator("user_number")
     @classmethod

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_batcher
+from eai_poller.description import poller_operations
 from eai_poller.lookup import Lookup
 from eai_poller.pace import Pace
 from eai_poller.routes import Poll
@@ -19,6 +20,7 @@ __all__ = ["POLLER"]
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     tasks = settings.tasks
+    like_predecessor = settings.http.api_compatibility == "predecessor"
     async with open_batcher(parts.redis, parts.clock, settings.redis.timeout) as batcher:
         lookup = Lookup(
             tasks=TaskStore(parts.redis, tasks),
@@ -31,11 +33,11 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             lookup=lookup,
             waiters=Waiters(lookup, parts.wakeups, parts.clock, most=settings.poller.max_waiting),
             pace=Pace(LatencyStore(parts.redis), parts.clock),
-            activity=ActivityStore(parts.redis, tasks.task_status_ttl),
-            opaque_user_numbers=settings.http.api_compatibility == "predecessor",
+            activity=ActivityStore(parts.redis, tasks.last_activity_ttl),
+            opaque_user_numbers=like_predecessor,
             heartbeat=settings.poller.heartbeat,
         )
-        yield Service(routes=poll.routes())
+        yield Service(routes=poll.routes(), operations=poller_operations(like_predecessor=like_predecessor))
 
 
 POLLER = ServiceDefinition(

@@ -4,6 +4,7 @@ A route says whom it is for with `require(request, Role.…)`. What comes before
 """
 
 from eai_common.credentials import Role
+from eai_common.http.api_docs import api_docs_routes
 from eai_common.http.app import HttpParts, build_app
 from eai_common.http.callers import Access, Identity, caller, require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
@@ -25,6 +26,7 @@ __all__ = [
     "Protection",
     "Role",
     "SelfLimitedRoute",
+    "api_docs_routes",
     "bound_socket",
     "build_app",
     "caller",

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -23,6 +22,7 @@ from eai_common.http.callers import require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
 from eai_common.http.front import ProbeRoute
 from eai_common.telemetry import Metrics
+from eai_common.version import gateway_version
 
 __all__ = ["Check", "Health", "probe_routes"]
 
@@ -96,7 +96,7 @@ async def _report(health: Health, *, is_detailed: bool) -> Response:
         "service": health.service,
         "services": services,
         "system": _system(health),
-        "version": _version(),
+        "version": gateway_version(),
     }
     if gateway is not None:
         body["gateway"] = gateway.details.get("services", {})
@@ -133,10 +133,3 @@ def _system(health: Health) -> dict[str, JsonValue]:
         "asyncio_tasks": len(asyncio.all_tasks()),
         "uptime_seconds": round(time.monotonic() - health.started_at_s, 1),
     }
-
-
-def _version() -> str:
-    try:
-        return version("eai-common")
-    except PackageNotFoundError:
-        return os.environ.get("EAI_VERSION", "development")
