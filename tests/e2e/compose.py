@@ -148,7 +148,10 @@ class Compose(Deployment):
         self.host = _gateway_of("outside")
 
     def metrics(self) -> list[str]:
-        program = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
+        program = (
+            "import os; from urllib.request import urlopen;"
+            "print(urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/metrics').read().decode())"
+        )
         return [one.python(program) for stage in STAGES for one in self.containers(stage)]
 
     def depths(self) -> dict[str, int]:
