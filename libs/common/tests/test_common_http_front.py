@@ -9,14 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.http import (
     Health,
@@ -234,6 +237,45 @@ async def test_without_redis_nobody_is_limited() -> None:
     assert {answer.status_code for answer in answers} == {200}
     assert "x-ratelimit-limit" not in answers[-1].headers
     assert 'http_rate_limit_decisions_total{outcome="not_counted"} 7.0' in metrics
+
+
+# Tokens in a file
+
+
+async def test_a_token_that_is_put_into_the_file_opens_without_a_restart_and_one_taken_out_does_not(
+    redis: Redis, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("old\n", encoding="utf-8")
+    async with open_front(redis, API_TOKEN_FILE=str(file), CREDENTIAL_ROTATION_INTERVAL="20ms") as client:
+        before = (await client.get("/readers", headers=bearer("old"))).status_code
+        file.write_text("crm:read_only:new\n", encoding="utf-8")
+
+        async def new_opens() -> bool:
+            return (await client.get("/readers", headers=bearer("new"))).status_code == 200
+
+        await eventually(new_opens)
+        after = (await client.get("/readers", headers=bearer("old"))).status_code
+    assert (before, after) == (200, 401)
+
+
+@pytest.mark.parametrize("content", ["", "crm:nobody:hunter2", None], ids=["empty", "unreadable", "gone"])
+async def test_a_file_without_tokens_changes_nothing_and_is_told(
+    redis: Redis, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("old", encoding="utf-8")
+    environ = {"API_TOKEN_FILE": str(file), "CREDENTIAL_ROTATION_INTERVAL": "10ms"}
+    with structlog.testing.capture_logs() as told:
+        async with open_front(redis, **environ) as client:
+            file.write_text(content, encoding="utf-8") if content is not None else file.unlink()
+
+            async def is_told() -> bool:
+                return any(line["event"] == "credentials_not_read" for line in told)
+
+            await eventually(is_told)
+            statuses = [(await client.get("/readers", headers=bearer(token))).status_code for token in ("old", "x")]
+    assert (statuses, "hunter2" in str(told)) == ([200, 401], False)
 
 
 # Addresses

@@ -230,7 +230,7 @@ def test_a_wrong_secret_in_a_chain_of_errors_is_not_shown() -> None:
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__context__!r}"
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6))
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=",:"), min_size=6))
 def test_no_secret_is_in_the_text_form_of_its_group(secret: str) -> None:
     group = HttpSettings.read({"API_TOKEN": f"secret-{secret}"})
     assert f"secret-{secret}" not in f"{group!r} {group}"

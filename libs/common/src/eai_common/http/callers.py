@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from eai_common.credentials import ApiToken, Role
 from eai_common.http.errors import ErrorBody, HttpError
+from eai_common.http.token_book import TokenBook
 from eai_common.telemetry import get_logger
 
 __all__ = ["Access", "Identity", "InvalidToken", "TokenVerifier", "caller", "require"]
@@ -51,7 +52,7 @@ class TokenVerifier(Protocol):
 class Access:
     """What is taken as proof of who calls. With nothing to prove it by, all may do everything (development only)."""
 
-    tokens: Sequence[ApiToken] = ()
+    tokens: Collection[ApiToken] | TokenBook = ()
     verifier: TokenVerifier | None = None
     is_audited: bool = False
 

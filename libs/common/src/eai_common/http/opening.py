@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
+from eai_common.background import running
 from eai_common.clock import Clock
 from eai_common.http.callers import Access
 from eai_common.http.front import Protection
 from eai_common.http.jwks import open_jwks
 from eai_common.http.jwts import JwtVerifier
 from eai_common.http.limits import RateLimits, rate_windows
+from eai_common.http.token_book import TokenBook
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
 from eai_common.store import Redis, SlidingWindow, open_batcher
 from eai_common.telemetry import Metrics, get_logger
@@ -48,7 +50,11 @@ async def open_protection(
                     open_jwks(settings.jwt.jwks_url, clock, settings.jwt.jwks_refresh)
                 )
             verifier = JwtVerifier(settings.jwt, keys)
-        access = Access(settings.http.tokens, verifier, settings.protection.enable_credential_audit)
+        book = TokenBook(settings.http.tokens)
+        if (file := settings.http.api_token_file) is not None:
+            keep_fresh = book.keep_fresh(file, clock, settings.http.credential_rotation_interval)
+            await stack.enter_async_context(running({"api-tokens": keep_fresh}))
+        access = Access(book, verifier, settings.protection.enable_credential_audit)
         limits = None
         if windows := rate_windows(settings.protection, is_open=access.is_open):
             batcher = await stack.enter_async_context(open_batcher(redis, clock))

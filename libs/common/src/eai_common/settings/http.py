@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
@@ -24,6 +25,7 @@ def _readable(tokens: SecretStr) -> SecretStr:
 ApiTokens = Annotated[
     SecretStr, AfterValidator(_readable), WithJsonSchema({"type": "string", "takes": TOKENS_IN_WORDS})
 ]
+ReadablePath = Annotated[Path, WithJsonSchema({"type": "string", "takes": "the path of a readable file"})]
 
 
 class HttpSettings(Group):
@@ -35,6 +37,13 @@ class HttpSettings(Group):
         default=SecretStr(""),
         description="Who may call, by `Authorization: Bearer` or `X-API-Key`. A plain token may do everything. "
         "In production this or JWTs are required; see docs/security.md.",
+    )
+    api_token_file: ReadablePath | None = Field(
+        default=None,
+        description="File that holds API_TOKEN instead; read again every CREDENTIAL_ROTATION_INTERVAL.",
+    )
+    credential_rotation_interval: Duration = Field(
+        default=timedelta(hours=24), description="How often API_TOKEN_FILE is read again, without a restart."
     )
     api_compatibility: Literal["described", "predecessor"] = Field(
         default="described",

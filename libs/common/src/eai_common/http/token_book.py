@@ -1,0 +1,51 @@
+"""The API tokens that are taken now: those of the settings, or of a file that may change while the process runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from eai_common.clock import Clock
+from eai_common.credentials import ApiToken, parse_api_tokens
+from eai_common.telemetry import get_logger
+
+__all__ = ["TokenBook"]
+
+log = get_logger("eai.access")
+
+
+class TokenBook:
+    """The tokens, in the order in which they are listed."""
+
+    def __init__(self, tokens: tuple[ApiToken, ...]) -> None:
+        self._tokens = tokens
+
+    def __iter__(self) -> Iterator[ApiToken]:
+        return iter(self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    async def keep_fresh(self, file: Path, clock: Clock, interval: timedelta) -> NoReturn:
+        """Read the file again and again, until cancelled. One that cannot be read, or is empty, changes nothing:
+        a slip must lock nobody out, and must open nothing."""
+        while True:
+            await clock.sleep(interval)
+            try:
+                tokens = _in(await asyncio.to_thread(file.read_text, encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                # The text of a ValueError of ours holds no token; what others say of a file's content might.
+                log.error("credentials_not_read", file=str(file), error=type(error).__name__)
+                continue
+            if tokens != self._tokens:
+                self._tokens = tokens
+                log.info("credentials_rotated", tokens=len(tokens))
+
+
+def _in(text: str) -> tuple[ApiToken, ...]:
+    if not (tokens := parse_api_tokens(text)):
+        raise ValueError("no tokens")
+    return tokens
