@@ -7,6 +7,7 @@ eai_<stage>` runs one with real RabbitMQ and Redis; `./eai up` runs all five in 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -239,6 +240,7 @@ def stop_on_signals() -> asyncio.Event:
 async def _run_alone(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> None:
     stop = stop_on_signals()
     listener = bound_socket(settings.http.host, settings.http.port)
+    _leave_modules_to_rest()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         parts = await stack.enter_async_context(_open_parts(definition, settings))
@@ -268,6 +270,16 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
             on_started=lambda: log.info("service_started", address=f"{host}:{port}"),
         )
     log.info("service_stopped")
+
+
+def _leave_modules_to_rest() -> None:
+    """What was imported stays for good: the garbage collector need not go through it again and again.
+
+    With the thresholds that follow it costs a tenth less processor time for each request (benchmarks/ingress.py).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @asynccontextmanager

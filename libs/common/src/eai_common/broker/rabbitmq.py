@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -145,14 +145,18 @@ class _Publisher:
             raise BrokerUnavailable("the broker takes no messages: it has a memory or disk alarm")
         failed: type[BrokerUnavailable] = BrokerUnavailable
         try:
-            async with asyncio.timeout_at(self._deadline_s()), self._alone(properties.message_id):
-                channel = await self._open_channel()
-                failed = Unconfirmed
-                await on_wire(
-                    channel.basic_publish(
-                        body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
+            async with asyncio.timeout_at(self._deadline_s()):
+                done = await self._turn_of(properties.message_id)
+                try:
+                    channel = await self._open_channel()
+                    failed = Unconfirmed
+                    await on_wire(
+                        channel.basic_publish(
+                            body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
+                        )
                     )
-                )
+                finally:
+                    done()
         except PublishError as error:
             raise Unroutable(f"no queue takes the routing key {routing_key!r} of exchange {exchange!r}") from error
         except DeliveryError as error:
@@ -167,23 +171,20 @@ class _Publisher:
         now_s = asyncio.get_running_loop().time()
         return (self._link.down_since_s or now_s) + self._timeout_s
 
-    @asynccontextmanager
-    async def _alone(self, message_id: str | None) -> AsyncIterator[None]:
-        """Keep two publishes of one message id apart.
+    async def _turn_of(self, message_id: str | None) -> Callable[[], None]:
+        """Keep two publishes of one message id apart; what is returned lets the next one go.
 
         aiormq knows a returned message by its id only: of two in flight, the first would count as delivered.
         """
         if message_id is None:  # aiormq makes one up
-            yield
-            return
+            return _nothing
         while (other := self._in_flight.get(message_id)) is not None:
             await other.wait()
-        done = self._in_flight[message_id] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._in_flight[message_id]
-            done.set()
+        self._in_flight[message_id] = asyncio.Event()
+        return partial(self._let_go, message_id)
+
+    def _let_go(self, message_id: str) -> None:
+        self._in_flight.pop(message_id).set()
 
     async def _open_channel(self) -> AbstractChannel:
         connection = await self._link.connection()
@@ -426,6 +427,10 @@ def _settlement() -> Iterator[None]:
         yield
     except LOST as error:
         raise SettlementLost("the channel was lost before the settlement, the broker will deliver it again") from error
+
+
+def _nothing() -> None:
+    return None
 
 
 def _tag_of(message: DeliveredMessage) -> int:

@@ -38,9 +38,11 @@ _PHONE_NUMBER = re.compile(
     r"|(?<![^\W_])(?<![0-9]\.)[0-9]{10,15}(?![^\W_])(?!\.[0-9])",
     re.IGNORECASE,
 )
-# What all of the above need; most texts have none of it, and every line of the log comes through here.
-_WORTH_A_LOOK = re.compile(r"[:=]|bearer|basic|[0-9]{8}", re.IGNORECASE)
+# What secrets, and what numbers need; most texts have none of it, and every line of the log comes through here.
+_MAY_BE_SECRET = re.compile(r"[:=]|bearer|basic", re.IGNORECASE)
+_MAY_BE_NUMBER = re.compile(r"[0-9]{8}")
 _HIDDEN = "[hidden]"
+_OURS = ("timestamp", "level", "service")
 
 
 def get_logger(name: str) -> Logger:
@@ -61,9 +63,11 @@ def redacted(value: object, *, mask_numbers: bool = True) -> object:
     """The value without secrets and users' numbers. Containers are gone through; other objects become their text."""
     if value is None or isinstance(value, int | float | datetime):
         return value
+    if isinstance(value, str):
+        return _redacted_text(value, mask_numbers)
     if isinstance(value, Mapping):
         return {
-            _redacted_text(str(key), mask_numbers): _redacted_field(str(key), item, mask_numbers)
+            _redacted_name(str(key), mask_numbers): _redacted_field(str(key), item, mask_numbers)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -73,13 +77,20 @@ def redacted(value: object, *, mask_numbers: bool = True) -> object:
     return _redacted_text(text, mask_numbers)
 
 
+# Keys repeat, as the calls to the log do.
+@lru_cache(maxsize=1024)
+def _redacted_name(name: str, mask_numbers: bool) -> str:
+    return _redacted_text(name, mask_numbers)
+
+
 def _redacted_text(text: str, mask_numbers: bool) -> str:
-    if _WORTH_A_LOOK.search(text) is None:
-        return text
-    text = _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", text)
-    text = _BEARER.sub(rf"\1 {_HIDDEN}", text)
-    text = _NAMED_SECRET.sub(rf"\1{_HIDDEN}", text)
-    return _PHONE_NUMBER.sub(_masked_match, text) if mask_numbers else text
+    if _MAY_BE_SECRET.search(text) is not None:
+        text = _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", text)
+        text = _BEARER.sub(rf"\1 {_HIDDEN}", text)
+        text = _NAMED_SECRET.sub(rf"\1{_HIDDEN}", text)
+    if mask_numbers and _MAY_BE_NUMBER.search(text) is not None:
+        text = _PHONE_NUMBER.sub(_masked_match, text)
+    return text
 
 
 def _masked_match(found: re.Match[str]) -> str:
@@ -110,11 +121,19 @@ def _hidden(value: object) -> object:
     return _HIDDEN
 
 
+def _redacted_event(event: EventDict, mask_numbers: bool) -> EventDict:
+    """The event redacted, but for the fields that the processors before wrote themselves."""
+    ours = {name: event[name] for name in _OURS if name in event}
+    for name in ours:
+        del event[name]
+    return {**cast(EventDict, redacted(event, mask_numbers=mask_numbers)), **ours}
+
+
 def configure_logging(settings: TelemetrySettings, *, service: str, stream: TextIO | None = None) -> None:
     """Send everything, the libraries' own logs too, through one redacting formatter to `stream` (default: stderr)."""
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        return cast(EventDict, redacted(event, mask_numbers=settings.mask_user_numbers))
+        return _redacted_event(event, settings.mask_user_numbers)
 
     def name_service(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event.setdefault("service", service)
@@ -139,6 +158,9 @@ def configure_logging(settings: TelemetrySettings, *, service: str, stream: Text
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
+    # What no line of ours shows is not looked for either (source: Python's logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     level = settings.log_level.upper()
     root = logging.getLogger()
     root.handlers[:] = [handler]

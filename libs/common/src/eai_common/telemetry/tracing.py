@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eai_common.settings.groups import TelemetrySettings
@@ -24,27 +24,42 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Tracing:
     """Spans for one service. Without an exporter the ids still flow, so logs of all stages join on them."""
 
-    def __init__(self, provider: TracerProvider, *, mask_numbers: bool = True) -> None:
+    def __init__(self, provider: TracerProvider, *, mask_numbers: bool = True, is_recording: bool = True) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("eai")
         self._mask_numbers = mask_numbers
+        self._is_recording = is_recording
 
     @contextmanager
     def span(self, name: str, *, carrier: Mapping[str, str | int], kind: SpanKind) -> Iterator[Span]:
         """A span that continues the trace in `carrier`, or begins one. An exception is recorded and goes on."""
-        with self._tracer.start_as_current_span(
-            name,
-            context=_extracted(carrier),
-            kind=kind,
-            record_exception=False,  # by us instead: the library would export the text as it is
-            set_status_on_exception=False,
-        ) as span:
+        with self._started(name, _extracted(carrier), kind) as span:
             try:
                 yield span
             except Exception as error:
                 note_error(error)
                 span.add_event("exception", self._told(error))
                 raise
+
+    def _started(self, name: str, context: Context, kind: SpanKind) -> AbstractContextManager[Span]:
+        if not self._is_recording:
+            return trace.use_span(NonRecordingSpan(self._continued(context)))
+        return self._tracer.start_as_current_span(
+            name,
+            context=context,
+            kind=kind,
+            record_exception=False,  # by us instead: the library would export the text as it is
+            set_status_on_exception=False,
+        )
+
+    def _continued(self, context: Context) -> SpanContext:
+        """What a span would hand on, were there one: nobody will see it, but its ids join the stages' logs."""
+        before = trace.get_current_span(context).get_span_context()
+        ids = self._provider.id_generator
+        if not before.is_valid:
+            sampled = TraceFlags(TraceFlags.SAMPLED)
+            return SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False, trace_flags=sampled)
+        return SpanContext(before.trace_id, ids.generate_span_id(), False, before.trace_flags, before.trace_state)
 
     def _told(self, error: Exception) -> dict[str, str]:
         """The attributes that OpenTelemetry's conventions name, redacted as in a log."""
@@ -69,7 +84,7 @@ def open_tracing(settings: TelemetrySettings, *, service: str) -> Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider, mask_numbers=settings.mask_user_numbers)
+    return Tracing(provider, mask_numbers=settings.mask_user_numbers, is_recording=settings.otel_enabled)
 
 
 def trace_headers() -> dict[str, str]:
