@@ -57,8 +57,9 @@ class StaticToken:
 @asynccontextmanager
 async def open_http() -> AsyncIterator[httpx.AsyncClient]:
     """A client for one provider. It has no timeout of its own (the deadline is one for the whole call), follows no
-    redirect (a token must not travel), and has no limit of connections (the prefetch count is the limit)."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    redirect (a token must not travel), and has no limit of connections (the prefetch count is the limit), of which all
+    are kept: a new one costs a TLS handshake."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(verify=_tls(), timeout=None, limits=limits, follow_redirects=False) as client:
         yield client
 

@@ -26,6 +26,7 @@ from redis.exceptions import (
 
 from eai_common.errors import Unavailable
 from eai_common.settings.groups import RedisSettings
+from eai_common.store.packing import pack_in_c
 from eai_common.store.sentinel import open_primary_pool
 
 __all__ = ["PoolUse", "Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "pool_use", "store_errors"]
@@ -85,6 +86,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
             pool = redis.asyncio.BlockingConnectionPool.from_url(settings.url.get_secret_value(), **options)
         else:
             pool = await stack.enter_async_context(open_primary_pool(settings.sentinels, **options))
+        pack_in_c(pool)
         client = redis.asyncio.Redis.from_pool(pool)
         stack.push_async_callback(client.aclose)
         yield client
