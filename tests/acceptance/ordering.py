@@ -37,6 +37,8 @@ from e2e.deployment import FiveProcesses, five_processes
 from eai_common.broker import Outgoing
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.messages import MessageText, encode
+from eai_common.settings import RedisSettings, TaskSettings
+from eai_common.store import TaskStore, open_redis
 from eai_common.topology import Topology
 
 _ROUTERS = ("agent-router", "agent-router-2", "agent-router-3")
@@ -99,6 +101,7 @@ class Run:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
     threads: dict[str, list[list[str]]] = field(default_factory=dict)
+    finished: dict[str, str] = field(default_factory=dict)  # when each result was stored
     took_s: float = 0.0
 
     @property
@@ -149,6 +152,7 @@ async def _run(plan: Plan, gateway: FiveProcesses) -> Run:
             done.set()
             await killing
         run.took_s = time.monotonic() - began
+        run.finished = await _finished(gateway, run)
         run.calls = (await http.get(f"{gateway.sandbox.url}/sandbox/calls", params={"target": _ENGINE})).json()["calls"]
         run.threads = (await http.get(f"{gateway.sandbox.url}/sandbox/threads")).json()["threads"]
     return run
@@ -210,9 +214,10 @@ async def _publish_some_twice(plan: Plan, gateway: FiveProcesses, run: Run) -> N
 
 
 async def _kill_again_and_again(plan: Plan, gateway: FiveProcesses, run: Run, done: asyncio.Event) -> None:
-    for router in itertools.cycle(_ROUTERS):
+    first = asyncio.get_running_loop().time()
+    for number, router in enumerate(itertools.cycle(_ROUTERS), start=1):
         try:
-            async with asyncio.timeout(plan.kill_every_s):
+            async with asyncio.timeout_at(first + number * plan.kill_every_s):
                 await done.wait()
             return
         except TimeoutError:
@@ -243,6 +248,17 @@ async def _answered(gateway: FiveProcesses, http: httpx.AsyncClient, run: Run, m
         await asyncio.sleep(0.5)
 
 
+async def _finished(gateway: FiveProcesses, run: Run) -> dict[str, str]:
+    async with open_redis(RedisSettings.read({"REDIS_URL": gateway.redis.url})) as redis:
+        tasks = TaskStore(redis, TaskSettings())
+        views = {message.message_id: await tasks.read(message.message_id) for message in run.all}
+    return {
+        message_id: view.status.fields["finished_at"]
+        for message_id, view in views.items()
+        if view.status is not None and "finished_at" in view.status.fields
+    }
+
+
 def _report(plan: Plan, run: Run) -> dict[str, Any]:
     asked = _asked(run)
     twice, explained = _asked_twice(run, asked)
@@ -254,7 +270,8 @@ def _report(plan: Plan, run: Run) -> dict[str, Any]:
     broken = {
         "lost": lost,
         "not_completed": not_completed,
-        "out_of_order": out_of_order,
+        "asked_out_of_order": out_of_order,
+        "answered_out_of_order": _answered_out_of_order(run),
         "asked_twice_without_a_kill": sorted(twice - explained),
         "previous_message_not_once": sorted(text for text, count in previous.items() if count != 1),
         **(_merge_breaks(run) if plan.is_merging else {}),
@@ -311,6 +328,16 @@ def _out_of_order(run: Run, asked: dict[str, list[dict[str, Any]]]) -> list[str]
             if ended is None or _time(began) < _time(ended):
                 found.append(f"{later.text} before {earlier.text}")
     return found
+
+
+def _answered_out_of_order(run: Run) -> list[str]:
+    """Neighbours of which the later one's result was stored first."""
+    return [
+        f"{later.text} before {earlier.text}"
+        for messages in run.sent.values()
+        for earlier, later in itertools.pairwise(messages)
+        if run.finished.get(later.message_id, "") < run.finished.get(earlier.message_id, "")
+    ]
 
 
 def _gaps(run: Run, asked: dict[str, list[dict[str, Any]]]) -> tuple[list[float], list[float]]:
