@@ -26,12 +26,12 @@ from eai_common.messages import (
     MessageFailed,
     MessageText,
     MessageTranscribed,
-    decode,
+    Outcome,
     encode,
 )
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import MailboxEnds, Stage, StageContext, StageParts, on, run_stage
-from eai_common.store import Checkpoints, Mailboxes, Redis
+from eai_common.store import Checkpoints, Mailboxes, Redis, TaskStore
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.topology import Topology
@@ -92,6 +92,28 @@ class World:
     parts: StageParts
     rules: OrderRules
     agent: FakeAgent = field(default_factory=FakeAgent)
+    stored: list[AgentReplied | MessageFailed] = field(default_factory=list)
+    may_store: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def store(self, event: AgentReplied | MessageFailed, ctx: StageContext) -> None:
+        """What the formatter does."""
+        await self.may_store.wait()
+        self.stored.append(event)
+        outcome: Outcome = "completed" if isinstance(event, AgentReplied) else "failed"
+        tasks = TaskStore(self.redis, self.parts.task_settings)
+        await tasks.finish(event.message_id, outcome, b"{}", at=ctx.clock.now(), accepted_at=event.timestamp)
+
+    @asynccontextmanager
+    async def formatter(self) -> AsyncIterator[None]:
+        """A formatter, until the context is left."""
+        stop = asyncio.Event()
+        stage = Stage("formatter", (on(AgentReplied, self.store), on(MessageFailed, self.store)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_stage(stage, self.parts, stop))
+            try:
+                yield
+            finally:
+                stop.set()
 
     @asynccontextmanager
     async def replica(self, agent: FakeAgent | None = None) -> AsyncIterator[None]:
@@ -117,7 +139,10 @@ class World:
             for name in ("agent-router", "transcriber")
         )
         ends = MailboxEnds(self.mailboxes, self.broker, parts.clock, parts.ids.random_id)
-        turns = UserTurns(self.mailboxes, ends, own, earlier, self.rules, clock=parts.clock, metrics=parts.metrics)
+        answers = TaskStore(self.redis, parts.task_settings)
+        turns = UserTurns(
+            self.mailboxes, ends, own, earlier, answers, self.rules, clock=parts.clock, metrics=parts.metrics
+        )
         return Stage("agent-router", (on(MessageText, agent), on(MessageTranscribed, agent)), turns=turns)
 
     async def accept(self, *messages: Event) -> None:
@@ -133,12 +158,8 @@ class World:
                 Outgoing(event.name, encode(event), event.message_id, event.name, event.timestamp, {})
             )
 
-    def emitted(self) -> list[Event]:
-        kinds: list[type[AgentReplied] | type[MessageFailed]] = [AgentReplied, MessageFailed]
-        return [
-            decode(one.body, event_name=one.event, accepts=kinds, fallback_time=None)
-            for one in self.broker.contents("eai.formatter")
-        ]
+    def emitted(self) -> list[AgentReplied | MessageFailed]:
+        return self.stored
 
     def answers(self) -> list[str]:
         return [event.agent_id for event in self.emitted() if isinstance(event, AgentReplied)]
@@ -181,7 +202,10 @@ async def world() -> AsyncIterator[World]:
             process_settings=ProcessSettings(shutdown_grace=timedelta(seconds=2)),
         )
         mailboxes = Mailboxes(redis, tasks.task_processing_ttl)
-        yield World(broker, redis, server, mailboxes, parts, PATIENT)
+        running = World(broker, redis, server, mailboxes, parts, PATIENT)
+        running.may_store.set()
+        async with running.formatter():
+            yield running
 
 
 def says(text: str, **fields: object) -> MessageText:
@@ -212,6 +236,20 @@ async def test_messages_are_answered_in_the_order_of_acceptance_whatever_order_t
         ["um", "dois", "três"],
         1,
     )
+
+
+async def test_an_answer_waits_until_the_one_before_it_is_stored_but_not_for_ever(world: World) -> None:
+    messages = [says("um"), says("dois")]
+    await world.accept(*messages)
+    world.may_store.clear()
+    async with world.replica():
+        await world.send(*messages)
+        await world.until(lambda: world.agent.asked == ["um", "dois"])
+        await asyncio.sleep(0.2)
+        assert world.broker.unsettled("eai.formatter") == 1
+        await world.until(lambda: world.broker.unsettled("eai.formatter") == 2)
+        world.may_store.set()
+        await world.until(lambda: world.answers() == ["um", "dois"])
 
 
 async def test_waiting_costs_no_place_and_no_attempt_and_ends_at_once(world: World) -> None:
@@ -286,7 +324,7 @@ async def test_a_message_that_was_given_up_can_be_replayed(world: World) -> None
         await world.until(lambda: len(world.emitted()) == 1)
         await world.until(lambda: world.is_settled)
         await world.send(message)
-        await world.until(lambda: world.answers() == ["um"])
+        await world.until(lambda: world.agent.asked == ["um", "um"])
 
 
 async def test_a_first_message_that_never_comes_is_passed_after_a_while_and_counted(world: World) -> None:
@@ -343,7 +381,7 @@ async def test_a_voice_message_that_the_transcriber_gives_up_wakes_the_next(worl
     async with world.replica():
         await world.send(text)
         await world.until(lambda: world.broker.waiting == 1)
-        await ends.ended(USER, [audio.message_id])
+        await ends.ended(USER, [audio.message_id], emitted=audio.message_id)
         await world.until(lambda: world.answers() == ["escrita"], within_s=0.5)
 
 

@@ -26,6 +26,7 @@ from eai_common.store import (
     ConversationStore,
     Mailboxes,
     SlidingWindow,
+    TaskStore,
     ThreadStore,
     open_shared_redis,
 )
@@ -137,6 +138,7 @@ def _turns(settings: Settings, parts: Parts) -> UserTurns | None:
         MailboxEnds(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
         own,
         earlier,
+        TaskStore(parts.redis, settings.tasks),
         OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),
         clock=parts.clock,
         metrics=parts.metrics,
