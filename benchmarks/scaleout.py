@@ -38,6 +38,8 @@ _CONNECTIONS = 24
 _POLL_EVERY_S = 0.05
 # One address sends all of it.
 NO_LIMITS = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "0", "RATE_LIMIT_BURST": "0", "LOG_LEVEL": "warning"}
+# As most deployments have it. With several, a replica holds messages for each, and puts back those it has no place for.
+ONE_PROVIDER = {"EAI_AGENT_SERVICE_URL": "", "OPENAI_MODEL": ""}
 _USERS = itertools.count(5521970000000)
 
 
@@ -59,7 +61,7 @@ def main() -> int:
     parser.add_argument("--parallel", type=int, default=8, help="MAX_PARALLEL of a replica")
     parser.add_argument("--containers", action="store_true", help="in the containers of deploy/compose")
     given = parser.parse_args()
-    settings = {"MAX_PARALLEL": str(given.parallel), **NO_LIMITS}
+    settings = {"MAX_PARALLEL": str(given.parallel), **NO_LIMITS, **ONE_PROVIDER}
     with in_containers(settings) if given.containers else in_processes(settings) as running:
         running.sandbox.order_fault(target="agent_engine", kind="latency", seconds=given.agent_s)
         measured = asyncio.run(measure_all(running, given.parallel, given.rounds))
@@ -110,10 +112,9 @@ def in_containers(settings: dict[str, str]) -> Iterator[Scalable]:
 async def measure_all(running: Scalable, parallel: int, rounds: int) -> dict[int, list[float]]:
     """Messages a second by number of replicas, each measured twice: on the way up and on the way down."""
     found: dict[int, list[float]] = {count: [] for count in _COUNTS}
-    running.scale("agent-router", 1)
-    await answered_per_s(running.client, parallel)  # warm: connections, imports, pools
     for count in (*_COUNTS, *reversed(_COUNTS)):
         running.scale("agent-router", count)
+        await answered_per_s(running.client, count * parallel)  # warm: a new replica connects to its agent at first
         found[count].append(await answered_per_s(running.client, count * parallel * rounds))
     return found
 
