@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from e2e.compose import COMPOSE_FILES, PROJECT, Compose, compose_environment
@@ -92,7 +93,13 @@ def user() -> str:
     return f"+{next(_NUMBERS)}"
 
 
-@pytest.fixture(scope="session")
-def spoken_question() -> Path:
-    """A recording, in English, that the sandbox's recogniser hears well; the text beside it says what is said."""
-    return Path(__file__).parent / "data" / "spoken-question.wav"
+@pytest.fixture()
+def spoken_question(tmp_path: Path) -> Path:
+    """A recording, in English, that the sandbox hears well; the text beside the original says what is said.
+
+    Each test's has a chunk of its own behind the sound, because the transcriber remembers what it heard in which bytes.
+    """
+    recording = Path(__file__).parent / "data" / "spoken-question.wav"
+    mine = tmp_path / recording.name
+    mine.write_bytes(recording.read_bytes() + b"junk" + (16).to_bytes(4, "little") + uuid4().bytes)
+    return mine

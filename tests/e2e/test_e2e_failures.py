@@ -101,6 +101,19 @@ def test_a_worker_killed_in_the_middle_of_a_voice_message_loses_nothing(
     assert result["transcript"] == "where can i get a new passport"
 
 
+def test_an_operator_sees_each_try_of_a_voice_message_and_how_long_it_waited(
+    processes: FiveProcesses, user: str, spoken_question: Path
+) -> None:
+    processes.sandbox.order_fault(target="speech", kind="status", status=429, retry_after_s=2, times=1)
+    with served_recording(spoken_question) as url:
+        message_id = processes.client.send(user, url)
+        assert processes.client.answer(message_id)["status"] == "completed"
+    log = processes.client.task_status(message_id)["processing_log"]
+    tries = [entry for entry in log if entry["stage"] == "transcriber"]
+    assert [(entry["event"], entry["attempt"]) for entry in tries] == [("started", 1), ("failed", 1), ("started", 2)]
+    assert (tries[1]["error_code"], tries[1]["next_try_in_s"] >= 2) == ("RATE_LIMITED", True)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_sigterm_drains_a_service_and_it_exits_0(processes: FiveProcesses, user: str, stage: str) -> None:
     client = processes.client
