@@ -5,7 +5,7 @@ Prints JSON for each scenario, and ends with 1 when a promise was broken.
 - `clients`: one written against the predecessor, one from the contract alone, each against a gateway in its own mode.
 - `load`: users who send, poll until they are answered, and send again. Every POST is accepted, every message completed.
 - `broker`: the same while RabbitMQ is killed and started again. Every POST gets 202 or 503, every 202 an answer.
-- `process`: ingress is killed again and again (SIGKILL) while clients repeat each request with its Idempotency-Key until
+- `process`: ingress is killed again and again (SIGKILL) while clients repeat a request with its Idempotency-Key until
   it is accepted. Each key is one message, and the agent is asked each question once.
 
     .venv/bin/python benchmarks/ingress_acceptance.py [clients load broker process] [--users 300] [--seconds 60]

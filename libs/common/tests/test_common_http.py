@@ -227,10 +227,17 @@ async def raw_post(
 # The request's id and trace
 
 
+async def test_the_callers_ids_of_a_request_and_of_what_it_is_a_part_of_come_back_each_as_it_was(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/live", headers={"X-Request-ID": "one", "X-Correlation-ID": "all"})
+    assert (answer.headers["x-request-id"], answer.headers["x-correlation-id"]) == ("one", "all")
+
+
 @pytest.mark.parametrize("header", ["X-Request-ID", "x-correlation-id"])
 async def test_a_request_keeps_the_id_that_it_came_with(client: httpx.AsyncClient, header: str) -> None:
     answer = await client.get("/echo/a", headers={header: "channel-42"})
-    assert answer.headers["x-request-id"] == "channel-42"
+    assert (answer.headers["x-request-id"], answer.headers["x-correlation-id"]) == ("channel-42", "channel-42")
 
 
 @pytest.mark.parametrize(

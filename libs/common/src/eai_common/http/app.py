@@ -70,15 +70,19 @@ class _Observed:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        request_id = _request_id(request) or self._parts.ids.random_id()
+        request_id, correlation_id = self._names(request)
         request.state.request_id = request_id
+        told = [
+            (b"x-request-id", request_id.encode("latin-1")),
+            (b"x-correlation-id", correlation_id.encode("latin-1")),
+        ]
         status = 500
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
+                message["headers"] = [*message["headers"], *told]
             await send(message)
 
         route = request.state.route = _matched(self._routes, scope)
@@ -88,7 +92,11 @@ class _Observed:
         with (
             metrics.http_in_flight.track_inprogress(),
             self._parts.tracing.span(f"{scope['method']} {endpoint}", carrier=request.headers, kind=SpanKind.SERVER),
-            structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=trace_id()),
+            structlog.contextvars.bound_contextvars(
+                request_id=request_id,
+                trace_id=trace_id(),
+                **({} if correlation_id == request_id else {"correlation_id": correlation_id}),
+            ),
         ):
             try:
                 await self._app(scope, receive, send_with_id)
@@ -104,6 +112,12 @@ class _Observed:
                         status=status,
                         took_ms=round(took_s * 1000, 1),
                     )
+
+    def _names(self, request: Request) -> tuple[str, str]:
+        """The ids of the request and of what it is a part of. Each is the caller's own; else the other; else made."""
+        request_id, correlation_id = _given_id(request, "x-request-id"), _given_id(request, "x-correlation-id")
+        request_id = request_id or correlation_id or self._parts.ids.random_id()
+        return request_id, correlation_id or request_id
 
 
 class _LimitedBody:
@@ -155,9 +169,9 @@ async def _discard_rest(receive: Receive) -> None:
                     return
 
 
-def _request_id(request: Request) -> str | None:
+def _given_id(request: Request, header: str) -> str | None:
     """The caller's own id, when it is short and printable enough to be put into headers and logs."""
-    given = request.headers.get("x-request-id") or request.headers.get("x-correlation-id")
+    given = request.headers.get(header)
     if given is None or not 0 < len(given) <= _REQUEST_ID_BYTES or not given.isascii() or not given.isprintable():
         return None
     return given

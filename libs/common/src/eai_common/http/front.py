@@ -20,6 +20,7 @@ __all__ = ["Front", "Protection", "ProbeRoute", "with_cors"]
 
 _TOLD_TO_PAGES = (
     "X-Request-ID",
+    "X-Correlation-ID",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
