@@ -36,3 +36,22 @@ def test_an_audio_that_cannot_be_transcribed_does_not_hold_up_the_text_after_it(
     assert client.answer(text, within_s=20)["status"] == "completed"
     assert client.answer(audio)["error_code"] == "AUDIO_URL_REFUSED"
     assert sandbox.questions() == ["Você me ouviu?"]
+
+
+def test_an_update_of_the_history_takes_its_place_behind_what_was_sent_before(
+    deployment: Deployment, user: str
+) -> None:
+    client, sandbox = deployment.client, deployment.sandbox
+    sandbox.forget_calls()
+    sandbox.order_fault(target="agent_engine", kind="latency", seconds=2, match="Primeiro")
+    try:
+        first = client.send(user, "Primeiro isto")
+        response = client.http.post(
+            f"{client.ingress_url}/api/v1/message/webhook/update_history",
+            json={"user_number": user, "messages": [{"content": "Depois aquilo", "role": "human"}]},
+        )
+    finally:
+        sandbox.clear_faults()
+    assert response.status_code == 200, response.text
+    assert client.answer(first)["status"] == "completed"
+    assert sandbox.questions() == ["Primeiro isto", "Depois aquilo"]
