@@ -36,6 +36,7 @@ from eai_common.http import (
     serve,
 )
 from eai_common.http.openapi import Operation
+from eai_common.http.protocol import RequestLimits
 from eai_common.ids import Ids
 from eai_common.service_health import health_of, health_writer
 from eai_common.settings import (
@@ -206,7 +207,9 @@ async def run_services(
         if health.dependencies is not None:
             writer = health_writer(running[0].settings, running[0].parts, health)
             watchers.append(group.create_task(writer.run(), name="write-health"))
-        group.create_task(serve(app, listener, stop, grace_s=grace_s), name="http")
+        group.create_task(
+            serve(app, listener, stop, grace_s=grace_s, limits=_limits(running[0].settings.http)), name="http"
+        )
         for one in running:
             for stage in one.service.stages:
                 group.create_task(run_stage(stage, _stage_parts(one), stop), name=f"stage/{stage.name}")
@@ -280,6 +283,10 @@ def _leave_modules_to_rest() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+def _limits(settings: HttpSettings) -> RequestLimits:
+    return RequestLimits(head_timeout=settings.request_head_timeout, body_timeout=settings.upload_timeout_seconds)
 
 
 @asynccontextmanager

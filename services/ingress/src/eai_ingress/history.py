@@ -15,7 +15,7 @@ from eai_common.clock import Deadline
 from eai_common.errors import Unavailable
 from eai_common.http import Role, json_response, require
 from eai_common.http.limits import SelfLimitedRoute, pending_limit
-from eai_common.http.openapi import CLEAN_TEXT
+from eai_common.http.openapi import CLEAN_FIELDS, CLEAN_TEXT
 from eai_common.messages import HistoryMessage, HistoryUpdate
 from eai_common.store import TaskView, Wakeups, Watch
 from eai_common.telemetry import trace_headers
@@ -31,7 +31,7 @@ _LOOK_AGAIN_S = 5.0  # for when a wake-up was lost
 class PastMessage(BaseModel):
     """What one side said."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, json_schema_extra=CLEAN_FIELDS)
 
     content: Annotated[str, Field(min_length=1, max_length=16_384, json_schema_extra={"pattern": CLEAN_TEXT})]
     role: Literal["human", "ai"]

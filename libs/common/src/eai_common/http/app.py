@@ -121,12 +121,13 @@ class _Observed:
 
 
 class _LimitedBody:
-    """Counts the body while it streams in: a Content-Length that lies changes nothing."""
+    """Counts the body while it streams in, and its time: a Content-Length that lies changes nothing."""
 
     def __init__(self, app: ASGIApp, parts: HttpParts) -> None:
         self._app = app
         self._limit_mb = parts.settings.max_request_size_mb
         self._limit_bytes = int(self._limit_mb * 2**20)
+        self._timeout_s = parts.settings.upload_timeout_seconds.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,11 +143,15 @@ class _LimitedBody:
             await _discard_rest(receive)
             await error_response(request, too_large)(scope, receive, send)
             return
-        received = 0
+        received, is_whole = 0, False
+        due = asyncio.get_running_loop().time() + self._timeout_s
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            if is_whole:
+                return await receive()  # what follows is the client's leaving, which may take as long as it likes
+            message = await _in_time(receive, due)
+            is_whole = not message.get("more_body")
             received += len(message.get("body", b""))
             if received > self._limit_bytes:
                 if message.get("more_body"):
@@ -155,6 +160,15 @@ class _LimitedBody:
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _in_time(receive: Receive, due: float) -> Message:
+    try:
+        async with asyncio.timeout_at(due):
+            return await receive()
+    except TimeoutError as error:
+        body = ErrorBody("Request timeout", "The body did not come in time")
+        raise HttpError(HTTPStatus.REQUEST_TIMEOUT, body, headers={"Connection": "close"}) from error
 
 
 async def _discard_rest(receive: Receive) -> None:

@@ -11,10 +11,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from eai_common.http.closing import turn_away
+from eai_common.http.protocol import RequestLimits, guarded_protocol
 
 __all__ = ["bound_socket", "serve"]
 
 _SETTLES_S = 0.2  # connections that were made are accepted by then, and their requests read
+
+_DEFAULT_LIMITS = RequestLimits()
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +43,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, grace_s: float) -> None:
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    grace_s: float,
+    limits: RequestLimits = _DEFAULT_LIMITS,
+) -> None:
     """Answer requests until `stop`, then open no connection, and finish what is open for at most `grace_s` seconds."""
     config = uvicorn.Config(
         app,
@@ -49,9 +59,10 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, g
         server_header=False,
         proxy_headers=False,  # whom to believe about a client's address is TRUSTED_PROXIES' to say
         lifespan="off",
+        http=guarded_protocol(limits),
+        ws="none",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, int(grace_s)),
-        h11_max_incomplete_event_size=64 * 1024,
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as group:

@@ -50,6 +50,13 @@ class HttpSettings(Group):
         description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
     )
     max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
+    upload_timeout_seconds: Duration = Field(
+        default=timedelta(seconds=60),
+        description="How long a request's body may take to arrive; then it is answered with 408.",
+    )
+    request_head_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="How long a request's line and headers may take to arrive."
+    )
 
     @cached_property
     def tokens(self) -> tuple[ApiToken, ...]:
