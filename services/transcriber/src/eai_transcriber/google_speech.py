@@ -43,6 +43,10 @@ _TAKES = Takes(
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
+# The breaker decides when to ask again. By itself gRPC asks nobody for up to two minutes after an outage (source: gRPC,
+# "Connection Backoff Protocol"), and every probe in that time would fail.
+_CHANNEL_OPTIONS = [("grpc.max_reconnect_backoff_ms", 5_000)]
+
 _Error = type[TranscriptionUnavailable] | type[ProviderTimeout] | type[RateLimited]
 # Source: google/rpc/code.proto says what each means; recognition has no effect there, so unlike AIP-194, which
 # repeats only UNAVAILABLE, we repeat whatever is the server's trouble. What is not here is not worth repeating.
@@ -144,10 +148,17 @@ def _import_and_authenticate(options: GoogleSpeechOptions) -> Any:
     from grpc.aio import insecure_channel
 
     if options.is_local:
-        return lambda: SpeechAsyncClient(transport=SpeechGrpcAsyncIOTransport(channel=insecure_channel(options.host)))
+        return lambda: SpeechAsyncClient(
+            transport=SpeechGrpcAsyncIOTransport(channel=insecure_channel(options.host, options=_CHANNEL_OPTIONS))
+        )
+
+    def channel(host: str, **given: Any) -> Any:
+        given["options"] = [*given["options"], *_CHANNEL_OPTIONS]
+        return SpeechGrpcAsyncIOTransport.create_channel(host, **given)
+
     credentials = _credentials(options.credentials)
     return lambda: SpeechAsyncClient(
-        transport=SpeechGrpcAsyncIOTransport(host=options.host, credentials=credentials),
+        transport=SpeechGrpcAsyncIOTransport(host=options.host, credentials=credentials, channel=channel)
     )
 
 
