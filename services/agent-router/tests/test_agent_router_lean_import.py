@@ -53,6 +53,11 @@ def test_only_the_one_service_is_loaded_only_when_asked_for_and_nothing_else_is_
     }
 
 
+def test_what_only_some_deployments_need_is_not_loaded_with_the_service() -> None:
+    program = "import json, sys, eai_agent_router.service; facts = {'heavy': [name for name in sys.modules if name in "
+    assert facts_of(program + "('grpc', 'google.protobuf', 'google.auth', 'jwt', 'fakeredis')]};") == {"heavy": []}
+
+
 @pytest.mark.slow()
 def test_the_whole_package_can_be_imported_afterwards_and_has_the_same_classes() -> None:
     assert facts_of(LEAN + WHOLE) == {"client": True, "types": True}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from eai_common.background import running
 from eai_common.clock import Clock
 from eai_common.http.callers import Access
 from eai_common.http.front import Protection
-from eai_common.http.jwks import open_jwks
-from eai_common.http.jwts import JwtVerifier
 from eai_common.http.limits import RateLimits, rate_windows
 from eai_common.http.token_book import TokenBook
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
 from eai_common.store import Redis, SlidingWindow, open_batcher
 from eai_common.telemetry import Metrics, get_logger
+
+if TYPE_CHECKING:
+    from eai_common.http.jwts import JwtVerifier
 
 __all__ = ["ProtectedSettings", "open_protection"]
 
@@ -42,14 +43,7 @@ async def open_protection(
 ) -> AsyncIterator[Protection]:
     """What stands before the routes, as long as the context is open."""
     async with AsyncExitStack() as stack:
-        verifier = None
-        if settings.jwt.is_used:
-            keys = None
-            if settings.jwt.jwks_url:
-                keys = await stack.enter_async_context(
-                    open_jwks(settings.jwt.jwks_url, clock, settings.jwt.jwks_refresh)
-                )
-            verifier = JwtVerifier(settings.jwt, keys)
+        verifier = await _open_verifier(settings.jwt, clock, stack) if settings.jwt.is_used else None
         book = TokenBook(settings.http.tokens)
         if (file := settings.http.api_token_file) is not None:
             keep_fresh = book.keep_fresh(file, clock, settings.http.credential_rotation_interval)
@@ -60,3 +54,14 @@ async def open_protection(
             batcher = await stack.enter_async_context(open_batcher(redis, clock))
             limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
         yield Protection(access, settings.protection, limits)
+
+
+async def _open_verifier(settings: JwtSettings, clock: Clock, stack: AsyncExitStack) -> JwtVerifier:
+    # Here and not above: cryptography is 9 MB that most processes do not need.
+    from eai_common.http.jwks import open_jwks
+    from eai_common.http.jwts import JwtVerifier
+
+    keys = None
+    if settings.jwks_url:
+        keys = await stack.enter_async_context(open_jwks(settings.jwks_url, clock, settings.jwks_refresh))
+    return JwtVerifier(settings, keys)
