@@ -167,7 +167,8 @@ def keys() -> Issuer:
 @asynccontextmanager
 async def open_gateway(issuer: Issuer) -> AsyncIterator[tuple[httpx.AsyncClient, list[BaseRoute]]]:
     """A client of the routes of all services, on in-memory parts."""
-    environ = {**issuer.environment, "API_TOKEN": API_TOKEN}
+    # No agent answers here, and nobody waits for one.
+    environ = {**issuer.environment, "API_TOKEN": API_TOKEN, "HISTORY_WAIT": "10ms"}
     common, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
     tracing = open_tracing(common.telemetry, service="test")
     async with AsyncExitStack() as stack:
