@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 
@@ -75,6 +76,29 @@ def test_the_agent_remembers_what_the_user_said_before(deployment: Deployment, u
     client = deployment.client
     client.answer(client.send(user, "Meu cachorro se chama Pipoca"))
     assert "Pipoca" in client.answer(client.send(user, "o que eu disse antes?"))["content"]
+
+
+def test_a_client_that_waits_is_answered_as_soon_as_the_result_is_there(deployment: Deployment, user: str) -> None:
+    deployment.sandbox.order_fault(target="agent_engine", kind="latency", seconds=1, match=user)
+    message_id = deployment.client.send(user, f"Oi {user}")
+    url = f"{deployment.client.poller_url}/api/v1/message/response"
+    response = deployment.client.http.get(url, params={"message_id": message_id, "wait": 20})
+    assert (response.status_code, response.json()["status"]) == (200, "completed")
+
+
+def test_a_stream_shows_each_event_when_it_happens(deployment: Deployment, user: str) -> None:
+    deployment.sandbox.order_fault(target="agent_engine", kind="latency", seconds=1, match=user)
+    message_id = deployment.client.send(user, f"Oi {user}")
+    url = f"{deployment.client.poller_url}/api/v1/message/response"
+    seen: dict[str, float] = {}
+    with deployment.client.http.stream(
+        "GET", url, params={"message_id": message_id}, headers={"Accept": "text/event-stream"}
+    ) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                seen.setdefault(line.removeprefix("event: "), time.monotonic())
+    assert set(seen) == {"status", "result"}
+    assert seen["result"] - seen["status"] > 0.5  # not held back and handed on together
 
 
 def test_users_do_not_see_each_others_threads(deployment: Deployment, user: str) -> None:
