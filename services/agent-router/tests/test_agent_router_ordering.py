@@ -241,6 +241,7 @@ async def test_messages_are_answered_in_the_order_of_acceptance_whatever_order_t
 async def test_an_answer_waits_until_the_one_before_it_is_stored_but_not_for_ever(world: World) -> None:
     messages = [says("um"), says("dois")]
     await world.accept(*messages)
+    world.rules = replace(PATIENT, answer_stored_within=timedelta(seconds=0.5))
     world.may_store.clear()
     async with world.replica():
         await world.send(*messages)
@@ -350,7 +351,7 @@ async def test_a_first_message_in_work_is_not_stuck_however_long_it_takes(world:
     async with world.replica():
         await world.send(*messages)
         await world.until(lambda: len(world.agent.asked) == 1)
-        await asyncio.sleep(1.5)  # five times the patience, in which the second one looks again
+        await asyncio.sleep(0.9)  # three times the patience, in which the second one looks again
         assert world.agent.asked == ["um"]
         go_on.set()
         await world.until(lambda: world.answers() == ["um", "dois"])
@@ -367,7 +368,7 @@ async def test_a_voice_message_that_is_being_transcribed_is_not_stuck(world: Wor
         await transcriber.claim(audio.message_id, "a replica of the transcriber")
         async with world.replica():
             await world.send(text)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(0.9)
             assert world.agent.asked == []
             await transcriber.record(audio.message_id, b"")
             await world.send(audio)

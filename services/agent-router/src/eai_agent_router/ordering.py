@@ -26,7 +26,6 @@ log = get_logger(__name__)
 
 _SUSPICIOUS = timedelta(seconds=5)  # first for longer than this: worth a look at what it is doing
 _SURELY_SETTLED = timedelta(seconds=10)
-_ANSWER_STORED_WITHIN = timedelta(seconds=5)
 _LOOK_FOR_ANSWER_EVERY = timedelta(milliseconds=50)
 _SHORTEST = timedelta(seconds=1)
 _MOST_STEPS = 50
@@ -44,6 +43,7 @@ class OrderRules:
     merging: MergeRule | None = None
     next_looks: tuple[timedelta, timedelta] = (timedelta(seconds=2), timedelta(seconds=10))
     others_look: tuple[timedelta, timedelta] = (timedelta(seconds=10), timedelta(seconds=60))
+    answer_stored_within: timedelta = timedelta(seconds=5)  # so long an answer waits for the one before it
 
 
 class Answers(Protocol):
@@ -117,7 +117,7 @@ class UserTurns:
         """Let no answer overtake the one before it in a formatter that is behind; for a while only."""
         if work.after is None:
             return
-        deadline = Deadline.after(_ANSWER_STORED_WITHIN, self._clock)
+        deadline = Deadline.after(self._rules.answer_stored_within, self._clock)
         try:
             while await self._answers.is_under_way(work.after) and not deadline.has_passed:
                 await self._clock.sleep(_LOOK_FOR_ANSWER_EVERY)
