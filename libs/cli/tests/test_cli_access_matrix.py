@@ -128,11 +128,12 @@ API_TOKEN = ",".join(
     ]
 )
 
+NO_LIMIT = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "0"}
+
 CREDENTIALS: dict[str, Credential] = {
     "none": Credential(lambda issuer: {}, "unknown"),
     "plain token": Credential(bearer("plain"), Role.ADMIN),
     "plain token as API key": Credential(api_key("plain"), Role.ADMIN),
-    "key rotated in": Credential(bearer(of_the_key_rotated_in), Role.ADMIN),
     **{f"token of {role.value}": Credential(bearer(secret(role)), role) for role in Role},
     **{f"API key of {role.value}": Credential(api_key(secret(role)), role) for role in Role},
     **{f"hashed token of {role.value}": Credential(bearer(hashed(role)), role) for role in Role},
@@ -155,8 +156,13 @@ CREDENTIALS: dict[str, Credential] = {
     "wrong issuer": Credential(bearer(lambda issuer: issuer.token(iss="https://evil.example")), "unknown"),
     "alg=none": Credential(bearer(lambda issuer: jwt.encode(issuer.claims(), "", algorithm="none")), "unknown"),
     "HS/RS confusion": Credential(bearer(public_key_as_secret), "unknown"),
-    "rotated key": Credential(bearer(of_a_rotated_key), "unknown"),
 }
+
+ROTATED = {
+    "key rotated in": Credential(bearer(of_the_key_rotated_in), Role.ADMIN),
+    "key rotated out": Credential(bearer(of_a_rotated_key), "unknown"),
+}
+"""Apart, because each changes what its issuer publishes."""
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +174,7 @@ def keys() -> Issuer:
 async def open_gateway(issuer: Issuer) -> AsyncIterator[tuple[httpx.AsyncClient, list[BaseRoute]]]:
     """A client of the routes of all services, on in-memory parts."""
     # No agent answers here, and nobody waits for one.
-    environ = {**issuer.environment, "API_TOKEN": API_TOKEN, "HISTORY_WAIT": "10ms"}
+    environ = {**issuer.environment, "API_TOKEN": API_TOKEN, "HISTORY_WAIT": "10ms", **NO_LIMIT}
     common, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
     tracing = open_tracing(common.telemetry, service="test")
     async with AsyncExitStack() as stack:
@@ -198,20 +204,41 @@ def verdict(holder: Holder, needed: Role | None) -> str:
     return "admitted" if holder.includes(needed) else "403 Forbidden"
 
 
-@pytest.mark.parametrize("kind", CREDENTIALS)
-async def test_a_credential_opens_what_its_role_may_do_and_nothing_else(keys: Issuer, kind: str) -> None:
-    credential = CREDENTIALS[kind]
-    issuer = Issuer(published=keys.published)
-    headers = credential.headers(issuer)
+async def told(client: httpx.AsyncClient, calls: dict[str, Call], headers: dict[str, str]) -> dict[str, str]:
+    """What becomes of each call with these headers."""
+    answers = {
+        path: await client.request(call.method, call.url, json=call.body, headers=headers)
+        for path, call in calls.items()
+    }
+    return {
+        path: f"{answer.status_code} {answer.json()['error']}" if answer.status_code in (401, 403) else "admitted"
+        for path, answer in answers.items()
+    }
+
+
+async def matrix(issuer: Issuer, kinds: dict[str, Credential]) -> tuple[dict[str, object], dict[str, object]]:
+    """What became of each call with each credential, and what should have."""
+    headers = {kind: credential.headers(issuer) for kind, credential in kinds.items()}
     async with open_issuer(issuer), open_gateway(issuer) as (client, routes):
         served = {route.path for route in routes if isinstance(route, Route)}
         calls = {path: call for path, call in CALLS.items() if path in served}
-        told = {}
-        for path, call in calls.items():
-            answer = await client.request(call.method, call.url, json=call.body, headers=headers)
-            refused = answer.status_code in (401, 403)
-            told[path] = f"{answer.status_code} {answer.json()['error']}" if refused else "admitted"
-    assert told == {path: verdict(credential.holder, call.role) for path, call in calls.items()}
+        became = {kind: await told(client, calls, headers[kind]) for kind in kinds}
+    should = {
+        kind: {path: verdict(credential.holder, call.role) for path, call in calls.items()}
+        for kind, credential in kinds.items()
+    }
+    return {**became}, {**should}
+
+
+async def test_a_credential_opens_what_its_role_may_do_and_nothing_else(keys: Issuer) -> None:
+    became, should = await matrix(Issuer(published=keys.published), CREDENTIALS)
+    assert became == should
+
+
+@pytest.mark.parametrize("kind", ROTATED)
+async def test_a_key_opens_from_its_rotation_in_to_its_rotation_out(keys: Issuer, kind: str) -> None:
+    became, should = await matrix(Issuer(published=keys.published), {kind: ROTATED[kind]})
+    assert became == should
 
 
 async def test_the_table_names_every_route_that_clients_call(keys: Issuer) -> None:
