@@ -219,7 +219,7 @@ def _calls(running: FiveProcesses, target: str) -> list[dict[str, Any]]:
 
 
 def _total(metrics: str, pattern: str) -> float:
-    return sum(float(value) for value in re.findall(pattern, metrics))
+    return sum(float(value) for value in re.findall(f"^{pattern}$", metrics, re.MULTILINE))
 
 
 if __name__ == "__main__":
