@@ -299,7 +299,7 @@ class _Bare:
             self._sender = asyncio.create_task(self._send_all())
         await written
         event = orjson.dumps({"schema": 1, "message_id": message_id, **fields, "timestamp": now})
-        await self._channel.basic_publish(
+        await self._channel.basic_publish(  # type: ignore[call-arg]  # the abstract class leaves `wait` out
             event,
             exchange=EXCHANGE,
             routing_key=KEY,
@@ -307,6 +307,7 @@ class _Bare:
                 content_type="application/json", delivery_mode=2, message_id=message_id, message_type=KEY
             ),
             mandatory=True,
+            wait=False,
         )
         answer = orjson.dumps({"message_id": message_id, "status": "queued"})
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]

@@ -150,9 +150,16 @@ class _Publisher:
                 try:
                     channel = await self._open_channel()
                     failed = Unconfirmed
+                    # Not waiting for the socket to drain: the confirm tells more, and aiormq would hold the channel's
+                    # lock meanwhile, so that publishes went out one by one.
                     await on_wire(
-                        channel.basic_publish(
-                            body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
+                        channel.basic_publish(  # type: ignore[call-arg]  # the abstract class leaves `wait` out
+                            body,
+                            exchange=exchange,
+                            routing_key=routing_key,
+                            properties=properties,
+                            mandatory=True,
+                            wait=False,
                         )
                     )
                 finally:
