@@ -195,15 +195,6 @@ class MailboxContract:
         assert len(keys) == 2
         assert [key for key in keys if not 0 < await box.redis.ttl(key) <= LONG.total_seconds()] == []
 
-    async def test_the_next_one_is_told_whose_end_was_emitted_before_it_for_a_minute(self, box: Box) -> None:
-        first, second = a_message(), a_message()
-        await box.enter(first)
-        await box.arrive(first)
-        await box.mailboxes.end(box.user, [first], emitted=first, now=at(2))
-        assert [await box.redis.ttl(key) <= 60 for key in await box.keys()] == [True]
-        await box.enter(second)
-        assert await box.arrive(second) == YourTurn(after=first)
-
     # Merging
 
     async def test_a_first_message_waits_until_nothing_came_for_a_while(self, box: Box) -> None:

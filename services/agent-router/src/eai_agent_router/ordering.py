@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from eai_agent_router.merging import as_one_turn, kind_of
-from eai_common.clock import Clock, Deadline
-from eai_common.errors import Unavailable
+from eai_common.clock import Clock
 from eai_common.messages import Event
 from eai_common.stage import MailboxEnds, NotYourTurn, Work, parked, unparked
 from eai_common.store import Checkpoints, Mailboxes
 from eai_common.store.mailboxes import Absent, Behind, MergeRule, Spare, TooEarly, YourTurn
 from eai_common.telemetry import Metrics, get_logger, masked_number
 
-__all__ = ["Answers", "OrderRules", "UserTurns"]
+__all__ = ["OrderRules", "UserTurns"]
 
 log = get_logger(__name__)
 
 _SUSPICIOUS = timedelta(seconds=5)  # first for longer than this: worth a look at what it is doing
 _SURELY_SETTLED = timedelta(seconds=10)
-_LOOK_FOR_ANSWER_EVERY = timedelta(milliseconds=50)
 _SHORTEST = timedelta(seconds=1)
 _MOST_STEPS = 50
 
@@ -43,20 +40,10 @@ class OrderRules:
     merging: MergeRule | None = None
     next_looks: tuple[timedelta, timedelta] = (timedelta(seconds=2), timedelta(seconds=10))
     others_look: tuple[timedelta, timedelta] = (timedelta(seconds=10), timedelta(seconds=60))
-    answer_stored_within: timedelta = timedelta(seconds=5)  # so long an answer waits for the one before it
-
-
-class Answers(Protocol):
-    """As much of the task store as is needed."""
-
-    async def is_under_way(self, message_id: str) -> bool:
-        """Whether the message is known and has not ended. Raises StoreUnavailable."""
 
 
 class UserTurns:
-    """The port `Turns`, on mailboxes. `own` and `earlier` are the checkpoints of this stage and of the one before it,
-    `answers` knows what has been stored.
-    """
+    """The port `Turns`, on mailboxes. `own` and `earlier` are the checkpoints of this stage and of the one before."""
 
     def __init__(
         self,
@@ -64,7 +51,6 @@ class UserTurns:
         ends: MailboxEnds,
         own: Checkpoints,
         earlier: Checkpoints,
-        answers: Answers,
         rules: OrderRules,
         *,
         clock: Clock,
@@ -74,7 +60,6 @@ class UserTurns:
         self._ends = ends
         self._own = own
         self._earlier = earlier
-        self._answers = answers
         self._rules = rules
         self._clock = clock
         self._metrics = metrics
@@ -84,8 +69,7 @@ class UserTurns:
         message = _message(work)
         for _ in range(_MOST_STEPS):
             match await self._standing(message, work):
-                case YourTurn(together, _, after):
-                    work.after = after if after != message.message_id else None
+                case YourTurn(together):
                     self._merge(work, message, together)
                     return
                 case Spare():
@@ -113,20 +97,9 @@ class UserTurns:
         message_id = work.lead_id or message.message_id
         await self._mailboxes.hold(message.user_number, message_id, until=now + delay, now=now)
 
-    async def wait_for_answer_before(self, work: Work) -> None:
-        """Let no answer overtake the one before it in a formatter that is behind; for a while only."""
-        if work.after is None:
-            return
-        deadline = Deadline.after(self._rules.answer_stored_within, self._clock)
-        try:
-            while await self._answers.is_under_way(work.after) and not deadline.has_passed:
-                await self._clock.sleep(_LOOK_FOR_ANSWER_EVERY)
-        except Unavailable as error:
-            log.warning("store_unavailable", error=str(error))
-
-    async def ended(self, user_number: str, message_ids: Sequence[str], *, emitted: str | None) -> None:
+    async def ended(self, user_number: str, message_ids: Sequence[str]) -> None:
         """Make room, and wake the next."""
-        await self._ends.ended(user_number, message_ids, emitted=emitted)
+        await self._ends.ended(user_number, message_ids)
 
     async def _standing(self, message: Event, work: Work) -> YourTurn | Behind | TooEarly | Absent | Spare:
         return await self._mailboxes.arrive(

@@ -26,7 +26,6 @@ from eai_common.store import (
     ConversationStore,
     Mailboxes,
     SlidingWindow,
-    TaskStore,
     ThreadStore,
     open_shared_redis,
 )
@@ -138,7 +137,6 @@ def _turns(settings: Settings, parts: Parts) -> UserTurns | None:
         MailboxEnds(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
         own,
         earlier,
-        TaskStore(parts.redis, settings.tasks),
         OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),
         clock=parts.clock,
         metrics=parts.metrics,

@@ -24,14 +24,14 @@ def recorded(outcome: bytes) -> Event | None:
     return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
 
 
-async def end_done(runtime: Runtime, work: Work, ends: Ends, emit: Event | None) -> None:
-    """The delivery is done, and `emit`, which follows it, was confirmed. Raises StoreUnavailable."""
+async def end_done(runtime: Runtime, work: Work, ends: Ends, outcome: bytes) -> None:
+    """The delivery is done, and what follows it was confirmed. Raises StoreUnavailable."""
     if work.event is None:
         return
     await _record_others(runtime, work)
     if work.lead_id is not None:
-        await runtime.checkpoints.record(work.event.message_id, recordable(emit))
-    await _ended(work, ends, work.event, is_emitted=emit is not None)
+        await runtime.checkpoints.record(work.event.message_id, outcome)
+    await _ended(work, ends, work.event)
 
 
 async def end_given_up(runtime: Runtime, work: Work, ends: Ends, failure: Event) -> None:
@@ -40,7 +40,7 @@ async def end_given_up(runtime: Runtime, work: Work, ends: Ends, failure: Event)
     # Other copies of it may come yet, and are not to try it again.
     for message_id in dict.fromkeys((failure.message_id, work.lead_id or failure.message_id)):
         await runtime.checkpoints.give_up(message_id)
-    await _ended(work, ends, failure, is_emitted=True)
+    await _ended(work, ends, failure)
 
 
 async def _record_others(runtime: Runtime, work: Work) -> None:
@@ -49,6 +49,5 @@ async def _record_others(runtime: Runtime, work: Work) -> None:
             await runtime.checkpoints.record(event.message_id, recordable(event))
 
 
-async def _ended(work: Work, ends: Ends, last: Event, *, is_emitted: bool) -> None:
-    message_ids = [event.message_id for event in (*work.along, last)]
-    await ends.ended(last.user_number, message_ids, emitted=last.message_id if is_emitted else None)
+async def _ended(work: Work, ends: Ends, last: Event) -> None:
+    await ends.ended(last.user_number, [event.message_id for event in (*work.along, last)])

@@ -10,7 +10,7 @@ from functools import partial
 from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import Deferred, Retriable, StageError
 from eai_common.messages import Event, MessageFailed, encode, salvage
-from eai_common.stage.ending import end_done, end_given_up
+from eai_common.stage.ending import end_done, end_given_up, recordable
 from eai_common.stage.runtime import Runtime, best_effort
 from eai_common.stage.waiting import StillWaiting, next_hop, with_wait_left
 from eai_common.stage.work import (
@@ -68,15 +68,13 @@ async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verd
         await _settle_dead_letter(runtime, work, error)
         return failed(runtime, GiveUp(error))
     if runtime.turns is not None:
-        await best_effort(end_done(runtime, work, runtime.turns, emit))
+        await best_effort(end_done(runtime, work, runtime.turns, recordable(emit)))
     await work.delivery.ack()
     log.info("delivery_done", event_name=work.event_name, emitted=emit.name if emit is not None else None)
     return Done(emit)
 
 
 async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
-    if runtime.turns is not None and work.after is not None:
-        await runtime.turns.wait_for_answer_before(work)
     for event in (*work.along, *([last] if last is not None else [])):
         await _until_confirmed(runtime, partial(_publish, runtime, event))
 

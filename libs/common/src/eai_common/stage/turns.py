@@ -22,11 +22,8 @@ class NotYourTurn(Deferred):
 class Ends(Protocol):
     """Who is told that messages have ended, so that what waited for them may go."""
 
-    async def ended(self, user_number: str, message_ids: Sequence[str], *, emitted: str | None) -> None:
-        """Called after what follows the messages was confirmed, perhaps again. Raises StoreUnavailable.
-
-        `emitted` is the last of them whose end is on its way to be stored; None if nothing follows.
-        """
+    async def ended(self, user_number: str, message_ids: Sequence[str]) -> None:
+        """Called after what follows the messages was confirmed, perhaps again. Raises StoreUnavailable."""
 
 
 class Turns(Ends, Protocol):
@@ -37,9 +34,6 @@ class Turns(Ends, Protocol):
 
         Raises NotYourTurn or StoreUnavailable.
         """
-
-    async def wait_for_answer_before(self, work: Work) -> None:
-        """Return when the answer that comes before this one is stored, or was waited for long enough."""
 
     async def hold(self, work: Work, delay: timedelta) -> None:
         """The delivery had its turn and is put off on purpose; it keeps its place. Raises StoreUnavailable."""

@@ -27,9 +27,9 @@ class MailboxEnds:
         self._clock = clock
         self._new_id = new_id
 
-    async def ended(self, user_number: str, message_ids: Sequence[str], *, emitted: str | None) -> None:
+    async def ended(self, user_number: str, message_ids: Sequence[str]) -> None:
         """Take the messages out, and wake the next one. Raises StoreUnavailable."""
-        woken = await self._mailboxes.end(user_number, message_ids, emitted=emitted, now=self._clock.now())
+        woken = await self._mailboxes.end(user_number, message_ids, now=self._clock.now())
         if woken is not None:
             await self.wake(unparked(woken))
 

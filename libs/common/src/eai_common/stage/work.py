@@ -66,7 +66,6 @@ class Work:
     event: Event | None = None  # None until it is decoded
     lead_id: str | None = None  # of several messages that are handled as one `event`: the delivery's own
     along: tuple[Event, ...] = ()  # emitted together with what becomes of `event`: the ends of the others of them
-    after: str | None = None  # the user's message that was answered last: its answer is to be stored first
     will_wait: bool = False  # behind another message of its user, where a second copy of it is kept
     is_spare: bool = False  # another copy of it ends the message: this one is only to be acked
 

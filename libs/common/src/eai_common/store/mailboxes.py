@@ -15,7 +15,6 @@
 | `quiet_by:<id>` | when a first message stops waiting for more to be merged with it |
 | `passed` | ids that lost their place because they were stuck; the last 20 |
 | `last` | the last place that was given out |
-| `emitted` | the id of the last message whose end was emitted; kept for a minute in an empty mailbox |
 """
 
 from __future__ import annotations
@@ -50,13 +49,10 @@ end
 -- What is to be woken after `before` was the first: the first one now, if it waits here and nobody has taken it up.
 local function moved_up(before)
   local id = first()
-  if not id then
-    redis.call('HDEL', notes, 'front_since', 'last')
-    redis.call('PEXPIRE', notes, math.min(ARGV[2], 60000))
-    return false
+  if not id then redis.call('HDEL', notes, 'front_since', 'last')
   elseif id ~= before then redis.call('HSET', notes, 'front_since', ARGV[1]) end
   keep()
-  if note('working') == id then return false end
+  if not id or note('working') == id then return false end
   return note('parked:' .. id)
 end
 """
@@ -126,19 +122,17 @@ end
 redis.call('HSET', notes, 'runner:' .. id, copy)
 if not passed and note('working') ~= id then redis.call('HSET', notes, 'working', id, 'at:' .. id, ARGV[1]) end
 keep()
-local answer = {'turn', passed and 1 or 0, note('emitted') or ''}
+local answer = {'turn', passed and 1 or 0}
 for member in string.gmatch(turn or '', '%S+') do
   if member ~= id then answer[#answer + 1] = note('parked:' .. member) end
 end
 return answer
 """)
 
-# ARGV: the one whose end was emitted or '', then the ids that have ended. The others of a turn, of which only the first
-# is named, go on each for itself.
+# ARGV: ids that have ended. The others of a turn, of which only the first is named, go on each for itself.
 _END = Script(_SHARED + """
 local before, removed = first(), 0
-if ARGV[3] ~= '' then redis.call('HSET', notes, 'emitted', ARGV[3]) end
-for place = 4, #ARGV do
+for place = 3, #ARGV do
   local id = ARGV[place]
   for member in string.gmatch(note('turn:' .. id) or '', '%S+') do redis.call('HDEL', notes, 'of:' .. member) end
   if is_passed(id) then
@@ -187,7 +181,6 @@ class YourTurn:
 
     parked: tuple[bytes, ...] = ()
     was_passed: bool = False  # it had been stuck, and goes out of order
-    after: str | None = None  # the user's message whose end was emitted last, lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +228,7 @@ class Mailboxes:
 
     def withdraw_call(self, user_number: str, message_id: str, *, at: datetime) -> Call:
         """Takes out a message that was not accepted in the end; for a shared round trip."""
-        return self._call(_END, user_number, at, "", message_id)
+        return self._call(_END, user_number, at, message_id)
 
     async def enter_late(self, user_number: str, message_id: str, *, accepted_at: datetime, now: datetime) -> None:
         """Give one that has none a place by its time, behind what is in work."""
@@ -261,15 +254,12 @@ class Mailboxes:
         arriving = self._call(_ARRIVE, user_number, now, message_id, copy, parked, kind, *rule, _MOST_MERGED)
         return _standing(await self._run(arriving))
 
-    async def end(
-        self, user_number: str, message_ids: Sequence[str], *, emitted: str | None = None, now: datetime
-    ) -> bytes | None:
+    async def end(self, user_number: str, message_ids: Sequence[str], *, now: datetime) -> bytes | None:
         """Take the messages out. Gives the parked message that is first now and has to be woken, if there is one.
 
-        A second time gives it again for as long as nobody has taken it up. `emitted` is the last of them whose end is
-        on its way to be stored.
+        A second time gives it again for as long as nobody has taken it up.
         """
-        return _woken(await self._run(self._call(_END, user_number, now, emitted or "", *message_ids)))
+        return _woken(await self._run(self._call(_END, user_number, now, *message_ids)))
 
     async def pass_by(self, user_number: str, stuck: Behind, *, now: datetime) -> tuple[bool, bytes | None]:
         """Let the others go on without a first message that is stuck: whether it was so still, and what to wake."""
@@ -299,9 +289,8 @@ def _woken(told: object) -> bytes | None:
 
 def _standing(told: object) -> Standing:
     match told:
-        case [b"turn", passed, bytes(after), *parked]:
-            together = tuple(part for part in parked if isinstance(part, bytes))
-            return YourTurn(together, bool(passed), after.decode() or None)
+        case [b"turn", passed, *parked]:
+            return YourTurn(tuple(part for part in parked if isinstance(part, bytes)), bool(passed))
         case [b"behind", bytes(first), bytes(since), int(rank)]:
             return Behind(first.decode(), _EPOCH + int(since) * _MILLISECOND, rank)
         case [b"early", bytes(wait)]:

@@ -159,12 +159,6 @@ class TaskStore:
             )
         return cast(Outcome, holds.decode())
 
-    async def is_under_way(self, message_id: str) -> bool:
-        """Whether the message is known and has not ended."""
-        with store_errors():
-            status = await self._redis.hget(status_key(message_id), "status")
-        return bool(status == b"processing")
-
     async def read(self, message_id: str) -> TaskView:
         """Result and status in one round trip."""
         with store_errors():
