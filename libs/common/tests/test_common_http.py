@@ -87,7 +87,11 @@ def app(metrics: Metrics, health: Health) -> ASGIApp:
         metrics=metrics,
         tracing=open_tracing(telemetry, service="test"),
         settings=HttpSettings.read(
-            {"MAX_REQUEST_SIZE_MB": "0.01", "API_TOKEN": "first,second,olá-token," + LONG_TOKEN}
+            {
+                "MAX_REQUEST_SIZE_MB": "0.01",
+                "UPLOAD_TIMEOUT_SECONDS": "2",
+                "API_TOKEN": "first,second,olá-token," + LONG_TOKEN,
+            }
         ),
         telemetry_settings=telemetry,
     )
@@ -184,6 +188,31 @@ async def test_a_body_up_to_the_limit_is_taken(client: httpx.AsyncClient, stream
 async def test_what_a_length_says_does_not_save_a_body_that_is_too_large(app: ASGIApp, declared: str) -> None:
     answer = await raw_post(app, [b"x" * KIB] * 20, content_length=declared)
     assert answer[0]["status"] == 413
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(app: ASGIApp) -> None:
+    sent: list[Message] = []
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/echo/a",
+        "headers": [],
+        "query_string": b"",
+        "client": None,
+    }
+    pieces = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def receive() -> Message:
+        if not pieces:
+            await asyncio.sleep(60)
+        return pieces.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with asyncio.timeout(30):
+        await app(scope, receive, send)
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]) == (408, "Request timeout")
 
 
 async def test_a_client_that_leaves_in_the_middle_is_no_bug(app: ASGIApp, metrics: Metrics) -> None:

@@ -10,10 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
+
+from eai_common.clock import SystemClock
+from eai_common.ids import Ids
 
 
 @contextmanager
@@ -75,3 +79,26 @@ def test_a_poller_is_ready_again_once_redis_is_back(own_redis: Any) -> None:
 def test_a_poller_can_be_told_to_serve_no_metrics(redis_server: Any) -> None:
     with poller(REDIS_URL=redis_server.url, PROMETHEUS_ENABLED="false") as (_, url, _):
         assert httpx.get(f"{url}/metrics").status_code == 404
+
+
+def wait_for_requests(url: str, count: int) -> None:
+    """Until so many are open beside the one that asks."""
+    deadline = time.monotonic() + 20
+    while float(re.findall(r"^http_requests_in_flight (\S+)", httpx.get(f"{url}/metrics").text, re.M)[0]) < count + 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_drain_answers_a_long_poll_and_ends_a_stream_at_once(redis_server: Any) -> None:
+    message_id = Ids(SystemClock()).message_id()
+    path = f"/api/v1/message/response?message_id={message_id}&wait=30"
+    with poller(REDIS_URL=redis_server.url) as (process, url, _), ThreadPoolExecutor() as pool:
+        poll = pool.submit(httpx.get, f"{url}{path}", timeout=40)
+        stream = pool.submit(httpx.get, f"{url}{path}", timeout=40, headers={"Accept": "text/event-stream"})
+        wait_for_requests(url, 2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = process.wait(20)
+        assert (ended, poll.result().status_code, stream.result().status_code) == (0, 202, 200)
+        assert "result" not in stream.result().text
+        assert time.monotonic() - began < 15
