@@ -24,7 +24,7 @@ class PollerSettings(Group):
         ge=0,
         le=100_000,
         description="Most clients that wait in one process, by long poll or event stream; further ones get 503. "
-        "Each costs a connection and some 25 KB.",
+        "Each costs a connection and some 30 KB.",
     )
     heartbeat: Duration = Field(
         default=timedelta(seconds=15),
