@@ -35,6 +35,7 @@ from eai_common.http import (
     require,
 )
 from eai_common.http.addresses import client_address, subscriber
+from eai_common.http.limits import rate_windows
 from eai_common.http.testing import AUDIENCE, ISSUER, Issuer
 from eai_common.ids import Ids
 from eai_common.settings import (
@@ -177,11 +178,28 @@ async def test_a_client_without_a_good_credential_counts_by_its_address(redis: R
 
 
 async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_tell_of_it(redis: Redis) -> None:
-    async with open_front(redis, **TOKENS, RATE_LIMIT_BURST="3", RATE_LIMIT_BURST_PERIOD="10s") as client:
+    limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "12", "RATE_LIMIT_BURST": "1", "RATE_LIMIT_BURST_PERIOD": "10s"}
+    async with open_front(redis, **TOKENS, **limits) as client:
         answers = [await client.get("/readers", headers=bearer("first")) for _ in range(4)]
     told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
-    assert told == [("1000", "999"), ("1000", "998"), ("3", "0"), ("3", "0")]
+    assert told == [("12", "11"), ("12", "10"), ("3", "0"), ("3", "0")]
     assert (answers[-1].status_code, answers[-1].json()["window"]) == (429, "10 seconds")
+
+
+@pytest.mark.parametrize(
+    ("given", "windows"),
+    [
+        ({}, [(1000, 60), (266, 10)]),
+        ({"RATE_LIMIT_REQUESTS_PER_MINUTE": "60000"}, [(60_000, 60), (10_100, 10)]),
+        ({"RATE_LIMIT_BURST": "0"}, [(1000, 60)]),
+        ({"RATE_LIMIT_BURST": "900"}, [(1000, 60)]),
+        ({"RATE_LIMIT_REQUESTS_PER_MINUTE": "0"}, []),
+    ],
+    ids=["by default", "a higher rate", "no burst limit", "bursts as large as the minute", "no limit"],
+)
+def test_a_burst_counts_above_the_even_rate(given: dict[str, str], windows: list[tuple[int, int]]) -> None:
+    found = rate_windows(ProtectionSettings.read(given), is_open=False)
+    assert [(window.limit, window.period.total_seconds()) for window in found] == windows
 
 
 async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:

@@ -116,10 +116,12 @@ def rate_windows(settings: ProtectionSettings, *, is_open: bool) -> tuple[Window
         per_minute = 0 if is_open else _DEFAULT_PER_MINUTE
     if per_minute == 0:
         return ()
-    windows = [Window(per_minute, _MINUTE)]
-    if settings.rate_limit_burst:
-        windows.append(Window(settings.rate_limit_burst, settings.rate_limit_burst_period))
-    return tuple(sorted(windows, key=lambda window: window.period, reverse=True))
+    minute, period = Window(per_minute, _MINUTE), settings.rate_limit_burst_period
+    # Above the even rate: a burst limit below it would be the only limit, and the minute's would mean nothing.
+    at_once = settings.rate_limit_burst + int(per_minute * (period / _MINUTE))
+    if not settings.rate_limit_burst or period >= _MINUTE or at_once >= per_minute:
+        return (minute,)
+    return (minute, Window(at_once, period))
 
 
 def binding(taken: Taken) -> WindowState:

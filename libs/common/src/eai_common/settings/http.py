@@ -117,11 +117,11 @@ class ProtectionSettings(Group):
     rate_limit_burst: int = Field(
         default=100,
         ge=0,
-        description="Requests that one client may make in any RATE_LIMIT_BURST_PERIOD; 0 is no such limit. "
-        "At 100 in 10 s a client gets 600 a minute, evenly spread.",
+        description="Requests above the even rate that one client may make in any RATE_LIMIT_BURST_PERIOD; 0 is no "
+        "such limit. With the defaults: 266 in 10 s, since 1000 a minute are 166 in 10 s.",
     )
     rate_limit_burst_period: Duration = Field(
-        default=timedelta(seconds=10), description="The period that RATE_LIMIT_BURST counts in."
+        default=timedelta(seconds=10), description="The period that bursts are counted in."
     )
     ip_allowlist: AllowedNetworks = Field(
         default=(), description="Networks that clients may call from; empty is all. Probes and metrics are exempt."
