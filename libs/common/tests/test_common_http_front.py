@@ -202,6 +202,14 @@ def test_a_burst_counts_above_the_even_rate(given: dict[str, str], windows: list
     assert [(window.limit, window.period.total_seconds()) for window in found] == windows
 
 
+async def test_a_failure_of_ours_before_the_route_is_answered_in_json_without_its_cause(redis: Redis) -> None:
+    await redis.set("ratelimit:{http:token:one}", "not a log")
+    async with open_front(redis, **LIMITS, **TOKENS) as client:
+        answer = await client.get("/readers", headers=bearer("first"))
+    assert (answer.status_code, answer.json()["error"]) == (500, "Internal server error")
+    assert "not a log" not in answer.text
+
+
 async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
     settings = RedisSettings.read({"REDIS_URL": redis_server.url})
     limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "100", "RATE_LIMIT_BURST": "0", **TOKENS}

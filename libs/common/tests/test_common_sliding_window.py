@@ -79,6 +79,16 @@ class SlidingWindowContract:
         assert (allowed.is_allowed, refused.is_allowed) == (True, False)
         assert timedelta(seconds=55) < refused.retry_after <= timedelta(minutes=1)
 
+    async def test_a_client_refused_for_so_long_that_a_shorter_window_is_empty_is_told_so(
+        self, limiter: SlidingWindow, redis: Redis, subject: str
+    ) -> None:
+        seconds, _ = await redis.time()
+        earlier = (int(seconds) - 30) * 1_000_000
+        await redis.zadd(f"ratelimit:{{{subject}}}", {str(earlier + n): earlier + n for n in range(5)})
+        refused = await limiter.take(subject, [MINUTE, BURST])
+        assert [(state.remaining, state.frees_in > NOTHING) for state in refused.states] == [(0, True), (2, False)]
+        assert not refused.is_allowed
+
     async def test_there_is_nothing_to_wait_for_while_places_are_left(
         self, limiter: SlidingWindow, subject: str
     ) -> None:

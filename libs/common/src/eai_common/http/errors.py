@@ -11,7 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-__all__ = ["ErrorBody", "FieldError", "HttpError", "error_handlers", "json_response"]
+__all__ = [
+    "ErrorBody",
+    "FieldError",
+    "HttpError",
+    "error_handlers",
+    "error_response",
+    "internal_error",
+    "json_response",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,16 @@ async def _on_framework_error(request: Request, error: Exception) -> Response:
     return error_response(request, HttpError(error.status_code, body, headers=error.headers))
 
 
+def internal_error() -> HttpError:
+    """The answer to a bug of ours: no internals."""
+    return HttpError(
+        500, ErrorBody("Internal server error", "Something went wrong on our side; the error was recorded")
+    )
+
+
 async def _on_bug(request: Request, error: Exception) -> Response:
-    """The server logs the traceback; the client gets no internals."""
-    body = ErrorBody("Internal server error", "Something went wrong on our side; the error was recorded")
-    return error_response(request, HttpError(500, body))
+    """The server logs the traceback."""
+    return error_response(request, internal_error())
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

@@ -12,11 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eai_common.http.addresses import client_address, is_in, subscriber
 from eai_common.http.callers import Access, Identity
-from eai_common.http.errors import ErrorBody, HttpError, error_response
+from eai_common.http.errors import ErrorBody, HttpError, error_response, internal_error
 from eai_common.http.limits import PendingLimit, RateLimits, SelfLimitedRoute
 from eai_common.settings.http import ProtectionSettings
+from eai_common.telemetry import get_logger
 
 __all__ = ["Front", "Protection", "ProbeRoute", "with_cors"]
+
+log = get_logger("eai.http")
 
 _TOLD_TO_PAGES = (
     "X-Request-ID",
@@ -72,6 +75,10 @@ class Front:
             await self._admit(request)
         except HttpError as refused:
             await error_response(request, refused)(scope, receive, send_with_headers)
+            return
+        except Exception:  # a bug of ours, outside of what answers 500 for the routes
+            log.exception("request_failed")
+            await error_response(request, internal_error())(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 

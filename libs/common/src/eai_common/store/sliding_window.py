@@ -51,9 +51,13 @@ local answer = {allowed}
 for i = 1, #ARGV, 2 do
   local limit = tonumber(ARGV[i])
   local used = counts[i] + allowed
-  local first = redis.call('ZRANGE', key, -math.min(used, limit), -math.min(used, limit), 'WITHSCORES')
+  local place = math.min(used, limit)
+  local frees = 0
+  if place > 0 then -- none was taken in this window, and a longer one refuses
+    frees = redis.call('ZRANGE', key, -place, -place, 'WITHSCORES')[2] + ARGV[i + 1] - now
+  end
   answer[#answer + 1] = math.max(0, limit - used)
-  answer[#answer + 1] = math.max(0, first[2] + ARGV[i + 1] - now)
+  answer[#answer + 1] = math.max(0, frees)
 end
 return answer
 """
