@@ -21,10 +21,10 @@ build_base() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null 2>&1
   fi
   local mirror rootfs=$work/rootfs
-  mirror=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/*.sources 2>/dev/null)
+  mirror=$("$here/debian-mirror.sh")
   mkdir -p "$work"
   rm -rf "$rootfs"
-  debootstrap --variant=minbase --include=ca-certificates bookworm "$rootfs" "${mirror:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1
+  debootstrap --variant=minbase --include=ca-certificates bookworm "$rootfs" "$mirror" >"$work/debootstrap.log" 2>&1
   tar -C "$rootfs" -c --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' . | docker import - "$base" >/dev/null
   rm -rf "$rootfs"
 }

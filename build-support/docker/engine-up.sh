@@ -22,9 +22,9 @@ install_packages() { # Debian installs them without starting a daemon where ther
 # Debian 12 has no compose v2; the next release's plugin needs nothing but its C library.
 install_compose() {
   local mirror apt=$work/trixie
-  mirror=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/*.sources 2>/dev/null)
+  mirror=$("$here/debian-mirror.sh")
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} trixie main" >"$apt/trixie.list"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$apt/trixie.list"
   local options=(-o Dir::Etc::sourcelist="$apt/trixie.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
     -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root)
   say "installing the compose plugin"
