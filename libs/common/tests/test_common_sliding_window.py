@@ -85,6 +85,7 @@ class SlidingWindowContract:
         seconds, _ = await redis.time()
         earlier = (int(seconds) - 30) * 1_000_000
         await redis.zadd(f"ratelimit:{{{subject}}}", {str(earlier + n): earlier + n for n in range(5)})
+        await redis.expire(f"ratelimit:{{{subject}}}", 60)
         refused = await limiter.take(subject, [MINUTE, BURST])
         assert [(state.remaining, state.frees_in > NOTHING) for state in refused.states] == [(0, True), (2, False)]
         assert not refused.is_allowed
