@@ -14,7 +14,7 @@ from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.batch import Command
 from eai_common.store.client import Redis, store_errors
-from eai_common.store.scripts import Argument, Call, Script
+from eai_common.store.scripts import Call, Script
 from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
 
 __all__ = ["FailedTry", "TaskStatus", "TaskStore", "TaskView", "status_key"]
@@ -99,8 +99,7 @@ class TaskStore:
     def __init__(self, redis: Redis, settings: TaskSettings) -> None:
         self._redis = redis
         self._settings = settings
-        self._note = redis.register_script(_NOTE)
-        self._batched_note = Script(_NOTE)
+        self._note = Script(_NOTE)
         self._note_error = redis.register_script(_NOTE_ERROR)
         self._finish = redis.register_script(_FINISH)
 
@@ -110,7 +109,7 @@ class TaskStore:
 
     def note_queued_call(self, message_id: str, *, stage: str, at: datetime) -> Call:
         """The same as `note_queued`, for a shared round trip."""
-        return self._batched_note.call([status_key(message_id)], self._note_arguments(at, _queued(stage, at)))
+        return self._note_call(message_id, at, _queued(stage, at))
 
     def forget_command(self, message_id: str) -> Command:
         """Forgets the status of a message that was noted and then not accepted: nobody was told its id."""
@@ -179,12 +178,13 @@ class TaskStore:
 
     async def _noted(self, message_id: str, at: datetime, fields: dict[str, str]) -> None:
         with store_errors():
-            await self._note(keys=[status_key(message_id)], args=self._note_arguments(at, fields))
+            await self._note_call(message_id, at, fields).run(self._redis)
 
-    def _note_arguments(self, at: datetime, fields: dict[str, str]) -> list[Argument]:
+    def _note_call(self, message_id: str, at: datetime, fields: dict[str, str]) -> Call:
         now = rfc3339(at)
         pairs = [part for pair in {**fields, "updated_at": now}.items() for part in pair]
-        return [_ms(self._settings.task_processing_ttl.total_seconds()), now, *pairs]
+        ttl = _ms(self._settings.task_processing_ttl.total_seconds())
+        return self._note.call([status_key(message_id)], [ttl, now, *pairs])
 
 
 def _queued(stage: str, at: datetime) -> dict[str, str]:
