@@ -15,11 +15,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 __all__ = [
     "RabbitServer",
@@ -184,28 +184,14 @@ class RedisServer:
     close = kill
 
 
-@contextmanager
-def private_rabbitmq() -> Iterator[RabbitServer]:
+def private_rabbitmq() -> AbstractContextManager[RabbitServer]:
     """A RabbitMQ that is up and lives as long as the context. Raises ServerMissing or ServerFailed."""
-    with tempfile.TemporaryDirectory(prefix="rabbit-", ignore_cleanup_errors=True) as folder:
-        server = RabbitServer(Path(folder))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.close()
+    return _private("rabbit-", RabbitServer)
 
 
-@contextmanager
-def private_redis() -> Iterator[RedisServer]:
+def private_redis() -> AbstractContextManager[RedisServer]:
     """A Redis that is up and lives as long as the context. Raises ServerMissing or ServerFailed."""
-    with tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder:
-        server = RedisServer(Path(folder))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.close()
+    return _private("redis-", RedisServer)
 
 
 class WatchedRedis:
@@ -237,16 +223,30 @@ class WatchedRedis:
             server.close()
 
 
-@contextmanager
-def private_watched_redis() -> Iterator[WatchedRedis]:
+def private_watched_redis() -> AbstractContextManager[WatchedRedis]:
     """The three of them, as long as the context. Raises ServerMissing or ServerFailed."""
-    with tempfile.TemporaryDirectory(prefix="redis-watched-", ignore_cleanup_errors=True) as folder:
-        servers = WatchedRedis(Path(folder))
+    return _private("redis-watched-", WatchedRedis)
+
+
+class _Server(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+_ServerT = TypeVar("_ServerT", bound=_Server)
+
+
+@contextmanager
+def _private(prefix: str, server_in: Callable[[Path], _ServerT]) -> Iterator[_ServerT]:
+    """A server in a folder of its own, up as long as the context."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        server = server_in(Path(folder))
         try:
-            servers.start()
-            yield servers
+            server.start()
+            yield server
         finally:
-            servers.close()
+            server.close()
 
 
 @dataclass(frozen=True)
