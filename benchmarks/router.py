@@ -135,7 +135,7 @@ def _world() -> Iterator[World]:
         environ = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "PYTHONPATH": os.pathsep.join(
-                str(path) for path in (*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src"))
+                str(path) for kind in ("libs", "services", "tools") for path in ROOT.glob(f"{kind}/*/src")
             ),
             **agent,
             "GOOGLE_API_RATE_LIMIT": _NO_LIMIT_REACHED,

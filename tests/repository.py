@@ -39,7 +39,7 @@ class Module:
 
 def packages() -> dict[str, Path]:
     """The folder of each package, by the name it is imported by."""
-    found = [*ROOT.glob("libs/*/src/*/__init__.py"), *ROOT.glob("services/*/src/*/__init__.py")]
+    found = [path for kind in ("libs", "services", "tools") for path in ROOT.glob(f"{kind}/*/src/*/__init__.py")]
     return {path.parent.name: path.parents[2] for path in sorted(found)}
 
 

@@ -18,6 +18,7 @@ DEFAULT_WORDS = {
     "UNROUTABLE": "our topology is wrong",
 }
 NEVER_ENDS_A_MESSAGE = {
+    "tools/": "a tool is no stage of a user's message",
     "formatter": "what fails in the formatter is a callback, and the result is stored by then",
     "outbound": "the stage that used the guarded client says it in its own code",
 }

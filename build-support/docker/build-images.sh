@@ -13,7 +13,7 @@ version=${EAI_VERSION:-development}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
 if [ "${EAI_PACKAGED:-}" != true ]; then
-  ./pants package services:: libs/sandbox::
+  ./pants package services:: tools/sandbox::
 fi
 
 build() {
