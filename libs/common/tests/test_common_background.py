@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 
 
 async def test_work_is_cancelled_when_the_body_ends() -> None:
@@ -18,7 +18,7 @@ async def test_work_is_cancelled_when_the_body_ends() -> None:
         finally:
             ended.set()
 
-    async with running({"work": work()}):
+    async with run_alongside({"work": work()}):
         await asyncio.sleep(0)
     assert ended.is_set()
 
@@ -28,11 +28,11 @@ async def test_an_error_of_the_work_ends_the_body_and_comes_out_as_it_is() -> No
         raise LookupError("broken")
 
     with pytest.raises(LookupError, match="broken"):
-        async with asyncio.timeout(5), running({"work": work()}):
+        async with asyncio.timeout(5), run_alongside({"work": work()}):
             await asyncio.Event().wait()
 
 
 async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
     with pytest.raises(LookupError, match="body"):
-        async with running({"work": asyncio.Event().wait()}):
+        async with run_alongside({"work": asyncio.Event().wait()}):
             raise LookupError("body")

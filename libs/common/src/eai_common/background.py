@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-__all__ = ["running"]
+__all__ = ["run_alongside"]
 
 _CANCEL_AGAIN = timedelta(milliseconds=250)
 
 
 @asynccontextmanager
-async def running(work: Mapping[str, Coroutine[object, object, object]]) -> AsyncIterator[None]:
+async def run_alongside(work: Mapping[str, Coroutine[object, object, object]]) -> AsyncIterator[None]:
     """Run each piece of `work` as a task of that name beside the body, and cancel them when the body ends.
 
     One that fails ends the body, and its error comes out as it is: a half-dead process is worse than a restarted one.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.content import ContentRules
 from eai_common.service import Parts, Service, ServiceDefinition
@@ -44,7 +44,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     stop = asyncio.Event()
     async with (
         open_batcher(parts.redis, parts.clock) as batcher,
-        running({"ingress/outlook": _keep_looking(pressure, estimator, parts.clock, stop)}),
+        run_alongside({"ingress/outlook": _keep_looking(pressure, estimator, parts.clock, stop)}),
     ):
         acceptance = _acceptance(settings, parts, batcher, pressure, estimator)
         try:

@@ -19,7 +19,7 @@ import structlog
 from aiormq import Connection, DeliveryError, PublishError, spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.broker import (
     AlreadySettled,
     BrokerUnavailable,
@@ -71,7 +71,7 @@ async def open_rabbitmq(settings: RabbitSettings) -> AsyncIterator[RabbitBroker]
     try:
         for link in (publishing, consuming):
             await link.open(within=settings.connect_timeout)
-        async with running({link.name: link.keep() for link in (publishing, consuming)}):
+        async with run_alongside({link.name: link.keep() for link in (publishing, consuming)}):
             yield RabbitBroker(settings, publishing, consuming)
     finally:
         await asyncio.gather(publishing.close(), consuming.close())

@@ -16,7 +16,7 @@ import httpx
 import jwt
 import orjson
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.telemetry import get_logger
 
@@ -97,7 +97,7 @@ async def open_jwks(url: str, clock: Clock, refresh: timedelta) -> AsyncIterator
     """Keys that are kept fresh as long as the context is open."""
     async with httpx.AsyncClient(timeout=_PATIENCE_S, follow_redirects=False) as client:
         keys = JwksKeys(lambda: fetch_jwks(client, url), clock, refresh)
-        async with running({"jwks": keys.keep_fresh()}):
+        async with run_alongside({"jwks": keys.keep_fresh()}):
             yield keys
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.http.callers import Access
 from eai_common.http.front import Protection
@@ -47,7 +47,7 @@ async def open_protection(
         book = TokenBook(settings.http.tokens)
         if (file := settings.http.api_token_file) is not None:
             keep_fresh = book.keep_fresh(file, clock, settings.http.credential_rotation_interval)
-            await stack.enter_async_context(running({"api-tokens": keep_fresh}))
+            await stack.enter_async_context(run_alongside({"api-tokens": keep_fresh}))
         access = Access(book, verifier, settings.protection.enable_credential_audit)
         limits = None
         if windows := rate_windows(settings.protection, is_open=access.is_open):

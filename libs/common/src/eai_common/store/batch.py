@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from redis.exceptions import NoScriptError
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 from eai_common.store.scripts import Argument, Call
@@ -187,7 +187,7 @@ class CommandBatcher:
 async def open_batcher(redis: Redis, clock: Clock, patience: timedelta = _PATIENCE) -> AsyncIterator[CommandBatcher]:
     """A batcher that sends as long as the context is open. `patience` is the longest that one pipeline may take."""
     batcher = CommandBatcher(redis, clock, patience)
-    async with running({"redis-batcher": batcher.send()}):
+    async with run_alongside({"redis-batcher": batcher.send()}):
         try:
             yield batcher
         finally:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from redis.asyncio.client import PubSub
 from redis.exceptions import NoPermissionError
 
-from eai_common.background import running
+from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 from eai_common.telemetry import get_logger
@@ -193,7 +193,7 @@ class Wakeups:
 async def open_wakeups(redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
     """Wake-ups for this process, on a connection of their own from the client's pool once somebody waits."""
     wakeups = Wakeups(redis, clock, silence=silence)
-    async with running({"wakeups": wakeups.listen()}):
+    async with run_alongside({"wakeups": wakeups.listen()}):
         try:
             yield wakeups
         finally:
