@@ -31,6 +31,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import aio_pika
@@ -167,7 +168,7 @@ def _wait_until_ready(name: str, port: int, child: subprocess.Popen[bytes], log:
 
 
 async def _declare(url: str) -> None:
-    async with open_rabbitmq(RabbitSettings(url, Topology())):
+    async with open_rabbitmq(RabbitSettings(url, Topology()), SystemClock(), SystemRandom()):
         pass
 
 
@@ -281,7 +282,7 @@ class _Bare:
     """The two writes, and nothing else."""
 
     def __init__(self) -> None:
-        self._ids = Ids(SystemClock())
+        self._ids = Ids(SystemClock(), SystemRandom())
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[None]]] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -345,7 +346,7 @@ class _NaiveMessage(BaseModel):
 
 def _naive() -> ASGIApp:
     """As one would write it first."""
-    ids = Ids(SystemClock())
+    ids = Ids(SystemClock(), SystemRandom())
 
     @asynccontextmanager
     async def opened(app: Starlette) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import aio_pika
@@ -199,7 +200,7 @@ class Feed:
         self._redis = redis
         self._out = out
         self._bare = bare
-        self._ids = Ids(SystemClock())
+        self._ids = Ids(SystemClock(), SystemRandom())
 
     async def run(self, messages: int) -> float:
         """Seconds until as many came out as were put in, all at once."""
@@ -247,7 +248,9 @@ class Feed:
 async def _feed(world: World, side: str) -> AsyncIterator[Feed]:
     settings = RedisSettings.read({"REDIS_URL": world.redis_url})
     async with (
-        open_rabbitmq(RabbitSettings(world.rabbit_url, Topology(), connection_name="bench")) as broker,
+        open_rabbitmq(
+            RabbitSettings(world.rabbit_url, Topology(), connection_name="bench"), SystemClock(), SystemRandom()
+        ) as broker,
         open_redis(settings) as redis,
         await aio_pika.connect(world.rabbit_url) as connection,
     ):
@@ -270,7 +273,10 @@ async def _be_bare(parallel: int) -> None:
     async with (
         open_redis(RedisSettings.read(os.environ)) as redis,  # the adapters' ports want one; this one never uses it
         open_agents(
-            settings, agent_ids=AgentIdCache(redis, _DAY), conversations=ConversationStore(redis, _DAY)
+            settings,
+            agent_ids=AgentIdCache(redis, _DAY),
+            conversations=ConversationStore(redis, _DAY),
+            clock=SystemClock(),
         ) as agents,
         await aio_pika.connect(os.environ["RABBITMQ_URL"]) as connection,
     ):
@@ -291,7 +297,7 @@ async def _be_bare(parallel: int) -> None:
 
 async def _ask(agent: Agent, body: dict[str, Any]) -> bytes:
     turn = Turn(body["message_id"], body["user_number"], body["message"])
-    answer = await agent.ask(turn, deadline=Deadline.after(timedelta(minutes=5), SystemClock()))
+    answer = await agent.ask(turn, deadline=Deadline.after(timedelta(minutes=5)))
     return orjson.dumps([message.model_dump() for message in answer.messages])
 
 

@@ -30,6 +30,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import av
@@ -189,7 +190,7 @@ class World:
             timestamp=datetime(2026, 1, 1, tzinfo=UTC),
             message=self.server.url(kind, seconds),
         )
-        ctx = StageContext(Deadline.after(timedelta(seconds=300), clock), Attempt(1), clock)
+        ctx = StageContext(Deadline.after(timedelta(seconds=300)), Attempt(1), clock)
         done = await self.handler(message, ctx)
         assert done.transcript
 
@@ -198,7 +199,7 @@ class World:
 
         async def one(piece: Audio) -> None:
             async with turns:
-                deadline = Deadline.after(timedelta(seconds=60), SystemClock())
+                deadline = Deadline.after(timedelta(seconds=60))
                 assert (await self.recognizer.transcribe(piece, deadline=deadline)).text
 
         await asyncio.gather(*map(one, cut))
@@ -213,7 +214,7 @@ async def _world(server: Server, redis_url: str) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(Redis.from_url(redis_url))
         handler = await stack.enter_async_context(
-            open_transcriber(audio, speech, redis=redis, clock=SystemClock(), metrics=Metrics())
+            open_transcriber(audio, speech, redis=redis, random=SystemRandom(), metrics=Metrics())
         )
         recognizer = await stack.enter_async_context(open_google_speech(speech.google))
         yield World(server, handler, recognizer, speech.speech_parallel)

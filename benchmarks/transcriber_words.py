@@ -29,7 +29,7 @@ from typing import Any
 import uvloop
 
 from eai_cli.sandbox_process import started_sandbox
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_transcriber.audio import pieces
 from eai_transcriber.google_speech import GoogleSpeechOptions, open_google_speech
 from eai_transcriber.in_pieces import recognize_in_pieces
@@ -170,7 +170,7 @@ def _as_opus(samples: bytes) -> bytes:
 
 
 def _within(seconds: float) -> Deadline:
-    return Deadline.after(timedelta(seconds=seconds), SystemClock())
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 def _error_rate(reference: Sequence[str], heard: Sequence[str]) -> float:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import SystemRandom
 
 import psutil
 import uvicorn
@@ -98,7 +99,7 @@ def _round(redis_url: str, clients: int) -> dict[str, dict[str, float]]:
 
 async def _waiting(process: Process, redis_url: str | None, clients: int, headers: bytes) -> dict[str, float]:
     """Open the waits, look at the memory while nothing happens, end all messages, and take the answers."""
-    ids = Ids(SystemClock())
+    ids = Ids(SystemClock(), SystemRandom())
     warm = [await _open(process.port, ids.message_id(), headers) for _ in range(_WARM_UP)]
     for _, writer in warm:
         writer.close()

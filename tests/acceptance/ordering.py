@@ -30,6 +30,9 @@ from typing import Any
 
 import httpx
 
+from eai_common.clock import SystemClock
+from eai_common.testing import RANDOM
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from e2e.deployment import FiveProcesses, five_processes
@@ -201,7 +204,7 @@ async def _send(
 async def _publish_some_twice(plan: Plan, gateway: FiveProcesses, run: Run) -> None:
     """As a broker may do it: the same message again, though nobody was killed."""
     settings = RabbitSettings(url=gateway.rabbitmq.url, topology=Topology(), connection_name="acceptance")
-    async with open_rabbitmq(settings) as broker:
+    async with open_rabbitmq(settings, SystemClock(), RANDOM) as broker:
         for message in random.Random(plan.seed).sample(run.all, len(run.all) // 20):
             event = MessageText(
                 message_id=message.message_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from eai_common.breaker import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
 from eai_common.telemetry import Metrics
+from eai_common.testing import pass_time
+
+pytestmark = pytest.mark.virtual_time
 
 RULES = BreakerRules(failures_to_open=3, open_for=timedelta(seconds=10), longest_open=timedelta(seconds=35), probes=2)
 
@@ -28,32 +31,13 @@ class Unclear(Exception):
     """It says nothing."""
 
 
-class HandClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.at_s = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at_s, UTC)
-
-    def monotonic(self) -> float:
-        return self.at_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.at_s += duration.total_seconds()
-
-
 class Scene:
-    """A breaker with a clock in our hands, and a judge that knows the errors above."""
+    """A breaker with a judge that knows the errors above."""
 
     def __init__(self, rules: BreakerRules = RULES, random: float = 0.0) -> None:
-        self.clock = HandClock()
         self.metrics = Metrics()
         self.under_way: list[AbstractContextManager[None]] = []  # a dropped one would end
-        self.breaker = CircuitBreaker(
-            "a", rules, judge=_judge, clock=self.clock, random=lambda: random, metrics=self.metrics
-        )
+        self.breaker = CircuitBreaker("a", rules, judge=_judge, random=lambda: random, metrics=self.metrics)
 
     def call(self, error: BaseException | None = None) -> None:
         try:
@@ -72,9 +56,9 @@ class Scene:
             pytest.fail("the call was let through")
         return caught.value
 
-    def open_and_wait(self, seconds: float = 10) -> None:
+    async def open_and_wait(self, seconds: float = 10) -> None:
         self.fail(3)
-        self.clock.at_s += seconds
+        await pass_time(timedelta(seconds=seconds))
 
     def begun(self) -> AbstractContextManager[None]:
         call = self.breaker.call()
@@ -101,7 +85,7 @@ def _end(call: AbstractContextManager[None], error: BaseException | None = None)
     assert not call.__exit__(kind, error, None)
 
 
-def test_failures_in_a_row_open_it() -> None:
+async def test_failures_in_a_row_open_it() -> None:
     scene = Scene()
     scene.fail(2)
     assert scene.is_now(BreakerState.CLOSED)
@@ -110,7 +94,7 @@ def test_failures_in_a_row_open_it() -> None:
 
 
 @pytest.mark.parametrize("between", [None, Answered()], ids=["an answer", "an answer that is an error"])
-def test_an_answer_between_two_failures_starts_the_count_anew(between: BaseException | None) -> None:
+async def test_an_answer_between_two_failures_starts_the_count_anew(between: BaseException | None) -> None:
     scene = Scene()
     scene.fail(2)
     scene.call(between)
@@ -119,7 +103,7 @@ def test_an_answer_between_two_failures_starts_the_count_anew(between: BaseExcep
 
 
 @pytest.mark.parametrize("unclear", [Unclear(), asyncio.CancelledError()], ids=["unclear", "cancelled"])
-def test_what_says_nothing_neither_counts_nor_starts_the_count_anew(unclear: BaseException) -> None:
+async def test_what_says_nothing_neither_counts_nor_starts_the_count_anew(unclear: BaseException) -> None:
     scene = Scene()
     scene.fail(2)
     for _ in range(5):
@@ -130,15 +114,17 @@ def test_what_says_nothing_neither_counts_nor_starts_the_count_anew(unclear: Bas
 
 
 @pytest.mark.parametrize(("random", "delay_s"), [(0.0, 6), (0.5, 9), (1.0, 12)])
-def test_whoever_is_sent_away_comes_back_when_it_may_be_over_each_at_another_time(random: float, delay_s: int) -> None:
+async def test_whoever_is_sent_away_comes_back_when_it_may_be_over_each_a_bit_later(
+    random: float, delay_s: int
+) -> None:
     scene = Scene(random=random)
-    scene.open_and_wait(4)
+    await scene.open_and_wait(4)
     assert scene.refusal().delay == timedelta(seconds=delay_s)
 
 
-def test_once_its_time_is_over_only_as_many_as_are_probes_pass_at_a_time() -> None:
+async def test_once_its_time_is_over_only_as_many_as_are_probes_pass_at_a_time() -> None:
     scene = Scene()
-    scene.open_and_wait()
+    await scene.open_and_wait()
     first, second = scene.begun(), scene.begun()
     assert scene.refusal().delay > timedelta()
     _end(first, Unclear())
@@ -148,31 +134,31 @@ def test_once_its_time_is_over_only_as_many_as_are_probes_pass_at_a_time() -> No
     scene.refusal()
 
 
-def test_it_closes_once_all_probes_have_worked() -> None:
+async def test_it_closes_once_all_probes_have_worked() -> None:
     scene = Scene()
-    scene.open_and_wait()
+    await scene.open_and_wait()
     scene.call()
     assert scene.is_now(BreakerState.HALF_OPEN)
     scene.call(Answered())
     assert scene.is_now(BreakerState.CLOSED)
 
 
-def test_one_probe_that_fails_opens_it_again() -> None:
+async def test_one_probe_that_fails_opens_it_again() -> None:
     scene = Scene()
-    scene.open_and_wait()
+    await scene.open_and_wait()
     scene.call()
     scene.fail(1)
     assert scene.is_now(BreakerState.OPEN)
 
 
-def test_it_stays_open_twice_as_long_each_time_up_to_a_bound_and_briefly_again_after_it_had_closed() -> None:
+async def test_it_stays_open_twice_as_long_each_time_up_to_a_bound_and_briefly_again_after_it_had_closed() -> None:
     scene = Scene()
     scene.fail(2)
     seen = []
     for _ in range(4):
         scene.fail(1)
         seen.append(scene.refusal().delay.total_seconds())
-        scene.clock.at_s += seen[-1]
+        await pass_time(timedelta(seconds=seen[-1]))
     scene.call()
     scene.call()
     scene.fail(3)
@@ -181,45 +167,45 @@ def test_it_stays_open_twice_as_long_each_time_up_to_a_bound_and_briefly_again_a
 
 
 @pytest.mark.parametrize("late", [None, Down()], ids=["worked", "failed"])
-def test_a_call_from_before_it_opened_says_nothing_when_it_ends_later(late: BaseException | None) -> None:
+async def test_a_call_from_before_it_opened_says_nothing_when_it_ends_later(late: BaseException | None) -> None:
     scene = Scene()
     stragglers = [scene.begun() for _ in range(3)]
-    scene.open_and_wait(4)
+    await scene.open_and_wait(4)
     for straggler in stragglers:
         _end(straggler, late)
     assert scene.refusal().delay == timedelta(seconds=6)
     assert scene.openings() == 1
 
 
-def test_a_straggler_gives_no_place_to_a_third_probe() -> None:
+async def test_a_straggler_gives_no_place_to_a_third_probe() -> None:
     scene = Scene()
     straggler = scene.begun()
-    scene.open_and_wait()
+    await scene.open_and_wait()
     scene.begun()
     scene.begun()
     _end(straggler)
     scene.refusal()
 
 
-def test_a_pause_lets_nothing_pass_until_it_is_over_and_is_no_opening() -> None:
+async def test_a_pause_lets_nothing_pass_until_it_is_over_and_is_no_opening() -> None:
     scene = Scene()
     scene.breaker.pause(timedelta(seconds=7))
     assert scene.refusal().delay == timedelta(seconds=7)
-    scene.clock.at_s += 7
+    await pass_time(timedelta(seconds=7))
     scene.call()
     assert (scene.breaker.state, scene.openings()) == (BreakerState.CLOSED, None)
 
 
-def test_a_pause_is_no_longer_than_the_longest_opening() -> None:
+async def test_a_pause_is_no_longer_than_the_longest_opening() -> None:
     scene = Scene()
     scene.breaker.pause(timedelta(days=3))
     assert scene.refusal().delay == RULES.longest_open
 
 
-def test_metrics_tell_the_state_and_count_the_openings() -> None:
+async def test_metrics_tell_the_state_and_count_the_openings() -> None:
     scene = Scene()
     seen = [[scene.gauge(state) for state in BreakerState]]
-    scene.open_and_wait()
+    await scene.open_and_wait()
     seen.append([scene.gauge(state) for state in BreakerState])
     scene.call()
     seen.append([scene.gauge(state) for state in BreakerState])
@@ -233,7 +219,9 @@ STEPS = st.lists(st.sampled_from(["work", "fail", "unclear", "begin", "end", "wa
 
 
 @given(STEPS)
-def test_whatever_happens_it_lets_somebody_pass_again_once_everything_under_way_has_ended(steps: list[str]) -> None:
+async def test_whatever_happens_it_lets_somebody_pass_again_once_all_under_way_has_ended(
+    steps: list[str],
+) -> None:
     scene = Scene()
     under_way: list[AbstractContextManager[None]] = []
     for step in steps:
@@ -246,12 +234,12 @@ def test_whatever_happens_it_lets_somebody_pass_again_once_everything_under_way_
                 case "end" if under_way:
                     _end(under_way.pop(0))
                 case _:
-                    scene.clock.at_s += 3
+                    await pass_time(timedelta(seconds=3))
         except CircuitOpen:
             continue
     for call in under_way:
         _end(call, Unclear())
-    scene.clock.at_s += RULES.longest_open.total_seconds()
+    await pass_time(RULES.longest_open)
     for _ in range(RULES.probes):
         scene.call()
     assert scene.is_now(BreakerState.CLOSED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +11,7 @@ from eai_common.broker import BrokerUnavailable, SettlementLost
 from eai_common.broker.memory import MemoryBroker, Message
 from eai_common.broker.testing import BrokerContract, OpenBroker, listening, outgoing
 from eai_common.clock import SystemClock
+from eai_common.testing import LoopClock, pass_time
 from eai_common.topology import Topology
 
 ROUTER = "eai.agent-router"
@@ -22,37 +23,15 @@ class TestMemoryBroker(BrokerContract):
         return lambda topology: MemoryBroker(topology, SystemClock())
 
 
-class StoppedClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self._now = datetime(2026, 1, 1, tzinfo=UTC)
-        self._slept = asyncio.Event()
-        self.asked: list[timedelta] = []
-
-    def now(self) -> datetime:
-        return self._now
-
-    def monotonic(self) -> float:
-        return self._now.timestamp()
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.asked.append(duration)
-        await self._slept.wait()
-
-    def wake_all(self) -> None:
-        self._slept.set()
-
-
-async def test_a_retry_waits_on_the_clock_it_was_given() -> None:
-    clock = StoppedClock()
-    async with MemoryBroker(Topology(), clock) as broker:
+@pytest.mark.virtual_time()
+async def test_a_retry_waits_in_the_time_of_the_loop() -> None:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         await broker.publish(outgoing())
         async with listening(broker, ROUTER) as inbox:
             await (await inbox.next()).retry_after(timedelta(minutes=3), {})
-            assert await inbox.is_silent()
-            assert (clock.asked, broker.waiting) == ([timedelta(minutes=5)], 1)
-            clock.wake_all()
+            await pass_time(timedelta(minutes=4, seconds=59))
+            assert (await inbox.is_silent(), broker.waiting) == (True, 1)
+            await pass_time(timedelta(seconds=1))
             await inbox.next()
     assert broker.waiting == 0
 

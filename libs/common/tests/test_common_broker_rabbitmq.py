@@ -19,6 +19,8 @@ from eai_common.broker import Broker, BrokerUnavailable, SettlementLost, Topolog
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.broker.rabbitmq_topology import Exchange, Queue, declarations
 from eai_common.broker.testing import BrokerContract, OpenBroker, eventually, listening, outgoing
+from eai_common.clock import SystemClock
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 
 Open = Callable[..., AbstractAsyncContextManager[Broker]]
@@ -44,7 +46,7 @@ def opened(rabbitmq_server: Any) -> Open:
     async def opened(topology: Topology, **settings: Any) -> AsyncIterator[Broker]:
         try:
             told = RabbitSettings(**{"url": rabbitmq_server.url, "topology": topology, **settings})
-            async with open_rabbitmq(told) as broker:
+            async with open_rabbitmq(told, SystemClock(), RANDOM) as broker:
                 yield broker
         finally:
             await delete(rabbitmq_server.url, topology)
@@ -306,7 +308,7 @@ async def test_a_consumer_resumes_when_its_deleted_queue_is_back(
         assert await inbox.is_silent()
         with pytest.raises(Unroutable):
             await broker.publish(outgoing())
-        async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, topology)):
+        async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, topology), SystemClock(), RANDOM):
             await broker.publish(outgoing(b"again"))
         assert (await inbox.next()).body == b"again"
 
@@ -329,7 +331,9 @@ async def test_a_topology_that_differs_is_reported_and_left_alone(
     async with opened(topology) as broker:
         await broker.publish(outgoing(b"kept"))
         with pytest.raises(TopologyMismatch, match=said):
-            async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, replace(topology, **change))):
+            async with open_rabbitmq(
+                RabbitSettings(rabbitmq_server.url, replace(topology, **change)), SystemClock(), RANDOM
+            ):
                 pass
         assert await broker.depth(topology.queue_of("agent-router")) == 1
 
@@ -345,7 +349,7 @@ async def test_a_binding_that_a_new_release_needs_is_added_to_what_is_there(
             await channel.queue_unbind(formatter, topology.exchange, "history.updated")
         with pytest.raises(Unroutable):
             await broker.publish(updated)
-        async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, topology)) as newer:
+        async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, topology), SystemClock(), RANDOM) as newer:
             await newer.publish(updated)
             assert await newer.depth(formatter) == 1
 
@@ -356,7 +360,7 @@ async def test_a_topology_that_differs_in_several_places_is_reported_whole(
     async with opened(topology):
         other = RabbitSettings(rabbitmq_server.url, replace(topology, delivery_limit=3))
         with pytest.raises(TopologyMismatch) as caught:
-            async with open_rabbitmq(other):
+            async with open_rabbitmq(other, SystemClock(), RANDOM):
                 pass
     assert [queue.name for queue in topology.stage_queues if f"{queue.name!r}" not in str(caught.value)] == []
 
@@ -369,7 +373,7 @@ async def test_a_topology_that_differs_after_a_reconnect_ends_the_service(
         async with opened(topology, url=relay.url):
             await relay.cut()
             await delete(rabbitmq_server.url, topology)
-            async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, changed)):
+            async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, changed), SystemClock(), RANDOM):
                 await relay.listen()
                 await asyncio.sleep(30)
 
@@ -378,7 +382,7 @@ async def test_a_wrong_password_is_told_at_once_and_not_repeated(rabbitmq_server
     url = rabbitmq_server.url.replace("guest:guest", "guest:s3cret")
     started = time.monotonic()
     with pytest.raises(BrokerUnavailable, match=r"guest@.* refused the user or the password") as caught:
-        async with open_rabbitmq(RabbitSettings(url, topology)):
+        async with open_rabbitmq(RabbitSettings(url, topology), SystemClock(), RANDOM):
             pass
     assert time.monotonic() - started < 5
     assert "s3cret" not in _all_said(caught.value)
@@ -387,7 +391,7 @@ async def test_a_wrong_password_is_told_at_once_and_not_repeated(rabbitmq_server
 async def test_an_unreachable_host_is_told_after_the_start_up_deadline(topology: Topology) -> None:
     settings = RabbitSettings("amqp://u:s3cret@127.0.0.1:1/", topology, connect_timeout=timedelta(seconds=0.7))
     with pytest.raises(BrokerUnavailable, match=r"no connection to amqp://u@127\.0\.0\.1:1/ within 0\.7 s") as caught:
-        async with open_rabbitmq(settings):
+        async with open_rabbitmq(settings, SystemClock(), RANDOM):
             pass
     assert "s3cret" not in _all_said(caught.value)
 
@@ -398,7 +402,7 @@ async def test_an_unreachable_host_is_told_after_the_start_up_deadline(topology:
 )
 async def test_what_is_no_address_is_refused_without_repeating_it(topology: Topology, url: str) -> None:
     with pytest.raises(ValueError, match="amqp://user:password@host") as caught:
-        async with open_rabbitmq(RabbitSettings(url, topology)):
+        async with open_rabbitmq(RabbitSettings(url, topology), SystemClock(), RANDOM):
             pass
     assert "s3cret" not in _all_said(caught.value)
 

@@ -27,26 +27,11 @@ from eai_common.service_health import health_of
 from eai_common.settings import HealthSettings, RedisSettings, SettingsError, load
 from eai_common.store import HealthBoard, Note, Redis, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM, LoopClock, pass_time
 from eai_common.watch import watch_broker, watch_pool
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 TTL, PATIENCE = timedelta(seconds=30), timedelta(seconds=1)
-
-
-@dataclass
-class HandClock:
-    """A clock that is set by hand; its sleepers sleep for ever."""
-
-    elapsed_s: float = 0.0
-
-    def now(self) -> datetime:
-        return AT + timedelta(seconds=self.elapsed_s)
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        await asyncio.Event().wait()
 
 
 @dataclass
@@ -64,13 +49,13 @@ class Thing:
         return Finding(self.status, self.details)
 
 
-def dependencies(clock: HandClock, *them: Dependency, patience: timedelta = PATIENCE) -> Dependencies:
+def dependencies(clock: LoopClock, *them: Dependency, patience: timedelta = PATIENCE) -> Dependencies:
     return Dependencies(them, clock, ttl=TTL, patience=patience)
 
 
 @pytest.fixture()
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> LoopClock:
+    return LoopClock(AT)
 
 
 @pytest.fixture()
@@ -82,7 +67,8 @@ async def redis() -> AsyncIterator[Redis]:
 # Looking
 
 
-async def test_many_that_ask_at_once_cost_one_look(clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_many_that_ask_at_once_cost_one_look(clock: LoopClock) -> None:
     thing = Thing()
     looked_at = dependencies(clock, Dependency("redis", thing.look))
     await asyncio.gather(*(looked_at.findings() for _ in range(50)))
@@ -90,16 +76,18 @@ async def test_many_that_ask_at_once_cost_one_look(clock: HandClock) -> None:
 
 
 @pytest.mark.parametrize(("passed_s", "times"), [(29.9, 1), (30.0, 2)])
-async def test_a_finding_is_kept_for_its_time(clock: HandClock, passed_s: float, times: int) -> None:
+@pytest.mark.virtual_time()
+async def test_a_finding_is_kept_for_its_time(clock: LoopClock, passed_s: float, times: int) -> None:
     thing = Thing()
     looked_at = dependencies(clock, Dependency("redis", thing.look))
     await looked_at.finding("redis")
-    clock.elapsed_s = passed_s
+    await pass_time(timedelta(seconds=passed_s))
     await looked_at.finding("redis")
     assert thing.times_looked == times
 
 
-async def test_what_does_not_answer_in_time_is_unhealthy_and_holds_up_nothing_else(clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_what_does_not_answer_in_time_is_unhealthy_and_holds_up_nothing_else(clock: LoopClock) -> None:
     looked_at = dependencies(
         clock,
         Dependency("redis", Thing(is_stuck=True).look),
@@ -126,8 +114,9 @@ async def test_what_does_not_answer_in_time_is_unhealthy_and_holds_up_nothing_el
         ("unhealthy", "unhealthy", "unhealthy"),
     ],
 )
+@pytest.mark.virtual_time()
 async def test_only_what_is_needed_makes_a_process_unhealthy(
-    clock: HandClock, redis: Status, google: Status, verdict: Status
+    clock: LoopClock, redis: Status, google: Status, verdict: Status
 ) -> None:
     looked_at = dependencies(
         clock,
@@ -137,7 +126,8 @@ async def test_only_what_is_needed_makes_a_process_unhealthy(
     assert looked_at.verdict(await looked_at.findings()) == verdict
 
 
-async def test_only_the_named_dependencies_are_looked_at(clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_only_the_named_dependencies_are_looked_at(clock: LoopClock) -> None:
     settings = HealthSettings.read({"HEALTH_CHECK_DEPENDENCIES": "redis"})
     them = [Dependency("redis", Thing().look), Dependency("rabbitmq", Thing().look)]
     assert (chosen(them, settings, clock).names, chosen(them, HealthSettings.read({}), clock).names) == (
@@ -182,13 +172,12 @@ async def test_the_broker_is_told_with_the_depth_of_each_queue() -> None:
 
 
 @pytest.mark.parametrize(("failures", "status"), [(0, "healthy"), (1, "healthy"), (2, "unhealthy")])
-async def test_a_provider_is_as_its_breaker_finds_it(clock: HandClock, failures: int, status: Status) -> None:
+async def test_a_provider_is_as_its_breaker_finds_it(failures: int, status: Status) -> None:
     metrics = Metrics()
     breaker = CircuitBreaker(
         "google_speech",
         BreakerRules(failures_to_open=2),
         judge=lambda error: True,
-        clock=clock,
         random=random.random,
         metrics=metrics,
     )
@@ -218,7 +207,8 @@ async def board_with(redis: Redis, *notes: Note) -> AsyncIterator[HealthBoard]:
     yield board
 
 
-async def test_what_every_process_wrote_down_is_told_together(redis: Redis, clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_what_every_process_wrote_down_is_told_together(redis: Redis, clock: LoopClock) -> None:
     notes = [
         note("ingress", "a", "healthy", rabbitmq="healthy", redis="healthy"),
         note("transcriber", "b", "degraded", rabbitmq="healthy", google_speech="unhealthy"),
@@ -237,16 +227,18 @@ async def test_what_every_process_wrote_down_is_told_together(redis: Redis, cloc
     }
 
 
-async def test_a_note_that_was_not_renewed_counts_no_more(redis: Redis, clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_a_note_that_was_not_renewed_counts_no_more(redis: Redis, clock: LoopClock) -> None:
     async with board_with(redis, note("ingress", "dead", "healthy"), note("ingress", "b", "healthy")) as board:
-        clock.elapsed_s = 91
+        await pass_time(timedelta(seconds=91))
         await board.write(note("ingress", "b", "degraded", clock.now()))
         assert [(one.instance, one.status) for one in await board.read(clock.now())] == [("b", "degraded")]
         assert await redis.hkeys("health:board") == [b"ingress:b"]
         assert 0 < await redis.ttl("health:board") <= 90
 
 
-async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(redis: Redis, clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(redis: Redis, clock: LoopClock) -> None:
     async with board_with(redis, note("ingress", "a", "unhealthy")) as board:
         looked_at = dependencies(
             clock,
@@ -263,7 +255,8 @@ async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(re
         await asyncio.gather(writing, return_exceptions=True)
 
 
-async def test_a_process_has_its_note_up_until_it_ends(redis: Redis, clock: HandClock) -> None:
+@pytest.mark.virtual_time()
+async def test_a_process_has_its_note_up_until_it_ends(redis: Redis, clock: LoopClock) -> None:
     looked_at = dependencies(clock, Dependency("redis", Thing("degraded").look, is_needed=True))
     async with board_with(redis) as board:
         writer = HealthWriter(board, "formatter", "a", looked_at, clock, TTL)
@@ -291,7 +284,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_memory_redis())
         broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
-        parts = Parts(redis, clock, Ids(clock), metrics, tracing, opened_broker=broker)
+        parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), metrics, tracing, opened_broker=broker)
         health = health_of("tester", frozenset({"rabbitmq"}), settings, parts, tells_of_all=tells_of_all)
         health.is_started = True
         app = build_app(
@@ -386,13 +379,13 @@ async def test_who_tells_of_all_tells_what_others_depend_on_and_is_only_degraded
 
 
 async def test_the_gauges_of_servers_and_calls_are_there(redis: Redis) -> None:
-    metrics, clock = Metrics(), HandClock()
+    metrics = Metrics()
     watch_pool(redis, metrics)
     await redis.ping()
     topology = load(CommonSettings, {}).broker.topology
     stop = asyncio.Event()
     async with MemoryBroker(topology, SystemClock()) as broker:
-        watching = asyncio.create_task(watch_broker(broker, ["eai.transcriber"], metrics, clock, stop))
+        watching = asyncio.create_task(watch_broker(broker, ["eai.transcriber"], metrics, stop))
 
         async def is_watched() -> bool:
             return b"rabbitmq_queue_depth_total 0.0" in metrics.exposition()

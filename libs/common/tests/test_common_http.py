@@ -37,6 +37,7 @@ from eai_common.http.errors import FieldError
 from eai_common.ids import Ids
 from eai_common.settings import HttpSettings, TelemetrySettings
 from eai_common.telemetry import Metrics, configure_logging, open_tracing, trace_id
+from eai_common.testing import RANDOM
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 KIB = 1024
@@ -83,7 +84,7 @@ def health() -> Health:
 def app(metrics: Metrics, health: Health) -> ASGIApp:
     telemetry = TelemetrySettings.read({})
     parts = HttpParts(
-        ids=Ids(SystemClock()),
+        ids=Ids(SystemClock(), RANDOM),
         metrics=metrics,
         tracing=open_tracing(telemetry, service="test"),
         settings=HttpSettings.read(
@@ -539,7 +540,7 @@ def app_with(route: Route) -> ASGIApp:
     """An app with this route."""
     telemetry = TelemetrySettings.read({})
     parts = HttpParts(
-        Ids(SystemClock()), Metrics(), open_tracing(telemetry, service="test"), HttpSettings.read({}), telemetry
+        Ids(SystemClock(), RANDOM), Metrics(), open_tracing(telemetry, service="test"), HttpSettings.read({}), telemetry
     )
     return build_app([route, *probe_routes(Health("test"), parts.metrics, None)], parts)
 

@@ -48,6 +48,7 @@ from eai_common.settings import (
 )
 from eai_common.store import Redis, open_batcher, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 
 LIMITS = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "5", "RATE_LIMIT_BURST": "0"}
 TOKENS = {"API_TOKEN": "one:read_only:first,two:read_only:second"}
@@ -83,7 +84,7 @@ async def open_front(redis: Redis, *, address: str = "192.0.2.1", **environ: str
         protection = await stack.enter_async_context(
             open_protection(settings, redis=redis, clock=clock, metrics=metrics)
         )
-        batcher = await stack.enter_async_context(open_batcher(redis, clock))
+        batcher = await stack.enter_async_context(open_batcher(redis))
 
         async def counts_itself(request: Request) -> Response:
             if (limit := pending_limit(request)) is not None:
@@ -92,7 +93,7 @@ async def open_front(redis: Redis, *, address: str = "192.0.2.1", **environ: str
             return json_response({})
 
         parts = HttpParts(
-            Ids(clock),
+            Ids(clock, RANDOM),
             metrics,
             open_tracing(settings.telemetry, service="test"),
             settings.http,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.responses import Response
 
 from eai_common.broker.testing import eventually
-from eai_common.clock import SystemClock
 from eai_common.credentials import Role
 from eai_common.http import HttpError
 from eai_common.http.callers import InvalidToken
@@ -26,24 +25,9 @@ from eai_common.http.jwks import JwksKeys, JwksUnavailable, fetch_jwks, open_jwk
 from eai_common.http.jwts import JwtVerifier
 from eai_common.http.testing import AUDIENCE, ISSUER, SECRET, Issuer, open_issuer
 from eai_common.settings import JwtSettings, SettingsError
+from eai_common.testing import pass_time
 
 HOUR = timedelta(hours=1)
-
-
-@dataclass
-class HandClock:
-    """A clock that is set by hand."""
-
-    elapsed_s: float = 0.0
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        raise NotImplementedError
 
 
 @dataclass
@@ -51,12 +35,11 @@ class Gate:
     """A verifier on an issuer that is reached without a network."""
 
     issuer: Issuer
-    clock: HandClock = field(default_factory=HandClock)
     is_down: bool = False
     times_fetched: int = 0
 
     def __post_init__(self) -> None:
-        self.keys = JwksKeys(self.fetch, self.clock, refresh=HOUR)
+        self.keys = JwksKeys(self.fetch, refresh=HOUR)
         self.verifier = self.with_settings()
 
     def with_settings(self, **environ: str) -> JwtVerifier:
@@ -209,25 +192,27 @@ async def test_a_subject_is_the_same_client_with_each_of_its_tokens(gate: Gate) 
 # Keys
 
 
+@pytest.mark.virtual_time()
 async def test_a_rotated_key_is_looked_for_and_the_one_taken_back_is_refused() -> None:
     gate = Gate(Issuer())
     old = gate.issuer.token()
     assert await gate.role(old) == Role.ADMIN
     gate.issuer.rotate()
-    gate.clock.elapsed_s = 31
+    await pass_time(timedelta(seconds=31))
     assert await gate.role(gate.issuer.token()) == Role.ADMIN
     with pytest.raises(InvalidToken, match="UnknownKey"):
         await gate.role(old)
 
 
+@pytest.mark.virtual_time()
 async def test_keys_that_nobody_has_make_us_ask_the_issuer_at_most_twice_a_minute(gate: Gate) -> None:
     await gate.role(gate.issuer.token())
 
     def made_up(n: int) -> str:
         return jwt.encode(gate.issuer.claims(), gate.issuer.published["rsa-1"], "RS256", headers={"kid": f"made-{n}"})
 
-    for second in range(60):
-        gate.clock.elapsed_s = second + 1
+    for _ in range(60):
+        await pass_time(timedelta(seconds=1))
         await asyncio.gather(*(gate.role(made_up(n)) for n in range(5)), return_exceptions=True)
     assert gate.times_fetched <= 1 + 2
 
@@ -237,10 +222,11 @@ async def test_many_first_tokens_at_once_fetch_the_keys_once(gate: Gate) -> None
     assert gate.times_fetched == 1
 
 
+@pytest.mark.virtual_time()
 async def test_known_keys_work_while_the_issuer_is_down(gate: Gate) -> None:
     await gate.role(gate.issuer.token())
     gate.is_down = True
-    gate.clock.elapsed_s = 86_400
+    await pass_time(timedelta(days=1))
     await gate.keys.refresh()
     assert await gate.role(gate.issuer.token("ES256")) == Role.ADMIN
 
@@ -283,7 +269,7 @@ async def test_a_key_for_encryption_or_with_another_algorithm_is_not_used(gate: 
     async def unfit() -> bytes:
         return orjson.dumps({"keys": [{**entries[0], "use": "enc"}, {**entries[0], "alg": "RS512"}, entries[1]]})
 
-    keys = JwksKeys(unfit, gate.clock, HOUR)
+    keys = JwksKeys(unfit, HOUR)
     assert (await keys.key("RS256", "rsa-1"), await keys.key("ES256", "ec-1") is not None) == (None, True)
 
 
@@ -293,7 +279,7 @@ async def test_a_token_without_a_key_id_works_when_there_is_one_key_of_its_kind(
 
 
 async def test_keys_come_over_http_and_are_kept_fresh() -> None:
-    async with open_issuer() as issuer, open_jwks(issuer.url, SystemClock(), timedelta(milliseconds=50)) as keys:
+    async with open_issuer() as issuer, open_jwks(issuer.url, timedelta(milliseconds=50)) as keys:
         assert await keys.key("RS256", "rsa-1") is not None
         issuer.rotate()
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eai_common.clock import Clock, SystemClock
 from eai_common.ids import Ids, _tag, issued_at
+from eai_common.testing import RANDOM
 
 KEYS = st.binary(max_size=64)
 SEEDS = st.integers(min_value=0)
@@ -30,15 +31,9 @@ class ClockAt:
         self._moment += self._step
         return self._moment
 
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, duration: timedelta) -> None:
-        raise NotImplementedError
-
 
 def ids(clock: Clock, key: bytes = b"", seed: int = 0) -> Ids:
-    return Ids(clock, key, random.Random(seed).getrandbits)
+    return Ids(clock, random.Random(seed), key)
 
 
 def millisecond(moment: datetime) -> datetime:
@@ -46,7 +41,7 @@ def millisecond(moment: datetime) -> datetime:
 
 
 def test_an_id_is_a_uuid_of_version_7_in_its_canonical_form() -> None:
-    message_id = Ids(SystemClock()).message_id()
+    message_id = Ids(SystemClock(), RANDOM).message_id()
     assert (str(UUID(message_id)), UUID(message_id).version) == (message_id, 7)
 
 
@@ -64,7 +59,7 @@ def test_no_two_ids_of_one_moment_are_alike(seed: int, count: int) -> None:
 
 
 def test_no_two_ids_of_ten_thousand_are_alike() -> None:
-    made = Ids(SystemClock())
+    made = Ids(SystemClock(), RANDOM)
     assert len({made.message_id() for _ in range(10_000)}) == 10_000
 
 
@@ -115,7 +110,7 @@ def test_an_id_that_a_stranger_dated_after_the_year_9999_is_not_ours() -> None:
 
 
 def test_a_random_id_is_32_hexadecimal_digits() -> None:
-    assert len(bytes.fromhex(Ids(SystemClock()).random_id())) == 16
+    assert len(bytes.fromhex(Ids(SystemClock(), RANDOM).random_id())) == 16
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.outbound import (
     GuardedClient,
     HostRule,
@@ -80,7 +80,7 @@ def answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> byte
 
 
 def soon(seconds: float = 5) -> Deadline:
-    return Deadline.after(timedelta(seconds=seconds), SystemClock())
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 async def fetch(url: str, policy: OutboundPolicy = LOOPBACK, *, seconds: float = 5) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.outbound import GuardedClient, HostRule, OutboundPolicy, OutboundRefused, OutboundUnreachable
 from eai_common.outbound.addresses import is_public
 from eai_common.outbound.network import resolve_by_system
@@ -181,7 +181,7 @@ async def resolve(host: str) -> Sequence[str]:
 
 
 def soon() -> Deadline:
-    return Deadline.after(timedelta(seconds=10), SystemClock())
+    return Deadline.after(timedelta(seconds=10))
 
 
 async def called_by(url: str, policy: OutboundPolicy) -> list[str]:

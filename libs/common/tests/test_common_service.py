@@ -35,6 +35,7 @@ from eai_common.settings import SettingsError, TelemetrySettings, load
 from eai_common.stage import Stage
 from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 
 BOTH = {"RABBITMQ_URL": "amqp://guest:hunter2@127.0.0.1:1/", "REDIS_URL": "redis://127.0.0.1:1/0"}
 
@@ -214,7 +215,7 @@ async def process() -> AsyncIterator[Process]:
     settings = load(CommonSettings, {})
     async with open_memory_redis() as redis, MemoryBroker(settings.broker.topology, clock) as broker:
         tracing = open_tracing(TelemetrySettings.read({}), service="tester")
-        parts = Parts(redis, clock, Ids(clock), Metrics(), tracing, opened_broker=broker)
+        parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), Metrics(), tracing, opened_broker=broker)
         yield Process(parts, broker, asyncio.Event(), Health("tester"))
 
 

@@ -26,6 +26,7 @@ from eai_common.stage import Stage, StageContext, StageParts, on, run_stage
 from eai_common.stage.steps import RUNTIME
 from eai_common.store import Redis, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 
 QUEUE = "eai.agent-router"
@@ -121,7 +122,8 @@ async def world() -> AsyncIterator[World]:
             broker=broker,
             redis=redis,
             clock=clock,
-            ids=Ids(clock),
+            random=RANDOM,
+            ids=Ids(clock, RANDOM),
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(max_retries=2, retry_delay=timedelta(milliseconds=20)),
@@ -137,7 +139,7 @@ async def world() -> AsyncIterator[World]:
 def a_message(**fields: object) -> MessageText:
     return MessageText.model_validate(
         {
-            "message_id": Ids(SystemClock()).message_id(),
+            "message_id": Ids(SystemClock(), RANDOM).message_id(),
             "user_number": "+5521999990000",
             "timestamp": datetime(2026, 1, 1, tzinfo=UTC),
             "message": "Qual o horário?",

@@ -22,6 +22,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import Stage, StageContext, StageParts, on, run_stage
 from eai_common.stage.waiting import next_hop, wait_left, with_wait_left
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import LADDER, Topology
 
 SECOND = timedelta(seconds=1)
@@ -94,7 +95,8 @@ async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_cou
             broker=broker,
             redis=FakeAsyncRedis(),
             clock=clock,
-            ids=Ids(clock),
+            random=RANDOM,
+            ids=Ids(clock, RANDOM),
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(),
@@ -112,6 +114,6 @@ async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_cou
 
 def _outgoing(clock: SystemClock) -> Outgoing:
     message = MessageText(
-        message_id=Ids(clock).message_id(), user_number="+5521999999999", timestamp=clock.now(), message="Oi"
+        message_id=Ids(clock, RANDOM).message_id(), user_number="+5521999999999", timestamp=clock.now(), message="Oi"
     )
     return Outgoing(message.name, encode(message), message.message_id, message.name, message.timestamp)

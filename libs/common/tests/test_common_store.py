@@ -6,8 +6,7 @@ import asyncio
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import redis.exceptions
 
 from eai_common.broker.testing import eventually
-from eai_common.clock import Clock, SystemClock
+from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage, Outcome
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
@@ -35,40 +34,12 @@ from eai_common.store import (
     open_redis,
 )
 from eai_common.store.client import store_errors
+from eai_common.testing import pass_time
 
 AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
 LATER = AT + timedelta(seconds=90)
 LONG, SHORT = timedelta(minutes=5), timedelta(milliseconds=30)
 SETTINGS = TaskSettings.read({"TASK_RESULT_TTL": "120", "TASK_STATUS_TTL": "600", "TASK_PROCESSING_TTL": "24h"})
-
-
-@dataclass
-class SteppedClock:
-    """A clock whose sleepers wake when a test says so."""
-
-    asked: list[timedelta] = field(default_factory=list)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def now(self) -> datetime:
-        return AT
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.asked.append(duration)
-        await self._wake.wait()
-        self._wake.clear()
-
-    async def step(self) -> None:
-        """Wake the sleeper, and return when it sleeps again."""
-        turns = len(self.asked)
-        self._wake.set()
-        await eventually(lambda: _now(len(self.asked) > turns))
-
-
-async def _now(holds: bool) -> bool:
-    return holds
 
 
 @dataclass
@@ -98,15 +69,13 @@ class StoreContract:
     def checkpoints(self, redis: Redis) -> Checkpoints:
         return self.of_stage(redis)
 
-    def of_stage(
-        self, redis: Redis, *, stage: str = "router", lease: timedelta = LONG, clock: Clock | None = None
-    ) -> Checkpoints:
+    def of_stage(self, redis: Redis, *, stage: str = "router", lease: timedelta = LONG) -> Checkpoints:
         return Checkpoints(
             redis,
             stage=stage,
             lease=lease,
             ttl=timedelta(hours=24),
-            clock=clock if clock is not None else SystemClock(),
+            clock=SystemClock(),
         )
 
     async def finish(self, tasks: TaskStore, message_id: str, outcome: Outcome, result: bytes = b"{}") -> Outcome:
@@ -367,43 +336,39 @@ class StoreContract:
 
     # Renewal
 
-    @asynccontextmanager
-    async def renewing(self, redis: Redis, message_id: str) -> AsyncIterator[tuple[Checkpoints, SteppedClock]]:
-        """Checkpoints that hold one lease, about to end, and the clock that lets them renew it."""
-        clock = SteppedClock()
-        checkpoints = self.of_stage(redis, clock=clock)
-        async with checkpoints.renewing():
-            await checkpoints.claim(message_id, "one")
-            await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
-            yield checkpoints, clock
+    async def nearly_over(self, redis: Redis, message_id: str) -> Checkpoints:
+        """Checkpoints that hold one lease, about to end."""
+        checkpoints = self.of_stage(redis)
+        await checkpoints.claim(message_id, "one")
+        await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+        return checkpoints
 
     async def lease_s(self, redis: Redis, message_id: str) -> int:
         return int(await redis.ttl(f"checkpoint:{{{message_id}}}:router"))
 
-    async def test_a_lease_is_renewed_three_times_in_its_life(self, redis: Redis, message_id: str) -> None:
-        async with self.renewing(redis, message_id) as (_, clock):
-            await clock.step()
-            assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
-        assert set(clock.asked) == {LONG / 3}
+    async def test_a_lease_that_is_held_is_renewed(self, redis: Redis, message_id: str) -> None:
+        checkpoints = await self.nearly_over(redis, message_id)
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     async def test_what_was_released_or_recorded_is_not_renewed(self, redis: Redis, message_id: str) -> None:
-        async with self.renewing(redis, message_id) as (checkpoints, clock):
-            await checkpoints.release(message_id, "one")
-            await self.of_stage(redis, lease=timedelta(seconds=30)).claim(message_id, "two")
-            await clock.step()
-            assert await self.lease_s(redis, message_id) <= 30
+        checkpoints = await self.nearly_over(redis, message_id)
+        await checkpoints.release(message_id, "one")
+        await self.of_stage(redis, lease=timedelta(seconds=30)).claim(message_id, "two")
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) <= 30
 
     async def test_the_lease_of_another_is_not_renewed(self, redis: Redis, message_id: str) -> None:
-        async with self.renewing(redis, message_id) as (_, clock):
-            await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:other", ex=30)
-            await clock.step()
-            assert await self.lease_s(redis, message_id) <= 30
+        checkpoints = await self.nearly_over(redis, message_id)
+        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:other", ex=30)
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) <= 30
 
     async def test_renewal_goes_on_after_the_server_forgot_its_scripts(self, redis: Redis, message_id: str) -> None:
-        async with self.renewing(redis, message_id) as (_, clock):
-            await redis.script_flush()
-            await clock.step()
-            assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
+        checkpoints = await self.nearly_over(redis, message_id)
+        await redis.script_flush()
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     async def test_an_error_inside_of_renewing_ends_it_and_comes_out(self, redis: Redis) -> None:
         with pytest.raises(ExceptionGroup) as raised:
@@ -518,46 +483,55 @@ class StoreContract:
         await asyncio.gather(*(effect() for effect in effects))
 
     async def test_renewal_goes_on_after_an_outage(self, redis: Redis, outage: Outage, message_id: str) -> None:
-        async with self.renewing(redis, message_id) as (_, clock):
-            outage.go_down()
-            try:
-                await clock.step()
-            finally:
-                outage.come_back()
-            await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)
-            await clock.step()
-            assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
+        checkpoints = await self.nearly_over(redis, message_id)
+        outage.go_down()
+        try:
+            with pytest.raises(StoreUnavailable):
+                await checkpoints.renew()
+        finally:
+            outage.come_back()
+        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     async def test_a_lease_whose_record_was_lost_in_an_outage_is_not_renewed_for_ever(
         self, redis: Redis, outage: Outage, message_id: str
     ) -> None:
-        async with self.renewing(redis, message_id) as (checkpoints, clock):
-            outage.go_down()
-            try:
-                with pytest.raises(StoreUnavailable):
-                    await checkpoints.record(message_id, b"reply")
-            finally:
-                outage.come_back()
-            await redis.set(
-                f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30
-            )  # as an unreachable server keeps it
-            await clock.step()
-            assert await self.lease_s(redis, message_id) <= 30
+        checkpoints = await self.nearly_over(redis, message_id)
+        outage.go_down()
+        try:
+            with pytest.raises(StoreUnavailable):
+                await checkpoints.record(message_id, b"reply")
+        finally:
+            outage.come_back()
+        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)  # as an unreachable server keeps it
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) <= 30
 
     async def test_a_late_release_does_not_end_the_renewal_of_the_next_owner(
         self, redis: Redis, message_id: str
     ) -> None:
-        async with self.renewing(redis, message_id) as (checkpoints, clock):
-            await redis.delete(f"checkpoint:{{{message_id}}}:router")  # its lease ran out
-            await checkpoints.claim(message_id, "two")
-            await checkpoints.release(message_id, "one")
-            await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
-            await clock.step()
-            assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
+        checkpoints = await self.nearly_over(redis, message_id)
+        await redis.delete(f"checkpoint:{{{message_id}}}:router")  # its lease ran out
+        await checkpoints.claim(message_id, "two")
+        await checkpoints.release(message_id, "one")
+        await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+        await checkpoints.renew()
+        assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
 
 class TestMemoryStore(StoreContract):
     """The Redis inside of the process."""
+
+    @pytest.mark.virtual_time()
+    async def test_a_lease_is_renewed_three_times_in_its_life(self, redis: Redis, message_id: str) -> None:
+        checkpoints = self.of_stage(redis)
+        async with checkpoints.renewing():
+            await checkpoints.claim(message_id, "one")
+            for _ in range(3):
+                await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+                await pass_time(LONG / 3)
+                assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     @pytest.fixture()
     async def redis(self) -> AsyncIterator[Redis]:

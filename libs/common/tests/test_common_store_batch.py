@@ -14,7 +14,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from eai_common.broker.testing import eventually
-from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
     Activity,
@@ -70,7 +69,7 @@ class BatchContract:
 
     @pytest.fixture()
     async def batcher(self, counted: CountedRedis) -> AsyncIterator[CommandBatcher]:
-        async with open_batcher(counted, SystemClock(), timedelta(seconds=5)) as batcher:  # type: ignore[arg-type]
+        async with open_batcher(counted, timedelta(seconds=5)) as batcher:  # type: ignore[arg-type]
             yield batcher
 
     @pytest.fixture()
@@ -140,7 +139,7 @@ class BatchContract:
         self, counted: CountedRedis, batcher: CommandBatcher
     ) -> None:
         counted.may_send.clear()
-        async with open_batcher(counted, SystemClock()) as other:  # type: ignore[arg-type]
+        async with open_batcher(counted) as other:  # type: ignore[arg-type]
             under_way = asyncio.create_task(other.run(PING))
             await asyncio.sleep(0.01)
             waiting = asyncio.create_task(other.run(PING))
@@ -207,7 +206,7 @@ class TestRealBatch(BatchContract):
             yield redis
 
     async def test_an_outage_is_waited_for_once_and_its_end_is_noticed(self, redis: Redis, own_redis: Any) -> None:
-        async with open_batcher(redis, SystemClock()) as batcher:
+        async with open_batcher(redis) as batcher:
             assert await batcher.run(PING) == [True]
             own_redis.kill()
             try:
@@ -237,7 +236,7 @@ async def test_a_server_that_does_not_answer_costs_its_first_callers_half_a_seco
     settings = RedisSettings.read({"REDIS_URL": silent_server, "REDIS_TIMEOUT": "1h"})
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
-        batcher = await stack.enter_async_context(open_batcher(redis, SystemClock()))
+        batcher = await stack.enter_async_context(open_batcher(redis))
         with pytest.raises(StoreUnavailable, match=r"no answer within 0\.5 s"):
             await batcher.run(PING)
         outcomes = await asyncio.gather(*(batcher.run(PING) for _ in range(100)), return_exceptions=True)

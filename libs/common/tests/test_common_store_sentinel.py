@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings, SettingsError
 from eai_common.store import Redis, Script, StoreUnavailable, open_redis, open_wakeups
 from eai_common.store.client import store_errors
@@ -50,7 +49,7 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
 ) -> None:
     await client.set("kept", "value", ex=60)
     await once(lambda: is_on_the_second(watched_redis, "kept"))
-    async with open_wakeups(client, SystemClock()) as wakeups:
+    async with open_wakeups(client) as wakeups:
         with wakeups.watch("an id") as watch:
             assert await watch.changed(within_s=5)  # the subscription stands
             watched_redis.first.kill()

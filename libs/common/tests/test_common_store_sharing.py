@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
 from eai_common.store import Redis, StoreUnavailable, open_redis, open_shared_redis
 from eai_common.store.scripts import Script
@@ -27,7 +26,7 @@ async def alone(redis_server: Any) -> AsyncIterator[Redis]:
 
 @pytest.fixture()
 async def shared(alone: Redis) -> AsyncIterator[Redis]:
-    async with open_shared_redis(alone, SystemClock(), SECOND) as client:
+    async with open_shared_redis(alone, SECOND) as client:
         yield client
 
 
@@ -93,7 +92,7 @@ async def test_what_is_asked_side_by_side_travels_together(alone: Redis, monkeyp
     pipeline_type = type(alone.pipeline())
     execute = pipeline_type._execute_pipeline
     monkeypatch.setattr(pipeline_type, "_execute_pipeline", counted)
-    async with open_shared_redis(alone, SystemClock(), SECOND) as shared:
+    async with open_shared_redis(alone, SECOND) as shared:
         await asyncio.gather(*(shared.set(f"k{number}", number) for number in range(100)))
     assert trips <= 2
 
@@ -101,7 +100,7 @@ async def test_what_is_asked_side_by_side_travels_together(alone: Redis, monkeyp
 async def test_an_outage_is_unavailable(own_redis: Any) -> None:
     async with (
         open_redis(RedisSettings.read({"REDIS_URL": own_redis.url})) as alone,
-        open_shared_redis(alone, SystemClock(), SECOND) as shared,
+        open_shared_redis(alone, SECOND) as shared,
     ):
         own_redis.kill()
         try:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from eai_common.broker.testing import eventually
-from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import Redis, TaskStore, Wakeups, Watch, open_memory_redis, open_redis, open_wakeups
 
@@ -43,7 +42,7 @@ class WakeupsContract:
 
     @pytest.fixture()
     async def wakeups(self, redis: Redis) -> AsyncIterator[Wakeups]:
-        async with open_wakeups(redis, SystemClock()) as wakeups:
+        async with open_wakeups(redis) as wakeups:
             yield wakeups
 
     async def test_the_end_of_a_message_wakes_all_who_wait_for_it_and_nobody_else(
@@ -128,7 +127,7 @@ class WakeupsContract:
             assert (before, await subscribers(redis)) == (0, 1)
 
     async def test_every_process_is_woken(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
-        async with open_wakeups(redis, SystemClock()) as others:
+        async with open_wakeups(redis) as others:
             with wakeups.watch(message_id) as here, others.watch(message_id) as there:
                 await until_it_listens(here)
                 await until_it_listens(there)
@@ -158,7 +157,7 @@ class TestRealWakeups(WakeupsContract):
         self, redis_server: Any, message_id: str
     ) -> None:
         settings = RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "1"})
-        async with open_redis(settings) as redis, open_wakeups(redis, SystemClock()) as wakeups:
+        async with open_redis(settings) as redis, open_wakeups(redis) as wakeups:
             with wakeups.watch(message_id) as watch:
                 await until_it_listens(watch)
                 await finish(redis, message_id)
@@ -187,7 +186,7 @@ class TestRealWakeups(WakeupsContract):
             assert await watch.changed(within_s=20)
 
     async def test_a_server_that_has_gone_silent_is_given_up(self, redis: Redis, message_id: str) -> None:
-        async with open_wakeups(redis, SystemClock(), silence=timedelta(seconds=0.2)) as wakeups:
+        async with open_wakeups(redis, silence=timedelta(seconds=0.2)) as wakeups:
             with wakeups.watch(message_id) as watch:
                 await until_it_listens(watch)
                 quiet = await watch.changed(within_s=1)  # a server that is merely idle answers, and is kept

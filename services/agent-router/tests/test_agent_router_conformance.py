@@ -15,6 +15,7 @@ from eai_agent_router.errors import AgentBadRequest, AgentNotFound, AgentTimeout
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.testing import AgentContract, StandIn, a_turn, a_user, deadline_in, text_of
 from eai_agent_router.wiring import open_agents
+from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
 from eai_common.settings import load
 from eai_sandbox import Fault, FaultKind, Sandbox, SandboxOptions, Target, run_sandbox
@@ -87,7 +88,7 @@ async def agents_of(
     """The agents that a deployment with these variables has."""
     settings = load(AgentSettings, environ)
     ids = agent_ids or MemoryAgentIds()
-    async with open_agents(settings, agent_ids=ids, conversations=MemoryConversations()) as agents:
+    async with open_agents(settings, agent_ids=ids, conversations=MemoryConversations(), clock=SystemClock()) as agents:
         yield agents
 
 

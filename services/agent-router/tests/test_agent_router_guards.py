@@ -49,27 +49,14 @@ from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import Taken, Window, WindowState
 from eai_common.telemetry import Metrics
+from eai_common.testing import LoopClock, pass_time
+
+pytestmark = pytest.mark.virtual_time
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 ANSWER = Answer((AssistantMessage(id="a", content="Olá!"), UsageStatistics(total_tokens=3)), "agent")
 FAILURES: tuple[Exception, ...] = (AgentUnavailable("down"), AgentTimeout("slow"), AgentUnauthorized("key"))
-
-
-class HandClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.at_s = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at_s, UTC)
-
-    def monotonic(self) -> float:
-        return self.at_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.at_s += duration.total_seconds()
 
 
 @dataclass
@@ -115,17 +102,15 @@ class FakeLimiter:
 
 
 class Scene:
-    """One guarded agent, the clock in our hands."""
+    """One guarded agent."""
 
     def __init__(self, *, places: int = 2, line: int = 0, random: float = 0.0, **settings: object) -> None:
-        self.clock = HandClock()
         self.agent = FakeAgent()
         self.limiter = FakeLimiter()
         self.metrics = Metrics()
         self.parts = GuardParts(
             settings=GuardSettings.model_validate(settings),
             limiter=self.limiter,
-            clock=self.clock,
             random=lambda: random,
             metrics=self.metrics,
             places=places,
@@ -154,7 +139,7 @@ class Scene:
 
 async def ask(agent: Agent, *, attempt: int = 1, engine: str | None = None) -> Answer:
     turn = Turn("id", "+5521999999999", "Oi", reasoning_engine_id=engine, attempt=attempt)
-    return await agent.ask(turn, deadline=Deadline.after(MINUTE, HandClock()))
+    return await agent.ask(turn, deadline=Deadline.after(MINUTE))
 
 
 def a_history() -> History:
@@ -205,7 +190,7 @@ async def test_a_history_passes_the_same_guards() -> None:
     scene = Scene()
     scene.limiter.places = 0
     with pytest.raises(ProviderLimited):
-        await scene.guarded.remember(a_history(), deadline=Deadline.after(MINUTE, scene.clock))
+        await scene.guarded.remember(a_history(), deadline=Deadline.after(MINUTE))
     assert scene.agent.remembered == []
 
 
@@ -250,10 +235,7 @@ async def test_who_stands_in_line_gets_the_next_place() -> None:
     assert len(scene.agent.asked) == 2
 
 
-async def test_who_stands_in_line_for_long_is_sent_away_and_the_line_has_room_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("eai_agent_router.guards.places._LONGEST_WAIT_IN_LINE", timedelta(milliseconds=20))
+async def test_who_stands_in_line_for_long_is_sent_away_and_the_line_has_room_again() -> None:
     scene = Scene(places=1, line=1)
     scene.agent.may_answer.clear()
     async with asyncio.TaskGroup() as group:
@@ -278,30 +260,29 @@ async def test_a_turn_that_ends_gives_its_place_back_however_it_ends(failure: Ba
 # --- booking ---------------------------------------------------------------------------------------------------------
 
 
-def test_places_are_booked_after_the_first_that_becomes_free() -> None:
-    booking = Booking(HandClock(), lambda: 0.0, horizon=MINUTE)
+async def test_places_are_booked_after_the_first_that_becomes_free() -> None:
+    booking = Booking(lambda: 0.0, horizon=MINUTE)
     assert [booking.wait(first=10 * SECOND, step=SECOND) for _ in range(3)] == [11 * SECOND, 12 * SECOND, 13 * SECOND]
 
 
-def test_what_was_booked_is_over_once_its_time_has_passed() -> None:
-    clock = HandClock()
-    booking = Booking(clock, lambda: 0.0, horizon=MINUTE)
+async def test_what_was_booked_is_over_once_its_time_has_passed() -> None:
+    booking = Booking(lambda: 0.0, horizon=MINUTE)
     for _ in range(30):
         booking.wait(first=timedelta(), step=SECOND)
-    clock.at_s += 30
+    await pass_time(30 * SECOND)
     assert booking.wait(first=timedelta(), step=SECOND) == SECOND
 
 
 @pytest.mark.parametrize(("random", "waits_s"), [(0.0, 30), (1.0, 60)])
-def test_beyond_the_horizon_nothing_is_booked(random: float, waits_s: int) -> None:
-    booking = Booking(HandClock(), lambda: random, horizon=MINUTE)
+async def test_beyond_the_horizon_nothing_is_booked(random: float, waits_s: int) -> None:
+    booking = Booking(lambda: random, horizon=MINUTE)
     waits = [booking.wait(first=timedelta(), step=SECOND) for _ in range(500)]
     assert waits[59] == MINUTE
     assert set(waits[60:]) == {timedelta(seconds=waits_s)}
 
 
-def test_a_place_that_is_free_beyond_the_horizon_only_is_booked_once() -> None:
-    booking = Booking(HandClock(), lambda: 0.0, horizon=MINUTE)
+async def test_a_place_that_is_free_beyond_the_horizon_only_is_booked_once() -> None:
+    booking = Booking(lambda: 0.0, horizon=MINUTE)
     waits = [booking.wait(first=10 * MINUTE, step=MINUTE) for _ in range(2)]
     assert waits == [11 * MINUTE, MINUTE / 2]
 
@@ -342,7 +323,7 @@ def test_an_error_shows_whether_the_provider_is_down(error: Exception, verdict: 
 async def test_once_it_answers_probes_everybody_passes_again() -> None:
     scene = Scene(agent_breaker_failures=1, agent_breaker_probes=2)
     await scene.fail(1)
-    scene.clock.at_s += 10
+    await pass_time(10 * SECOND)
     for _ in range(2 + 5):
         await scene.ask()
     state = scene.metrics.registry.get_sample_value(
@@ -433,7 +414,7 @@ async def test_retries_are_a_share_of_first_tries() -> None:
 async def test_a_few_retries_a_minute_are_made_in_any_case() -> None:
     scene = Scene(agent_retry_share=0)
     await _retries_until_spent(scene)
-    scene.clock.at_s += 60
+    await pass_time(MINUTE)
     assert await _retries_until_spent(scene) == 10
 
 
@@ -495,8 +476,7 @@ def a_message() -> MessageText:
 
 
 def a_context(*, waited: timedelta) -> StageContext:
-    clock = HandClock()
-    return StageContext(Deadline.after(MINUTE, clock), Attempt(1, waited), clock)
+    return StageContext(Deadline.after(MINUTE), Attempt(1, waited), LoopClock())
 
 
 # --- fallback --------------------------------------------------------------------------------------------------------
@@ -582,7 +562,7 @@ async def test_a_message_that_names_an_engine_goes_to_no_other_provider(attempt:
 
 async def test_a_history_goes_to_the_first_only() -> None:
     chain = Chain(None)
-    await chain.agent.remember(a_history(), deadline=Deadline.after(MINUTE, HandClock()))
+    await chain.agent.remember(a_history(), deadline=Deadline.after(MINUTE))
     assert (len(chain.first.remembered), len(chain.second.remembered)) == (1, 0)
 
 

@@ -11,25 +11,18 @@ from pydantic import JsonValue
 from eai_agent_router.agent import Answer, History, Provider, Turn
 from eai_agent_router.errors import AgentTimeout, ProviderNotConfigured
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Unavailable
 from eai_common.messages import AgentReplied, HistoryMessage, HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.stage import Attempt, StageContext
+from eai_common.testing import LoopClock
+
+pytestmark = pytest.mark.virtual_time
 
 MESSAGE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 ANSWER = Answer((AssistantMessage(id="a", content="Olá!"), UsageStatistics(total_tokens=3)), "user_+5521999999999")
-
-
-class StoppedClock(SystemClock):
-    """Time stands still at NOW."""
-
-    def now(self) -> datetime:
-        return NOW
-
-    def monotonic(self) -> float:
-        return 1000.0
 
 
 @dataclass
@@ -67,8 +60,7 @@ class FakeThreads:
 
 
 def context(*, remaining: timedelta = timedelta(seconds=300)) -> StageContext:
-    clock = StoppedClock()
-    return StageContext(Deadline.after(remaining, clock), Attempt(1), clock)
+    return StageContext(Deadline.after(remaining), Attempt(1), LoopClock(NOW))
 
 
 def text(**fields: object) -> MessageText:

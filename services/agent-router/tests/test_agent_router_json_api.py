@@ -27,7 +27,10 @@ from eai_agent_router.errors import (
 from eai_agent_router.google_credentials import GoogleToken
 from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken
 from eai_agent_router.testing import deadline_in
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
+from eai_common.testing import LoopClock
+
+pytestmark = pytest.mark.virtual_time
 
 Answering = Callable[[httpx.Request], httpx.Response]
 OPERATION = "projects/rio/locations/us-central1/reasoningEngines/42/operations/7"
@@ -38,7 +41,11 @@ async def api_that(answers: Answering, authorization: Authorization | None = Non
     """An API whose server is a function."""
     async with httpx.AsyncClient(transport=httpx.MockTransport(answers), follow_redirects=False) as client:
         yield JsonApi(
-            Provider.GOOGLE_AGENT_ENGINE, client, "https://engine.example.org/", authorization or NoAuthorization()
+            Provider.GOOGLE_AGENT_ENGINE,
+            client,
+            "https://engine.example.org/",
+            authorization or NoAuthorization(),
+            LoopClock(),
         )
 
 
@@ -107,29 +114,19 @@ async def test_a_call_without_time_left_is_a_timeout() -> None:
 # Operations
 
 
-class FastClock(SystemClock):
-    """Sleeps no time at all, and notes how long it was asked to."""
-
-    def __init__(self) -> None:
-        self.slept: list[timedelta] = []
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.slept.append(duration)
-
-
-async def asked(*answers: dict[str, object], clock: SystemClock | None = None) -> list[str]:
-    """Ask an engine whose server gives these answers in turn; gives the paths that were called."""
-    left, paths = list(answers), list[str]()
+async def asked(*answers: dict[str, object]) -> list[tuple[float, str]]:
+    """Ask an engine whose server gives these answers in turn; gives when which paths were called."""
+    left, calls = list(answers), list[tuple[float, str]]()
 
     def serve(request: httpx.Request) -> httpx.Response:
-        paths.append(request.url.path)
+        calls.append((asyncio.get_running_loop().time(), request.url.path))
         return httpx.Response(200, json=left.pop(0))
 
     async with api_that(serve) as api:
-        agent = AgentEngineRest(api, Engines("rio", "us-central1", "42"), class_method="async_query")
-        deadline = Deadline.after(timedelta(seconds=60), clock or FastClock())
+        agent = AgentEngineRest(api, Engines("rio", "us-central1", "42"), LoopClock(), class_method="async_query")
+        deadline = Deadline.after(timedelta(seconds=60))
         await agent.ask(Turn("id", "+5521999999999", "Oi"), deadline=deadline)
-    return paths
+    return calls
 
 
 RUNNING: dict[str, object] = {"name": OPERATION, "done": False}
@@ -146,8 +143,8 @@ RUNNING: dict[str, object] = {"name": OPERATION, "done": False}
     ids=str,
 )
 async def test_an_operation_is_polled_by_its_name_until_it_is_done(done: dict[str, object]) -> None:
-    paths = await asked(RUNNING, RUNNING, done)
-    assert paths[1:] == [f"/v1beta1/{OPERATION}"] * 2
+    calls = await asked(RUNNING, RUNNING, done)
+    assert [path for _, path in calls[1:]] == [f"/v1beta1/{OPERATION}"] * 2
 
 
 async def test_an_operation_that_is_done_at_once_is_not_polled() -> None:
@@ -155,9 +152,10 @@ async def test_an_operation_that_is_done_at_once_is_not_polled() -> None:
 
 
 async def test_the_pauses_between_polls_grow_to_five_seconds() -> None:
-    clock = FastClock()
-    await asked(*[RUNNING] * 12, {"name": OPERATION, "done": True, "response": "Olá!"}, clock=clock)
-    assert (clock.slept[0], clock.slept[-1]) == (timedelta(seconds=0.5), timedelta(seconds=5))
+    calls = await asked(*[RUNNING] * 12, {"name": OPERATION, "done": True, "response": "Olá!"})
+    times_s = [time_s for time_s, _ in calls]
+    assert times_s[1] - times_s[0] == 0.5
+    assert times_s[-1] - times_s[-2] == pytest.approx(5)
 
 
 async def test_an_operation_that_failed_is_the_error_of_the_table() -> None:

@@ -17,6 +17,7 @@ from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.letta import letta_replies
 from eai_agent_router.openai_chat import ChatOptions, OpenAiChat, latest
 from eai_agent_router.testing import deadline_in
+from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
 from eai_common.replies import AssistantMessage, ToolCallMessage, UsageStatistics
 
@@ -118,8 +119,8 @@ async def chatted(answer: JsonValue, turns: Turns | None = None, turn: Turn | No
         return httpx.Response(200, json=answer)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
-        api = JsonApi(Provider.OPENAI, client, "https://chat.example.org/v1", NoAuthorization())
-        chat = OpenAiChat(api, turns or Turns(), ChatOptions("m-1", system_prompt="Seja breve."))
+        api = JsonApi(Provider.OPENAI, client, "https://chat.example.org/v1", NoAuthorization(), SystemClock())
+        chat = OpenAiChat(api, turns or Turns(), ChatOptions("m-1", system_prompt="Seja breve."), SystemClock())
         given = await chat.ask(turn or Turn("id", "+5521999999999", "Oi"), deadline=deadline_in(5))
     return given, bodies[0]
 

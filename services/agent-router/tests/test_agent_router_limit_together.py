@@ -15,9 +15,9 @@ from eai_agent_router.agent import Turn
 from eai_agent_router.guards import ProviderLimited
 from eai_agent_router.guards.booking import Booking
 from eai_agent_router.guards.limit import Limit
-from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
 from eai_common.store import SlidingWindow, Window, open_redis
+from eai_common.testing import RANDOM
 
 PERIOD = timedelta(seconds=1)
 LIMIT, REPLICAS, TURNS = 20, 3, 60
@@ -46,7 +46,7 @@ async def test_replicas_keep_a_limit_together_and_no_turn_is_lost(redis_server: 
                 "together",
                 Window(LIMIT, PERIOD),
                 SlidingWindow(redis),
-                Booking(SystemClock(), random.random, horizon=2 * PERIOD),
+                Booking(RANDOM.random, horizon=2 * PERIOD),
             )
             for _ in range(REPLICAS)
         ]

@@ -19,7 +19,7 @@ from eai_agent_router.errors import AgentConnectionLost, AgentOutcomeUnknown, Ag
 from eai_agent_router.json_api import JsonApi, NoAuthorization
 from eai_agent_router.once import IfUncertain, OnceAgent
 from eai_agent_router.testing import a_turn, deadline_in
-from eai_common.clock import Deadline
+from eai_common.clock import Deadline, SystemClock
 from eai_common.errors import Permanent
 from eai_common.store import AgentIdCache, AttemptStore
 from eai_common.telemetry import Metrics
@@ -98,8 +98,8 @@ async def test_letta_is_not_told_the_previous_message_again() -> None:
 
     redis = FakeAsyncRedis()
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
-        api = JsonApi(Provider.EAI_AGENT_SERVICE, client, "https://eai.example.org", NoAuthorization())
-        letta = LettaAgent(EaiAgents(api, AgentIdCache(redis, HOUR), NewAgent("agentic_search")), api)
+        api = JsonApi(Provider.EAI_AGENT_SERVICE, client, "https://eai.example.org", NoAuthorization(), SystemClock())
+        letta = LettaAgent(EaiAgents(api, AgentIdCache(redis, HOUR), NewAgent("agentic_search")), api, SystemClock())
         asking, turn = once(letta, redis), a_turn("Sim", previous_message="Quer?")
         with pytest.raises(AgentConnectionLost):
             await asking.ask(turn, deadline=deadline_in(5))

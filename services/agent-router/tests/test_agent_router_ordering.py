@@ -34,6 +34,7 @@ from eai_common.stage import MailboxEnds, Stage, StageContext, StageParts, on, r
 from eai_common.store import Checkpoints, Mailboxes, Redis
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 
 QUEUE = "eai.agent-router"
@@ -172,7 +173,8 @@ async def world() -> AsyncIterator[World]:
             broker=broker,
             redis=redis,
             clock=clock,
-            ids=Ids(clock),
+            random=RANDOM,
+            ids=Ids(clock, RANDOM),
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(max_retries=2, retry_delay=timedelta(milliseconds=20)),
@@ -186,7 +188,7 @@ async def world() -> AsyncIterator[World]:
 
 def says(text: str, **fields: object) -> MessageText:
     given = {
-        "message_id": Ids(SystemClock()).message_id(),
+        "message_id": Ids(SystemClock(), RANDOM).message_id(),
         "user_number": USER,
         "timestamp": datetime.now(UTC),
         "message": text,

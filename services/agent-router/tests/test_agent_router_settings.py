@@ -13,6 +13,7 @@ from eai_agent_router.agent import Provider
 from eai_agent_router.google_credentials import is_loopback, read_credentials
 from eai_agent_router.settings import AgentEngineSettings, AgentSettings
 from eai_agent_router.wiring import open_agents
+from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
 from eai_common.settings import SettingsError, describe, load
 
@@ -38,7 +39,7 @@ class NoConversations:
 
 async def providers_of(environ: Mapping[str, str]) -> set[str]:
     settings = load(AgentSettings, environ)
-    async with open_agents(settings, agent_ids=NoIds(), conversations=NoConversations()) as agents:
+    async with open_agents(settings, agent_ids=NoIds(), conversations=NoConversations(), clock=SystemClock()) as agents:
         return set(agents)
 
 

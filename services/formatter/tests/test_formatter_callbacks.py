@@ -28,6 +28,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import StageParts, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 from eai_formatter.callbacks import CallbackSettings, callback_policy, callback_stage
 from eai_formatter.callbacks.hosts import HostRules
@@ -73,7 +74,7 @@ class World:
                 self.settings,
                 ProcessSettings.model_validate({"environment": self.environment}),
                 parts.task_settings,
-                Parts(parts.redis, parts.clock, parts.ids, parts.metrics, parts.tracing, parts.broker),
+                Parts(parts.redis, parts.clock, parts.random, parts.ids, parts.metrics, parts.tracing, parts.broker),
                 client,
                 retry=self.retry,
                 host_rules=self.host_rules,
@@ -122,7 +123,8 @@ async def world() -> AsyncIterator[World]:
             broker=broker,
             redis=redis,
             clock=clock,
-            ids=Ids(clock),
+            random=RANDOM,
+            ids=Ids(clock, RANDOM),
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(),
@@ -148,7 +150,7 @@ def sandboxed(**fields: object) -> CallbackSettings:
 
 def the_end(receiver: Receiver | None = None, **fields: object) -> TaskCompleted:
     """A message that was answered, and whose answer goes to the receiver."""
-    message_id = Ids(SystemClock()).message_id()
+    message_id = Ids(SystemClock(), RANDOM).message_id()
     result = {
         "status": "completed",
         "content": "Olá! O posto abre às 8h.",

@@ -23,6 +23,7 @@ from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import TaskStore, open_redis
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 from eai_formatter.callbacks.testing import Receiver, Reply
 
@@ -72,7 +73,7 @@ class Formatter:
 
 
 def ends(receiver: Receiver, count: int) -> list[TaskCompleted]:
-    ids = Ids(SystemClock())
+    ids = Ids(SystemClock(), RANDOM)
     return [
         TaskCompleted(
             message_id=ids.message_id(),
@@ -114,7 +115,7 @@ async def test_killed_while_it_delivers_it_loses_nothing_and_repeats_under_the_s
 ) -> None:
     formatter = Formatter(rabbitmq_server, redis_server)
     hanging, failing, quick = Receiver(usually=Reply(hangs=True)), Receiver(Reply(500)), Receiver()
-    async with open_rabbitmq(formatter.settings) as broker, hanging, failing, quick:
+    async with open_rabbitmq(formatter.settings, SystemClock(), RANDOM) as broker, hanging, failing, quick:
         cut_off, retried, first, later = ends(hanging, 3), ends(failing, 1), ends(quick, 20), ends(quick, 20)
         async with formatter.running() as process:
             await send(broker, [*cut_off, *retried, *first])

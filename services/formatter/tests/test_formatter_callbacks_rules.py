@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
 from eai_common.messages import TaskCompleted
 from eai_common.outbound import (
@@ -30,6 +30,7 @@ from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import CallbackTry, StoreUnavailable
 from eai_common.telemetry import Metrics
+from eai_common.testing import LoopClock, pass_time
 from eai_common.topology import LADDER
 from eai_formatter.callbacks import CallbackSettings, DeliverCallback, SharedResolver
 from eai_formatter.callbacks.answers import CallbackFailed, tried_by_answer, tried_by_error
@@ -41,22 +42,6 @@ from eai_formatter.callbacks.stage import RETRIES
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HTTP_TOO = OutboundPolicy(allow_http=True)
-
-
-class Hands:
-    """A clock that somebody turns."""
-
-    def __init__(self) -> None:
-        self.time_s = 1000.0
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.time_s - 1000)
-
-    def monotonic(self) -> float:
-        return self.time_s
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.time_s += duration.total_seconds()
 
 
 def an_end(**fields: object) -> TaskCompleted:
@@ -228,41 +213,42 @@ def refusal(hosts: Hosts, name: str = "h") -> Deferred:
     return refused.value
 
 
-def test_a_host_is_closed_after_failures_in_a_row_and_then_gets_one_try() -> None:
-    clock = Hands()
-    hosts = Hosts(HostRules(failures_to_open=3), clock)
+@pytest.mark.virtual_time()
+async def test_a_host_is_closed_after_failures_in_a_row_and_then_gets_one_try() -> None:
+    hosts = Hosts(HostRules(failures_to_open=3))
     for _ in range(3):
         take(hosts, is_down=True)
     assert (type(refusal(hosts)), refusal(hosts).delay) == (HostDown, timedelta(seconds=30))
-    clock.time_s += 30
+    await pass_time(timedelta(seconds=30))
     with hosts.place("h"):
         assert type(refusal(hosts)) is HostBusy
 
 
-def test_each_failed_try_doubles_the_wait_up_to_five_minutes_and_a_success_ends_it() -> None:
-    clock = Hands()
-    hosts = Hosts(HostRules(failures_to_open=1), clock)
+@pytest.mark.virtual_time()
+async def test_each_failed_try_doubles_the_wait_up_to_five_minutes_and_a_success_ends_it() -> None:
+    hosts = Hosts(HostRules(failures_to_open=1))
     waits = []
     for _ in range(6):
         take(hosts, is_down=True)
         waits.append(refusal(hosts).delay.total_seconds())
-        clock.time_s += waits[-1]
+        await pass_time(timedelta(seconds=waits[-1]))
     take(hosts, is_down=False)
     take(hosts, is_down=True)
     assert [*waits, refusal(hosts).delay.total_seconds()] == [30, 60, 120, 240, 300, 300, 30]
 
 
-def test_failures_that_a_success_interrupts_do_not_close_a_host() -> None:
-    hosts = Hosts(HostRules(failures_to_open=2), Hands())
+@pytest.mark.virtual_time()
+async def test_failures_that_a_success_interrupts_do_not_close_a_host() -> None:
+    hosts = Hosts(HostRules(failures_to_open=2))
     for _ in range(5):
         take(hosts, is_down=True)
         take(hosts, is_down=False)
     take(hosts, is_down=True)
 
 
-def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() -> None:
-    clock = Hands()
-    hosts = Hosts(HostRules(failures_to_open=2), clock)
+@pytest.mark.virtual_time()
+async def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() -> None:
+    hosts = Hosts(HostRules(failures_to_open=2))
     with ExitStack() as stack:
         places: list[Place] = [stack.enter_context(hosts.place("h")) for _ in range(10)]
         for place in places:
@@ -270,37 +256,41 @@ def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() -> None:
     assert refusal(hosts).delay == timedelta(seconds=30)
 
 
-def test_a_cancelled_turn_tells_nothing_and_frees_its_place() -> None:
-    hosts = Hosts(HostRules(parallel=1, failures_to_open=1), Hands())
+@pytest.mark.virtual_time()
+async def test_a_cancelled_turn_tells_nothing_and_frees_its_place() -> None:
+    hosts = Hosts(HostRules(parallel=1, failures_to_open=1))
     with pytest.raises(asyncio.CancelledError), hosts.place("h"):
         raise asyncio.CancelledError
     take(hosts, is_down=False)
 
 
-def test_those_without_a_place_are_spread_over_the_time_that_the_host_needs() -> None:
-    clock = Hands()
-    hosts = Hosts(HostRules(parallel=2), clock)
+@pytest.mark.virtual_time()
+async def test_those_without_a_place_are_spread_over_the_time_that_the_host_needs() -> None:
+    hosts = Hosts(HostRules(parallel=2))
     with hosts.place("h"), hosts.place("h"):
         delays = [refusal(hosts).delay.total_seconds() for _ in range(200)]
     assert delays[:6] == [1, 1, 1.5, 2, 2.5, 3]  # two at a time, a second each until it is known better
     assert max(delays) == 60
 
 
-def test_a_pause_that_was_asked_for_holds_the_hosts_others_for_five_minutes_at_most() -> None:
-    hosts = Hosts(HostRules(), Hands())
+@pytest.mark.virtual_time()
+async def test_a_pause_that_was_asked_for_holds_the_hosts_others_for_five_minutes_at_most() -> None:
+    hosts = Hosts(HostRules())
     take(hosts, is_down=False, pause=timedelta(hours=2))
     assert refusal(hosts).delay == timedelta(minutes=5)
 
 
-def test_one_hosts_trouble_is_no_others() -> None:
-    hosts = Hosts(HostRules(failures_to_open=1), Hands())
+@pytest.mark.virtual_time()
+async def test_one_hosts_trouble_is_no_others() -> None:
+    hosts = Hosts(HostRules(failures_to_open=1))
     take(hosts, is_down=True)
     with hosts.place("another"):
         pass
 
 
-def test_hosts_are_forgotten_when_they_are_many() -> None:
-    hosts = Hosts(HostRules(), Hands())
+@pytest.mark.virtual_time()
+async def test_hosts_are_forgotten_when_they_are_many() -> None:
+    hosts = Hosts(HostRules())
     for number in range(25_000):
         with hosts.place(f"{number}.example.org"):
             pass
@@ -331,22 +321,20 @@ class NoStore:
 
 
 def handler(sender: Silent, rules: HostRules = HostRules()) -> DeliverCallback:  # noqa: B008  # frozen
-    clock = Hands()
     return DeliverCallback(
         sender=sender,
         signer=Signer([b"k" * 32]),
         bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
-        hosts=Hosts(rules, clock),
+        hosts=Hosts(rules),
         tries=NoStore(),
         rules=Rules(OutboundPolicy(), timedelta(seconds=10), must_be_signed=True),
-        clock=clock,
+        clock=LoopClock(NOW),
         metrics=Metrics(),
     )
 
 
 def a_context(*, waited: timedelta = timedelta()) -> StageContext:
-    clock = SystemClock()
-    return StageContext(Deadline.after(timedelta(seconds=60), clock), Attempt(1, waited), clock)
+    return StageContext(Deadline.after(timedelta(seconds=60)), Attempt(1, waited), LoopClock(NOW))
 
 
 async def test_a_redis_that_is_down_does_not_change_what_becomes_of_a_try() -> None:
@@ -355,12 +343,12 @@ async def test_a_redis_that_is_down_does_not_change_what_becomes_of_a_try() -> N
 
 
 @pytest.mark.parametrize(("left_s", "given_s"), [(60, 10), (3, 3)], ids=["the receiver's", "the delivery's"])
+@pytest.mark.virtual_time()
 async def test_the_earlier_of_two_deadlines_holds(left_s: float, given_s: float) -> None:
     sender = Silent()
     deliver = handler(sender)
-    clock = deliver.clock
     with pytest.raises(CallbackFailed):
-        await deliver(an_end(), StageContext(Deadline.after(timedelta(seconds=left_s), clock), Attempt(1), clock))
+        await deliver(an_end(), StageContext(Deadline.after(timedelta(seconds=left_s)), Attempt(1), LoopClock(NOW)))
     assert sender.deadlines[0].remaining_s() == given_s
 
 

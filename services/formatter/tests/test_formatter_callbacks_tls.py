@@ -104,7 +104,7 @@ async def delivering(network: httpcore.AsyncNetworkBackend | None) -> AsyncItera
             sender=client,
             signer=Signer([b"k" * 32]),
             bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
-            hosts=Hosts(HostRules(), clock),
+            hosts=Hosts(HostRules()),
             tries=NoLog(),
             rules=Rules(callback_policy(settings), timedelta(seconds=5), must_be_signed=True),
             clock=clock,
@@ -122,7 +122,7 @@ async def deliver(to: DeliverCallback, host: str, receiver: Receiver) -> None:
         result={},
     )
     clock = SystemClock()
-    await to(event, StageContext(Deadline.after(timedelta(seconds=5), clock), Attempt(1), clock))
+    await to(event, StageContext(Deadline.after(timedelta(seconds=5)), Attempt(1), clock))
 
 
 async def test_over_tls_the_token_goes_to_the_listed_host_and_to_no_other(

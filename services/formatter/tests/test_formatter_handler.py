@@ -16,8 +16,11 @@ from eai_common.replies import AssistantMessage
 from eai_common.settings import TaskSettings
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import LatencyStore, Redis, StoreUnavailable, TaskStore, open_memory_redis
+from eai_common.testing import LoopClock
 from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
 from eai_formatter.texts import FailureTexts
+
+pytestmark = pytest.mark.virtual_time
 
 ID = "018f2b5e-0000-7000-8000-00000000abcd"
 ACCEPTED = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
@@ -34,21 +37,8 @@ FAILURE = MessageFailed(
 )
 
 
-class StoppedClock:
-    """It is always a second and a quarter after the message was accepted."""
-
-    def now(self) -> datetime:
-        return ACCEPTED + timedelta(seconds=1.25)
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, duration: timedelta) -> None:
-        raise NotImplementedError
-
-
-CLOCK = StoppedClock()
-CONTEXT = StageContext(Deadline.after(timedelta(minutes=1), CLOCK), Attempt(1), CLOCK)
+CLOCK = LoopClock(ACCEPTED + timedelta(seconds=1.25))  # when all messages are formatted
+CONTEXT = StageContext(Deadline(60), Attempt(1), CLOCK)
 
 
 @dataclass

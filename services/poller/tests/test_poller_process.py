@@ -18,6 +18,7 @@ import httpx
 
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
+from eai_common.testing import RANDOM
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def wait_for_requests(url: str, count: int) -> None:
 
 
 def test_a_drain_answers_a_long_poll_and_ends_a_stream_at_once(redis_server: Any) -> None:
-    message_id = Ids(SystemClock()).message_id()
+    message_id = Ids(SystemClock(), RANDOM).message_id()
     path = f"/api/v1/message/response?message_id={message_id}&wait=30"
     with poller(REDIS_URL=redis_server.url) as (process, url, _), ThreadPoolExecutor() as pool:
         poll = pool.submit(httpx.get, f"{url}{path}", timeout=40)

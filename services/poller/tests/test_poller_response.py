@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eai_common.ids import Ids
 from eai_common.settings import RedisSettings
 from eai_common.store import FailedTry, TaskStatus, TaskView, open_redis
+from eai_common.testing import RANDOM
 from eai_poller.answer import State, answer_for
 from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
 
@@ -105,13 +106,13 @@ async def test_an_id_that_no_gateway_issued_was_never_seen(poller: Poller, messa
 
 
 async def test_an_id_of_another_deployment_was_never_seen(poller: Poller) -> None:
-    others = Ids(poller.clock, b"their key").message_id()
+    others = Ids(poller.clock, RANDOM, b"their key").message_id()
     assert (await poller.get(others)).status_code == 404
 
 
 async def test_with_a_key_an_id_that_a_stranger_made_was_never_seen() -> None:
     async with open_poller(MESSAGE_ID_KEY="hunter2") as poller:
-        stranger = Ids(poller.clock).message_id()
+        stranger = Ids(poller.clock, RANDOM).message_id()
         statuses = [(await poller.get(message_id)).status_code for message_id in (stranger, poller.ids.message_id())]
         assert statuses == [404, 202]
 

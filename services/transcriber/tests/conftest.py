@@ -125,7 +125,7 @@ def recording() -> bytes:
 @pytest.fixture()
 def ctx() -> StageContext:
     clock = SystemClock()
-    return StageContext(Deadline.after(timedelta(seconds=30), clock), Attempt(1), clock)
+    return StageContext(Deadline.after(timedelta(seconds=30)), Attempt(1), clock)
 
 
 @pytest.fixture()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.errors import StageError
 from eai_common.messages import MessageAudio
 from eai_common.outbound import Fetched
@@ -36,7 +36,7 @@ RECORDING = encoded(silence(1), "wav", "pcm_s16le")
 
 
 def soon(seconds: float = 20) -> Deadline:
-    return Deadline.after(timedelta(seconds=seconds), SystemClock())
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
 from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore, Window
 from eai_common.telemetry import Metrics
+from eai_common.testing import pass_time
 from eai_transcriber.errors import (
     AudioNotUnderstood,
     ProviderMisconfigured,
@@ -33,29 +34,13 @@ PIECE = Audio(b"one", SoundFormat.FLAC, timedelta(seconds=1))
 OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))
 
 
-class Clock:
-    """Time that is told to pass."""
-
-    seconds = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.seconds += duration.total_seconds()
-
-
 class Says:
     """Answers from a list, the last one again and again; it takes its time."""
 
     takes = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
 
-    def __init__(self, *answers: Transcript | Exception, clock: Clock | None = None, takes_s: float = 0) -> None:
+    def __init__(self, *answers: Transcript | Exception, takes_s: float = 0) -> None:
         self.answers = list(answers)
-        self.clock = clock
         self.takes_s = takes_s
         self.asked: list[Audio] = []
         self.time_given_s: list[float] = []
@@ -63,8 +48,8 @@ class Says:
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
         self.asked.append(audio)
         self.time_given_s.append(deadline.remaining_s())
-        if self.clock is not None:
-            self.clock.seconds += min(self.takes_s, deadline.remaining_s())
+        if self.takes_s:
+            await pass_time(timedelta(seconds=min(self.takes_s, deadline.remaining_s())))
             if self.takes_s > self.time_given_s[-1]:
                 raise ProviderTimeout("x")
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -81,13 +66,8 @@ async def store(redis_server: Any) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-@pytest.fixture()
-def clock() -> Clock:
-    return Clock()
-
-
-def within(seconds: float, clock: Clock | None = None) -> Deadline:
-    return Deadline.after(timedelta(seconds=seconds), clock or Clock())
+def within(seconds: float) -> Deadline:
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 def remembering(recognizer: Says, store: Redis, *, asked: str = "google long pt-BR") -> RememberedRecognizer:
@@ -167,9 +147,9 @@ async def test_each_provider_has_a_limit_of_its_own(store: Redis) -> None:
     assert len(recognizer.asked) == 2
 
 
-def breaker(clock: Clock) -> CircuitBreaker:
+def breaker() -> CircuitBreaker:
     rules = BreakerRules(failures_to_open=3, open_for=timedelta(seconds=10), probes=1)
-    return CircuitBreaker("s", rules, judge=is_down, clock=clock, random=lambda: 0.0, metrics=Metrics())
+    return CircuitBreaker("s", rules, judge=is_down, random=lambda: 0.0, metrics=Metrics())
 
 
 def guarded(recognizer: Says, breaker: CircuitBreaker, *, longest_s: float = 60) -> GuardedRecognizer:
@@ -193,42 +173,46 @@ def test_what_an_error_says_about_the_provider(error: Exception, verdict: bool |
     assert is_down(error) is verdict
 
 
-async def test_a_recogniser_that_is_down_is_left_alone_and_found_again(clock: Clock) -> None:
+@pytest.mark.virtual_time()
+async def test_a_recogniser_that_is_down_is_left_alone_and_found_again() -> None:
     recognizer = Says(*[TranscriptionUnavailable("x")] * 3, Transcript("a"))
-    call = guarded(recognizer, breaker(clock))
+    call = guarded(recognizer, breaker())
     for _ in range(3):
         with pytest.raises(TranscriptionUnavailable):
-            await call.transcribe(PIECE, deadline=within(9, clock))
+            await call.transcribe(PIECE, deadline=within(9))
     with pytest.raises(CircuitOpen) as caught:
-        await call.transcribe(PIECE, deadline=within(9, clock))
+        await call.transcribe(PIECE, deadline=within(9))
     assert len(recognizer.asked) == 3
-    clock.seconds += caught.value.delay.total_seconds()
-    assert (await call.transcribe(PIECE, deadline=within(9, clock))).text == "a"
+    await pass_time(caught.value.delay)
+    assert (await call.transcribe(PIECE, deadline=within(9))).text == "a"
 
 
-async def test_a_call_gets_no_more_than_its_time_and_never_more_than_the_deadline(clock: Clock) -> None:
+@pytest.mark.virtual_time()
+async def test_a_call_gets_no_more_than_its_time_and_never_more_than_the_deadline() -> None:
     recognizer = Says(Transcript("a"))
-    call = guarded(recognizer, breaker(clock), longest_s=20)
-    await call.transcribe(PIECE, deadline=within(300, clock))
-    await call.transcribe(PIECE, deadline=within(7, clock))
+    call = guarded(recognizer, breaker(), longest_s=20)
+    await call.transcribe(PIECE, deadline=within(300))
+    await call.transcribe(PIECE, deadline=within(7))
     assert recognizer.time_given_s == [20, 7]
 
 
-async def test_a_deadline_that_has_passed_teaches_the_breaker_nothing(clock: Clock) -> None:
-    recognizer, watched = Says(Transcript("a")), breaker(clock)
+@pytest.mark.virtual_time()
+async def test_a_deadline_that_has_passed_teaches_the_breaker_nothing() -> None:
+    recognizer, watched = Says(Transcript("a")), breaker()
     for _ in range(5):
         with pytest.raises(ProviderTimeout):
-            await guarded(recognizer, watched).transcribe(PIECE, deadline=within(0, clock))
+            await guarded(recognizer, watched).transcribe(PIECE, deadline=within(0))
     assert (watched.state, recognizer.asked) == (BreakerState.CLOSED, [])
 
 
-async def test_the_wait_that_a_provider_asks_one_call_for_holds_for_the_others(clock: Clock) -> None:
+@pytest.mark.virtual_time()
+async def test_the_wait_that_a_provider_asks_one_call_for_holds_for_the_others() -> None:
     recognizer = Says(RateLimited("x", retry_after=timedelta(seconds=30)), Transcript("a"))
-    call = guarded(recognizer, breaker(clock))
+    call = guarded(recognizer, breaker())
     with pytest.raises(RateLimited):
-        await call.transcribe(PIECE, deadline=within(99, clock))
+        await call.transcribe(PIECE, deadline=within(99))
     with pytest.raises(CircuitOpen) as caught:
-        await call.transcribe(PIECE, deadline=within(99, clock))
+        await call.transcribe(PIECE, deadline=within(99))
     assert (caught.value.delay, len(recognizer.asked)) == (timedelta(seconds=30), 1)
 
 
@@ -250,10 +234,11 @@ async def test_the_next_recogniser_is_asked_when_the_first_cannot_help(failure: 
     assert (await both.transcribe(PIECE, deadline=within(9))).text == "second"
 
 
-async def test_a_slow_recogniser_leaves_the_next_its_share_of_the_time(clock: Clock) -> None:
-    slow, quick = Says(Transcript("late"), clock=clock, takes_s=1000), Says(Transcript("a"), clock=clock, takes_s=1)
+@pytest.mark.virtual_time()
+async def test_a_slow_recogniser_leaves_the_next_its_share_of_the_time() -> None:
+    slow, quick = Says(Transcript("late"), takes_s=1000), Says(Transcript("a"), takes_s=1)
     both = FirstThatAnswers([slow, quick])
-    assert (await both.transcribe(PIECE, deadline=within(60, clock))).text == "a"
+    assert (await both.transcribe(PIECE, deadline=within(60))).text == "a"
     assert (slow.time_given_s, quick.time_given_s) == ([30], [30])
 
 

@@ -15,6 +15,7 @@ from eai_common.messages import MessageAudio
 from eai_common.stage import StageContext
 from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics
+from eai_common.testing import RANDOM
 from eai_transcriber.audio import pieces
 from eai_transcriber.errors import AudioNotUnderstood, AudioUnsupported, AudioUrlRefused
 from eai_transcriber.recognizer import Takes
@@ -87,7 +88,7 @@ async def words(sandbox: Any, ctx: StageContext, body: bytes, *, networks: str =
     async with (
         media_server() as media,
         open_memory_redis() as redis,
-        open_transcriber(audio, speech, redis=redis, clock=ctx.clock, metrics=Metrics()) as transcribe,
+        open_transcriber(audio, speech, redis=redis, random=RANDOM, metrics=Metrics()) as transcribe,
     ):
         media.body = body
         return (await transcribe(message(media.url), ctx)).transcript

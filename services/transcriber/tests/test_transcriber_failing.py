@@ -31,6 +31,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import Stage, StageParts, on, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence
@@ -112,13 +113,14 @@ async def sent(redis: Redis, **environ: str) -> Ended:
     async with (
         serving(media) as port,
         MemoryBroker(topology, clock) as broker,
-        open_transcriber(audio, speech, redis=redis, clock=clock, metrics=Metrics()) as transcribe,
+        open_transcriber(audio, speech, redis=redis, random=RANDOM, metrics=Metrics()) as transcribe,
     ):
         parts = StageParts(
             broker=broker,
             redis=redis,
             clock=clock,
-            ids=Ids(clock),
+            random=RANDOM,
+            ids=Ids(clock, RANDOM),
             metrics=Metrics(),
             tracing=open_tracing(TelemetrySettings(), service="test"),
             broker_settings=BrokerSettings(max_retries=TRIES - 1, retry_delay=timedelta(milliseconds=20)),

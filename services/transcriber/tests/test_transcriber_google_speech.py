@@ -18,7 +18,7 @@ from google.cloud.speech_v2.types import (
     SpeechRecognitionResult,
 )
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Retriable
 from eai_transcriber.errors import (
     ProviderMisconfigured,
@@ -70,7 +70,7 @@ async def google(speech_server: Any) -> AsyncIterator[GoogleSpeech]:
 
 
 def soon() -> Deadline:
-    return Deadline.after(timedelta(seconds=5), SystemClock())
+    return Deadline.after(timedelta(seconds=5))
 
 
 def heard(*parts: tuple[str, float]) -> RecognizeResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -14,21 +14,7 @@ from eai_transcriber.errors import AudioUnsupported
 from eai_transcriber.in_pieces import recognize_in_pieces
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
 
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, duration: timedelta) -> None:
-        self.seconds += duration.total_seconds()
+pytestmark = pytest.mark.virtual_time
 
 
 class Recording:
@@ -73,7 +59,7 @@ class Listener:
 
 
 async def heard(recording: Recording, listener: Listener, *, side_by_side: int = 2, within_s: float = 60) -> str:
-    deadline = Deadline.after(timedelta(seconds=within_s), Clock())
+    deadline = Deadline.after(timedelta(seconds=within_s))
     found = aiter(recording)
     return (await recognize_in_pieces(found, listener, side_by_side=side_by_side, deadline=deadline)).text
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Retriable
 from eai_transcriber.errors import (
     ProviderMisconfigured,
@@ -57,7 +57,7 @@ class TestOpenAISpeech(RecognizerContract):
 
 
 def soon() -> Deadline:
-    return Deadline.after(timedelta(seconds=5), SystemClock())
+    return Deadline.after(timedelta(seconds=5))
 
 
 def answering(response: httpx.Response | Exception, seen: list[httpx.Request] | None = None) -> OpenAISpeech:

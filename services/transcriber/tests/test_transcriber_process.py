@@ -27,6 +27,7 @@ from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageTranscribed, decode, encode
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 from eai_transcriber.testing import encoded, silence
 
@@ -163,7 +164,7 @@ async def test_killed_in_the_middle_the_message_goes_on_once_and_no_file_is_left
     transcriber = Transcriber(rabbitmq_server, redis_server, speech_server.target, tmp_path)
     media, speech_server.answers = Media(), [HEARD]
     speech_server.may_answer.clear()
-    async with open_rabbitmq(transcriber.settings) as broker, media.serving():
+    async with open_rabbitmq(transcriber.settings, SystemClock(), RANDOM) as broker, media.serving():
         await send(broker, media.url)
         async with transcriber.running() as process:
             await moment(media, speech_server)
@@ -185,7 +186,7 @@ async def test_killed_in_the_middle_the_message_goes_on_once_and_no_file_is_left
 async def send(broker: RabbitBroker, url: str) -> None:
     clock = SystemClock()
     event = MessageAudio(
-        message_id=Ids(clock).message_id(),
+        message_id=Ids(clock, RANDOM).message_id(),
         user_number="+5521999990000",
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
         message=url,

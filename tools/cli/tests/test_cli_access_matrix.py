@@ -28,6 +28,7 @@ from eai_common.service import CommonSettings, Parts
 from eai_common.settings import load
 from eai_common.store import open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 
 MESSAGE = "message_id=019b76da-a800-7000-8000-000000000000"
 HISTORY = {"user_number": "5521999990000", "messages": [{"content": "Oi", "role": "human"}]}
@@ -180,9 +181,9 @@ async def open_gateway(issuer: Issuer) -> AsyncIterator[tuple[httpx.AsyncClient,
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_memory_redis())
         broker = await stack.enter_async_context(MemoryBroker(common.broker.topology, clock))
-        wakeups = await stack.enter_async_context(open_wakeups(redis, clock))
-        ids = Ids(clock)
-        parts = Parts(redis, clock, ids, metrics, tracing, opened_broker=broker, opened_wakeups=wakeups)
+        wakeups = await stack.enter_async_context(open_wakeups(redis))
+        ids = Ids(clock, RANDOM)
+        parts = Parts(redis, clock, RANDOM, ids, metrics, tracing, opened_broker=broker, opened_wakeups=wakeups)
         routes: list[BaseRoute] = [*probe_routes(Health("test", is_started=True), metrics, "/metrics")]
         for definition in DEFINITIONS:
             if definition.serves_clients:

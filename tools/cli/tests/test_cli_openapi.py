@@ -25,6 +25,7 @@ from eai_common.service import Parts, Service
 from eai_common.settings import load
 from eai_common.store import open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_common.topology import Topology
 from eai_formatter.rendering import Formatted
 from eai_formatter.result import completed_result, failed_result
@@ -44,8 +45,8 @@ async def built(definition: Any, **environ: str) -> AsyncIterator[tuple[Service,
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_memory_redis())
         broker = await stack.enter_async_context(MemoryBroker(Topology("x", "eai"), clock))
-        wakeups = await stack.enter_async_context(open_wakeups(redis, clock))
-        parts = Parts(redis, clock, Ids(clock), Metrics(), tracing, broker, wakeups)
+        wakeups = await stack.enter_async_context(open_wakeups(redis))
+        parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), Metrics(), tracing, broker, wakeups)
         service = await stack.enter_async_context(definition.build(settings, parts))
         yield service, HttpParts(parts.ids, parts.metrics, tracing, settings.http, settings.telemetry)
 

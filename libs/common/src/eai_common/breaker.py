@@ -10,13 +10,13 @@ awaits, so in one event loop no two callers meet half-way. Why not a library: do
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from eai_common.clock import Clock
 from eai_common.errors import Deferred
 from eai_common.telemetry import Metrics, get_logger
 
@@ -65,14 +65,12 @@ class CircuitBreaker:
         rules: BreakerRules,
         *,
         judge: Judge,
-        clock: Clock,
         random: Callable[[], float],
         metrics: Metrics,
     ) -> None:
         self.name = name
         self._rules = rules
         self._judge = judge
-        self._clock = clock
         self._random = random
         self._metrics = metrics
         self._openings = 0  # in a row
@@ -83,7 +81,7 @@ class CircuitBreaker:
     @property
     def state(self) -> BreakerState:
         """As the next call would find it."""
-        is_over = self._state is BreakerState.OPEN and self._clock.monotonic() >= self._open_until_s
+        is_over = self._state is BreakerState.OPEN and asyncio.get_running_loop().time() >= self._open_until_s
         return BreakerState.HALF_OPEN if is_over else self._state
 
     @contextmanager
@@ -109,11 +107,11 @@ class CircuitBreaker:
 
     def pause(self, duration: timedelta) -> None:
         """Let no call pass for `duration`, as it asked for (bounded by `longest_open`). That is no failure of its."""
-        until_s = self._clock.monotonic() + min(duration, self._rules.longest_open).total_seconds()
+        until_s = asyncio.get_running_loop().time() + min(duration, self._rules.longest_open).total_seconds()
         self._paused_until_s = max(self._paused_until_s, until_s)
 
     def _admit(self) -> None:
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         waits_s = max(self._open_until_s, self._paused_until_s) - now_s
         if waits_s > 0:
             raise self._refusal(waits_s)
@@ -144,7 +142,7 @@ class CircuitBreaker:
         self._openings += 1
         open_time = self._rules.open_time(self._openings)
         log.warning("circuit_opened", service=self.name, failures=self._failures, open_s=open_time.total_seconds())
-        self._open_until_s = self._clock.monotonic() + open_time.total_seconds()
+        self._open_until_s = asyncio.get_running_loop().time() + open_time.total_seconds()
         self._metrics.breaker_openings.labels(self.name).inc()
         self._enter(BreakerState.OPEN)
 

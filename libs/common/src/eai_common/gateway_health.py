@@ -40,7 +40,7 @@ class HealthWriter:
             while True:
                 with suppress(StoreUnavailable):  # Redis' own health tells
                     await self.board.write(await self._note())
-                await self.clock.sleep(self.interval)
+                await asyncio.sleep(self.interval.total_seconds())
         finally:
             with suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_PATIENCE_S):

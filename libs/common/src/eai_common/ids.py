@@ -8,16 +8,14 @@ docs/decisions/0002-message-ids-carry-a-check-mark.md.
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 from uuid import UUID
 
 from eai_common.clock import Clock
 
 __all__ = ["Ids", "issued_at"]
 
-_SYSTEM_RANDOM = random.SystemRandom()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _TAG_BITS = 24
@@ -25,14 +23,12 @@ _TAG_MASK = (1 << _TAG_BITS) - 1
 
 
 class Ids:
-    """Makes message ids. `random_bits` is `random.Random(seed).getrandbits` in a simulation."""
+    """Makes message ids. `random` is a SystemRandom, so that nobody can guess one; a seeded one in tests."""
 
-    def __init__(
-        self, clock: Clock, key: bytes = b"", random_bits: Callable[[int], int] = _SYSTEM_RANDOM.getrandbits
-    ) -> None:
+    def __init__(self, clock: Clock, random: Random, key: bytes = b"") -> None:
         self._clock = clock
         self._key = key
-        self._random_bits = random_bits
+        self._random_bits = random.getrandbits
 
     def message_id(self) -> str:
         """A new id, in the canonical 36 character form."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from random import Random, SystemRandom
 from typing import Generic, Literal, TypeVar
 
 import uvloop
@@ -100,6 +101,7 @@ class Parts:
 
     redis: Redis
     clock: Clock
+    random: Random
     ids: Ids
     metrics: Metrics
     tracing: Tracing
@@ -291,23 +293,24 @@ def _limits(settings: HttpSettings) -> RequestLimits:
 
 @asynccontextmanager
 async def _open_parts(definition: ServiceDefinition[SettingsT], settings: SettingsT) -> AsyncIterator[Parts]:
-    clock = SystemClock()
+    clock, random = SystemClock(), SystemRandom()
     tracing = open_tracing(settings.telemetry, service=definition.name)
     async with AsyncExitStack() as stack:
         stack.callback(tracing.close)
         broker = None
         if "rabbitmq" in definition.uses:
             options = rabbit_options(settings.broker, connection_name=definition.name)
-            broker = await stack.enter_async_context(open_rabbitmq(options))
+            broker = await stack.enter_async_context(open_rabbitmq(options, clock, random))
         redis = await stack.enter_async_context(open_redis(settings.redis))
         yield Parts(
             redis=redis,
             clock=clock,
-            ids=Ids(clock, settings.tasks.message_id_key.get_secret_value().encode()),
+            random=random,
+            ids=Ids(clock, random, settings.tasks.message_id_key.get_secret_value().encode()),
             metrics=Metrics(),
             tracing=tracing,
             opened_broker=broker,
-            opened_wakeups=await stack.enter_async_context(open_wakeups(redis, clock)),
+            opened_wakeups=await stack.enter_async_context(open_wakeups(redis)),
         )
 
 
@@ -362,6 +365,7 @@ def _stage_parts(one: Running) -> StageParts:
         broker=parts.broker,
         redis=parts.redis,
         clock=parts.clock,
+        random=parts.random,
         ids=parts.ids,
         metrics=parts.metrics,
         tracing=parts.tracing,
@@ -380,7 +384,7 @@ async def _watch(one: Running, stop: asyncio.Event) -> None:
         if queue.name in names
         for name in (queue.name, queue.dead_letter_queue)
     ]
-    await watch_broker(one.parts.broker, queues, one.parts.metrics, one.parts.clock, stop)
+    await watch_broker(one.parts.broker, queues, one.parts.metrics, stop)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from eai_common.broker import Broker, BrokerUnavailable
-from eai_common.clock import Clock
 from eai_common.store import Redis, pool_use
 from eai_common.telemetry import Metrics
 
@@ -16,9 +15,7 @@ __all__ = ["watch_broker", "watch_pool"]
 _EVERY = timedelta(seconds=5)
 
 
-async def watch_broker(
-    broker: Broker, queues: Sequence[str], metrics: Metrics, clock: Clock, stop: asyncio.Event
-) -> None:
+async def watch_broker(broker: Broker, queues: Sequence[str], metrics: Metrics, stop: asyncio.Event) -> None:
     """Look every five seconds, until `stop` and a cancellation. A depth that cannot be read keeps its last value."""
     while not stop.is_set():
         is_ready = broker.is_ready
@@ -27,7 +24,7 @@ async def watch_broker(
         depths = [await _note_depth(broker, queue, metrics) for queue in queues]
         if None not in depths:
             metrics.queue_depth_total.set(sum(depth for depth in depths if depth is not None))
-        await clock.sleep(_EVERY)
+        await asyncio.sleep(_EVERY.total_seconds())
 
 
 async def _note_depth(broker: Broker, queue: str, metrics: Metrics) -> int | None:

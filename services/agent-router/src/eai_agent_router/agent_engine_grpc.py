@@ -19,7 +19,7 @@ from eai_agent_router.agent_engine import Engines, answer_in, history_input, tur
 from eai_agent_router.errors import AgentTimeout
 from eai_agent_router.failures import Failure, error_for
 from eai_agent_router.lean_import import import_service
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -54,14 +54,15 @@ class Queries(Protocol):
 class AgentEngineGrpc:
     """Queries engines by one unary call each. The library's own retries are off: the stage retries."""
 
-    def __init__(self, queries: Queries, engines: Engines, *, class_method: str) -> None:
+    def __init__(self, queries: Queries, engines: Engines, clock: Clock, *, class_method: str) -> None:
         self._queries = queries
         self._engines = engines
+        self._clock = clock
         self._class_method = class_method
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         output = await self._query(turn, turn_input(turn), deadline)
-        return answer_in(output, turn, at=deadline.clock.now())
+        return answer_in(output, turn, at=self._clock.now())
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         return await self._query(history, history_input(history), deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from eai_agent_router.agent_engine import Engines, answer_in, history_input, tur
 from eai_agent_router.errors import AgentBadResponse, AgentTimeout
 from eai_agent_router.failures import Failure, error_for
 from eai_agent_router.json_api import ErrorBody, JsonApi
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 
 __all__ = ["AgentEngineRest"]
 
@@ -34,14 +35,15 @@ class _Operation(BaseModel):
 class AgentEngineRest:
     """Queries engines by POST; an operation in answer is polled until the deadline."""
 
-    def __init__(self, api: JsonApi, engines: Engines, *, class_method: str) -> None:
+    def __init__(self, api: JsonApi, engines: Engines, clock: Clock, *, class_method: str) -> None:
         self._api = api
         self._engines = engines
+        self._clock = clock
         self._class_method = class_method
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         output = await self._query(turn, turn_input(turn), deadline)
-        return answer_in(output, turn, at=deadline.clock.now())
+        return answer_in(output, turn, at=self._clock.now())
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         return await self._query(history, history_input(history), deadline)
@@ -58,7 +60,7 @@ class AgentEngineRest:
         while not operation.done:
             if deadline.remaining_s() <= pause.total_seconds():
                 raise AgentTimeout("the engine's operation was not done before the deadline")
-            await deadline.clock.sleep(pause)
+            await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 1.5, _LONGEST_PAUSE)
             operation = await self._poll(operation.name, deadline)
         if operation.error is not None:

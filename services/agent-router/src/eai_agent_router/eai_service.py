@@ -15,7 +15,7 @@ from eai_agent_router.json_api import JsonApi
 from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.letta import letta_replies
 from eai_agent_router.ports import AgentIds
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 
 __all__ = ["EaiAgents", "LettaAgent", "NewAgent"]
 
@@ -74,9 +74,10 @@ class LettaAgent:
     It cannot `remember`: Letta answers whatever it is sent, and the service offers no other way in.
     """
 
-    def __init__(self, agents: EaiAgents, letta: JsonApi) -> None:
+    def __init__(self, agents: EaiAgents, letta: JsonApi, clock: Clock) -> None:
         self._agents = agents
         self._letta = letta
+        self._clock = clock
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         agent_id = await self._agents.agent_of(turn, deadline=deadline)
@@ -85,7 +86,7 @@ class LettaAgent:
         except AgentNotFound:
             agent_id = await self._agents.agent_of(turn, deadline=deadline, lost=agent_id)
             answer = await self._say(agent_id, turn, deadline)
-        stamp = TurnStamp(turn.message_id, agent_id, deadline.clock.now())
+        stamp = TurnStamp(turn.message_id, agent_id, self._clock.now())
         return Answer(letta_replies(answer, stamp), agent_id)
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from eai_agent_router.agent import Provider
 from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentTimeout, AgentUnavailable
 from eai_agent_router.failures import CANONICAL_CODES, Failure, error_for
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 
 __all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "by", "failure_in", "open_http", "parsed"]
 
@@ -86,12 +86,18 @@ class JsonApi:
     """One provider's API below one base address."""
 
     def __init__(
-        self, provider: Provider, client: httpx.AsyncClient, base_url: str, authorization: Authorization
+        self,
+        provider: Provider,
+        client: httpx.AsyncClient,
+        base_url: str,
+        authorization: Authorization,
+        clock: Clock,
     ) -> None:
         self._provider = provider
         self._client = client
         self._base_url = base_url.rstrip("/")
         self._authorization = authorization
+        self._clock = clock
 
     async def post(self, path: str, body: Mapping[str, JsonValue], *, message_id: str, deadline: Deadline) -> JsonValue:
         """The parsed answer to a POST. Raises the errors of the port, by the failure table.
@@ -119,7 +125,7 @@ class JsonApi:
             except httpx.DecodingError as error:
                 raise AgentBadResponse(f"{self._provider} answered in a broken encoding") from error
         if not response.is_success:
-            raise error_for(failure_in(response, self._provider, now=deadline.clock.now()))
+            raise error_for(failure_in(response, self._provider, now=self._clock.now()))
         return parsed(response.content, self._provider)
 
 

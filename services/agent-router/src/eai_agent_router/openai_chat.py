@@ -13,7 +13,7 @@ from eai_agent_router.errors import AgentBadResponse, AgentRefused
 from eai_agent_router.json_api import JsonApi
 from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.ports import Conversations
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 from eai_common.messages import HistoryMessage, rfc3339
 from eai_common.replies import AssistantMessage, UsageMetadata, UsageStatistics
 
@@ -81,10 +81,11 @@ class _Completion(_Lenient):
 class OpenAiChat:
     """Answers from the latest part of the conversation; a turn is kept once it is answered, all of it or nothing."""
 
-    def __init__(self, api: JsonApi, conversations: Conversations, options: ChatOptions) -> None:
+    def __init__(self, api: JsonApi, conversations: Conversations, options: ChatOptions, clock: Clock) -> None:
         self._api = api
         self._conversations = conversations
         self._options = options
+        self._clock = clock
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         said = _said_in(turn)
@@ -93,7 +94,7 @@ class OpenAiChat:
             "/chat/completions", self._request([*known, *said]), message_id=turn.message_id, deadline=deadline
         )
         agent_id = f"user_{turn.thread_id}"
-        reply, statistics = _reply_in(answer, TurnStamp(turn.message_id, agent_id, deadline.clock.now()))
+        reply, statistics = _reply_in(answer, TurnStamp(turn.message_id, agent_id, self._clock.now()))
         spoken = HistoryMessage(content=reply.content, role="ai")
         await self._conversations.append(turn.thread_id, turn.message_id, (*said, spoken))
         return Answer((reply, statistics), agent_id)

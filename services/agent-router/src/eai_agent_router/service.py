@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -43,7 +42,7 @@ class Settings(AgentSettings, CommonSettings):
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     async with (
-        open_shared_redis(parts.redis, parts.clock, settings.redis.timeout) as shared,
+        open_shared_redis(parts.redis, settings.redis.timeout) as shared,
         _built(settings, replace(parts, redis=shared)) as service,
     ):
         yield service
@@ -53,7 +52,10 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
 async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     ttl = settings.tasks.agent_id_cache_ttl
     async with open_agents(
-        settings, agent_ids=AgentIdCache(parts.redis, ttl), conversations=ConversationStore(parts.redis, ttl)
+        settings,
+        agent_ids=AgentIdCache(parts.redis, ttl),
+        conversations=ConversationStore(parts.redis, ttl),
+        clock=parts.clock,
     ) as by_provider:
         guards = _guard_parts(settings, parts, providers=len(by_provider))
         asked_once = {name: _once(name, agent, settings, parts) for name, agent in by_provider.items()}
@@ -96,8 +98,7 @@ def _guard_parts(settings: Settings, parts: Parts, *, providers: int) -> GuardPa
     return GuardParts(
         settings=settings.guards,
         limiter=SlidingWindow(parts.redis),
-        clock=parts.clock,
-        random=random.random,
+        random=parts.random.random,
         metrics=parts.metrics,
         places=places,
         line=(places + 1) // 2 if providers > 1 else 0,

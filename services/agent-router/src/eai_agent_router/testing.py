@@ -20,7 +20,7 @@ from eai_agent_router.errors import (
     AgentUnauthorized,
     AgentUnavailable,
 )
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_common.messages import HistoryMessage
 from eai_common.replies import AssistantMessage, UsageStatistics
 
@@ -59,8 +59,8 @@ def a_user() -> str:
 
 
 def deadline_in(seconds: float) -> Deadline:
-    """A deadline by the machine's clock."""
-    return Deadline.after(timedelta(seconds=seconds), SystemClock())
+    """A deadline so many seconds ahead."""
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 def text_of(answer: Answer) -> str:

@@ -16,6 +16,7 @@ from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, S
 from eai_agent_router.openai_chat import OpenAiChat
 from eai_agent_router.ports import AgentIds, Conversations
 from eai_agent_router.settings import AgentEngineSettings, AgentSettings, EaiSettings, OpenAiSettings
+from eai_common.clock import Clock
 from eai_common.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -26,18 +27,18 @@ __all__ = ["open_agents"]
 
 @asynccontextmanager
 async def open_agents(
-    settings: AgentSettings, *, agent_ids: AgentIds, conversations: Conversations
+    settings: AgentSettings, *, agent_ids: AgentIds, conversations: Conversations, clock: Clock
 ) -> AsyncIterator[Mapping[str, Agent]]:
     """The agents by provider. Raises SettingsError if the default provider is not among them, or if Google's
     credentials cannot be read."""
     async with AsyncExitStack() as stack:
         agents: dict[str, Agent] = {}
         if settings.agent_engine.is_configured:
-            agents[Provider.GOOGLE_AGENT_ENGINE] = await _agent_engine(settings.agent_engine, stack)
+            agents[Provider.GOOGLE_AGENT_ENGINE] = await _agent_engine(settings.agent_engine, clock, stack)
         if settings.eai.is_configured:
-            agents[Provider.EAI_AGENT_SERVICE] = await _eai(settings.eai, agent_ids, stack)
+            agents[Provider.EAI_AGENT_SERVICE] = await _eai(settings.eai, agent_ids, clock, stack)
         if settings.openai.is_configured:
-            agents[Provider.OPENAI] = await _openai(settings.openai, conversations, stack)
+            agents[Provider.OPENAI] = await _openai(settings.openai, conversations, clock, stack)
         if settings.router.agent_provider not in agents:
             configured = ", ".join(sorted(agents)) or "none is, see GOOGLE_AGENT_ENGINE_ID"
             got: str = settings.router.agent_provider
@@ -48,12 +49,13 @@ async def open_agents(
         yield agents
 
 
-async def _agent_engine(settings: AgentEngineSettings, stack: AsyncExitStack) -> Agent:
+async def _agent_engine(settings: AgentEngineSettings, clock: Clock, stack: AsyncExitStack) -> Agent:
     method = settings.agent_engine_class_method
     if settings.agent_engine_transport == "rest":
         scheme = "http" if settings.is_local else "https"
-        api = await _api(Provider.GOOGLE_AGENT_ENGINE, f"{scheme}://{settings.host}", await _google(settings), stack)
-        return AgentEngineRest(api, settings.engines, class_method=method)
+        url, token = f"{scheme}://{settings.host}", await _google(settings)
+        api = await _api(Provider.GOOGLE_AGENT_ENGINE, url, token, clock, stack)
+        return AgentEngineRest(api, settings.engines, clock, class_method=method)
     # Here and not above: gRPC and Google's client are 0.7 s and 40 MB that a deployment without them does not pay.
     # In a thread first, so that what runs beside us in `./eai up` does not stand still meanwhile.
     await asyncio.to_thread(importlib.import_module, "eai_agent_router.agent_engine_grpc")
@@ -61,7 +63,7 @@ async def _agent_engine(settings: AgentEngineSettings, stack: AsyncExitStack) ->
 
     credentials = None if settings.is_local else await asyncio.to_thread(_credentials, settings)
     queries = await stack.enter_async_context(open_queries(settings.host, credentials))
-    return AgentEngineGrpc(queries, settings.engines, class_method=method)
+    return AgentEngineGrpc(queries, settings.engines, clock, class_method=method)
 
 
 async def _google(settings: AgentEngineSettings) -> Authorization:
@@ -84,19 +86,21 @@ def _credentials(settings: AgentEngineSettings) -> Credentials:
         ) from error
 
 
-async def _eai(settings: EaiSettings, agent_ids: AgentIds, stack: AsyncExitStack) -> Agent:
+async def _eai(settings: EaiSettings, agent_ids: AgentIds, clock: Clock, stack: AsyncExitStack) -> Agent:
     token = StaticToken(settings.eai_agent_service_token.get_secret_value())
-    service = await _api(Provider.EAI_AGENT_SERVICE, settings.eai_agent_service_url, token, stack)
+    service = await _api(Provider.EAI_AGENT_SERVICE, settings.eai_agent_service_url, token, clock, stack)
     letta_url = settings.letta_api_url or settings.eai_agent_service_url
-    letta = await _api(Provider.EAI_AGENT_SERVICE, letta_url, token, stack)
-    return LettaAgent(EaiAgents(service, agent_ids, settings.new_agent), letta)
+    letta = await _api(Provider.EAI_AGENT_SERVICE, letta_url, token, clock, stack)
+    return LettaAgent(EaiAgents(service, agent_ids, settings.new_agent), letta, clock)
 
 
-async def _openai(settings: OpenAiSettings, conversations: Conversations, stack: AsyncExitStack) -> Agent:
+async def _openai(settings: OpenAiSettings, conversations: Conversations, clock: Clock, stack: AsyncExitStack) -> Agent:
     token = StaticToken(settings.api_key.get_secret_value())
-    api = await _api(Provider.OPENAI, settings.base_url, token, stack)
-    return OpenAiChat(api, conversations, settings.chat)
+    api = await _api(Provider.OPENAI, settings.base_url, token, clock, stack)
+    return OpenAiChat(api, conversations, settings.chat, clock)
 
 
-async def _api(provider: Provider, url: str, authorization: Authorization, stack: AsyncExitStack) -> JsonApi:
-    return JsonApi(provider, await stack.enter_async_context(open_http()), url, authorization)
+async def _api(
+    provider: Provider, url: str, authorization: Authorization, clock: Clock, stack: AsyncExitStack
+) -> JsonApi:
+    return JsonApi(provider, await stack.enter_async_context(open_http()), url, authorization, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
@@ -134,10 +135,10 @@ class Acceptance:
 
     async def _settled(self, entry: Entry) -> IdempotencyClaim:
         """How the other request with the key ended, or UnderWay when that takes too long."""
-        deadline, pause = Deadline.after(self.patience, self.clock), _ASK_FIRST
+        deadline, pause = Deadline.after(self.patience), _ASK_FIRST
         claim: IdempotencyClaim = UnderWay(self.patience)
         while isinstance(claim, UnderWay) and not deadline.has_passed:
-            await self.clock.sleep(min(pause, timedelta(seconds=deadline.remaining_s())))
+            await asyncio.sleep(min(pause.total_seconds(), deadline.remaining_s()))
             pause = min(pause * 2, _ASK_MOST)
             try:
                 claim = await self.books.claim(entry, now=self.clock.now())

@@ -99,7 +99,7 @@ class HistoryWebhook:
 
     async def _result(self, message_id: str, watch: Watch) -> bytes | None:
         """What the formatter stored, None when it did not in time or nobody can tell."""
-        deadline = Deadline.after(self.wait, self.acceptance.clock)
+        deadline = Deadline.after(self.wait)
         while not watch.is_over and not deadline.has_passed:
             await watch.changed(within_s=min(_LOOK_AGAIN_S, deadline.remaining_s()))
             try:

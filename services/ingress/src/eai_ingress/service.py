@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from eai_common.background import run_alongside
-from eai_common.clock import Clock
 from eai_common.content import ContentRules
 from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import (
@@ -43,8 +42,8 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     estimator = WaitEstimator(LatencyStore(parts.redis))
     stop = asyncio.Event()
     async with (
-        open_batcher(parts.redis, parts.clock) as batcher,
-        run_alongside({"ingress/outlook": _keep_looking(pressure, estimator, parts.clock, stop)}),
+        open_batcher(parts.redis) as batcher,
+        run_alongside({"ingress/outlook": _keep_looking(pressure, estimator, stop)}),
     ):
         acceptance = _acceptance(settings, parts, batcher, pressure, estimator)
         try:
@@ -100,12 +99,12 @@ def _webhook(settings: Settings, acceptance: Acceptance) -> Webhook:
     )
 
 
-async def _keep_looking(pressure: Pressure, estimator: WaitEstimator, clock: Clock, stop: asyncio.Event) -> None:
+async def _keep_looking(pressure: Pressure, estimator: WaitEstimator, stop: asyncio.Event) -> None:
     """Until `stop` and a cancellation."""
     while not stop.is_set():
         await pressure.look()
         await estimator.refresh(pressure.waiting())
-        await clock.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_LOOK_EVERY.total_seconds())
 
 
 INGRESS = ServiceDefinition("ingress", Settings, _build, needs=frozenset({"rabbitmq"}), serves_clients=True)

@@ -18,6 +18,7 @@ from eai_common.service import Parts
 from eai_common.settings import load
 from eai_common.store import Redis, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_ingress.service import INGRESS
 from eai_ingress.settings import Settings
 
@@ -62,17 +63,17 @@ async def open_ingress(world: World | None = None, **environ: str) -> AsyncItera
     """Ingress as its wiring makes it, in `world`."""
     world = world if world is not None else World()
     settings = load(Settings, environ)
-    clock, metrics = world.clock, Metrics()
+    clock, random, metrics = world.clock, RANDOM, Metrics()
     tracing = open_tracing(settings.telemetry, service="ingress")
     async with AsyncExitStack() as stack:
         redis = world.redis if world.redis is not None else await stack.enter_async_context(open_memory_redis())
         broker = world.broker
         if broker is None:
             broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
-        ids = Ids(clock, settings.tasks.message_id_key.get_secret_value().encode())
+        ids = Ids(clock, random, settings.tasks.message_id_key.get_secret_value().encode())
         seen = broker if world.seen_as is None else world.seen_as(broker)
-        wakeups = await stack.enter_async_context(open_wakeups(redis, clock))
-        parts = Parts(redis, clock, ids, metrics, tracing, opened_broker=seen, opened_wakeups=wakeups)
+        wakeups = await stack.enter_async_context(open_wakeups(redis))
+        parts = Parts(redis, clock, random, ids, metrics, tracing, opened_broker=seen, opened_wakeups=wakeups)
         service = await stack.enter_async_context(INGRESS.build(settings, parts))
         protection = await stack.enter_async_context(
             open_protection(settings, redis=redis, clock=clock, metrics=metrics)

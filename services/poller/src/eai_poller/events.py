@@ -78,7 +78,7 @@ class EventStream:
             answer = await self._look()
 
     def _next_beat(self) -> Deadline:
-        return Deadline.after(self.heartbeat, self.waiters.clock)
+        return Deadline.after(self.heartbeat)
 
     async def _look(self) -> Answer | None:
         """None while Redis is out of reach."""

@@ -36,7 +36,7 @@ class Pace:
 
     async def _recent(self, message_type: MessageType) -> Sequence[timedelta]:
         looked_up_s, times = self._known.get(message_type, (-math.inf, ()))
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s - looked_up_s < _REFRESH.total_seconds():
             return times
         self._known[message_type] = (now_s, times)  # before the look-up: polls that come meanwhile do not repeat it

@@ -21,7 +21,7 @@ __all__ = ["POLLER"]
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     tasks = settings.tasks
     like_predecessor = settings.http.api_compatibility == "predecessor"
-    async with open_batcher(parts.redis, parts.clock, settings.redis.timeout) as batcher:
+    async with open_batcher(parts.redis, settings.redis.timeout) as batcher:
         lookup = Lookup(
             tasks=TaskStore(parts.redis, tasks),
             batcher=batcher,
@@ -31,7 +31,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
         )
         poll = Poll(
             lookup=lookup,
-            waiters=Waiters(lookup, parts.wakeups, parts.clock, most=settings.poller.max_waiting),
+            waiters=Waiters(lookup, parts.wakeups, most=settings.poller.max_waiting),
             pace=Pace(LatencyStore(parts.redis), parts.clock),
             activity=ActivityStore(parts.redis, tasks.last_activity_ttl),
             opaque_user_numbers=like_predecessor,

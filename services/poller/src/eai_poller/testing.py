@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ from eai_common.service import Parts
 from eai_common.settings import load
 from eai_common.store import Redis, TaskStore, Wakeups, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
+from eai_common.testing import RANDOM
 from eai_poller.service import POLLER
 from eai_poller.settings import Settings
 
@@ -39,12 +39,6 @@ class HandClock:
 
     def now(self) -> datetime:
         return self.moment
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, duration: timedelta) -> None:
-        await asyncio.sleep(duration.total_seconds())
 
 
 @dataclass
@@ -80,13 +74,13 @@ async def open_poller(
 ) -> AsyncIterator[Poller]:
     """The poller as its wiring makes it; `is_served`: by the real server on a port, as streams need it."""
     settings = load(Settings, environ)
-    clock, metrics = HandClock(), Metrics()
+    clock, random, metrics = HandClock(), RANDOM, Metrics()
     tracing = open_tracing(settings.telemetry, service="poller")
     async with AsyncExitStack() as stack:
         redis = other_redis if other_redis is not None else await stack.enter_async_context(open_memory_redis())
-        ids = Ids(clock, settings.tasks.message_id_key.get_secret_value().encode())
-        wakeups = await stack.enter_async_context(open_wakeups(redis, clock))
-        parts = Parts(redis, clock, ids, metrics, tracing, opened_wakeups=wakeups)
+        ids = Ids(clock, random, settings.tasks.message_id_key.get_secret_value().encode())
+        wakeups = await stack.enter_async_context(open_wakeups(redis))
+        parts = Parts(redis, clock, random, ids, metrics, tracing, opened_wakeups=wakeups)
         service = await stack.enter_async_context(POLLER.build(settings, parts))
         app = build_app(service.routes, HttpParts(ids, metrics, tracing, settings.http, settings.telemetry))
         if is_served:

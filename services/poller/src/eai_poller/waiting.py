@@ -10,7 +10,7 @@ from uuid import UUID
 
 from starlette.types import Receive
 
-from eai_common.clock import Clock, Deadline
+from eai_common.clock import Deadline
 from eai_common.http import ErrorBody, HttpError
 from eai_common.store import StoreUnavailable, Wakeups, Watch
 from eai_poller.answer import Answer, State
@@ -38,7 +38,6 @@ class Waiters:
 
     lookup: Lookup
     wakeups: Wakeups
-    clock: Clock
     most: int
 
     def watch(self, message_id: UUID, *, wants_moves: bool = False) -> AbstractContextManager[Watch]:
@@ -53,7 +52,7 @@ class Waiters:
         Ends early when the client leaves or the service drains. Raises TooManyWait, and StoreUnavailable when nothing
         can be looked up at the start or at the end.
         """
-        deadline = Deadline.after(within, self.clock)
+        deadline = Deadline.after(within)
         with self.watch(message_id) as watch:
             answer = await self.lookup.answer(message_id)
             if answer.state is not State.PROCESSING:

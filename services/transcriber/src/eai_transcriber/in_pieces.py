@@ -55,7 +55,7 @@ async def _patiently(recognizer: Recognizer, piece: Audio, deadline: Deadline) -
             wait = max(later.delay, _SHORTEST_WAIT)
             if wait.total_seconds() >= deadline.remaining_s():
                 raise
-            await deadline.clock.sleep(wait)
+            await asyncio.sleep(wait.total_seconds())
 
 
 _SHORTEST_WAIT = timedelta(milliseconds=50)  # against a busy loop, should somebody defer for no time at all

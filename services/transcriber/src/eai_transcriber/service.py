@@ -29,7 +29,7 @@ class Settings(CommonSettings):
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     async with open_transcriber(
-        settings.audio, settings.speech, redis=parts.redis, clock=parts.clock, metrics=parts.metrics
+        settings.audio, settings.speech, redis=parts.redis, random=parts.random, metrics=parts.metrics
     ) as transcribe:
         yield Service(stages=[Stage("transcriber", (on(MessageAudio, transcribe),), ends=_ends(settings, parts))])
 

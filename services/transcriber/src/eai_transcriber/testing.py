@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 
-from eai_common.clock import Deadline, SystemClock
+from eai_common.clock import Deadline
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -153,4 +153,4 @@ class RecognizerContract:
 
 
 def _within(seconds: float) -> Deadline:
-    return Deadline.after(timedelta(seconds=seconds), SystemClock())
+    return Deadline.after(timedelta(seconds=seconds))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 
 from eai_common.breaker import BreakerRules, CircuitBreaker
-from eai_common.clock import Clock
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
 from eai_common.store import Redis, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics
@@ -33,13 +32,13 @@ async def open_transcriber(
     speech: SpeechSettings,
     *,
     redis: Redis,
-    clock: Clock,
+    random: Random,
     metrics: Metrics,
     resolve: Resolver = resolve_by_system,
 ) -> AsyncIterator[Transcribe]:
     """The handler with everything it talks to open; closed in reverse order."""
     async with (
-        open_recognizer(speech, redis=redis, clock=clock, metrics=metrics) as recognizer,
+        open_recognizer(speech, redis=redis, random=random, metrics=metrics) as recognizer,
         GuardedClient(audio.policy, resolve=resolve) as downloads,
         Workers(audio.transcribe_workers) as workers,
     ):
@@ -50,7 +49,7 @@ async def open_transcriber(
 
 @asynccontextmanager
 async def open_recognizer(
-    speech: SpeechSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+    speech: SpeechSettings, *, redis: Redis, random: Random, metrics: Metrics
 ) -> AsyncIterator[Recognizer]:
     """The recogniser that the settings name, or several behind one."""
     async with AsyncExitStack() as stack:
@@ -60,12 +59,18 @@ async def open_recognizer(
                 opened: Recognizer = await stack.enter_async_context(open_google_speech(speech.google))
             else:
                 opened = await stack.enter_async_context(open_openai_speech(speech.openai))
-            recognizers.append(_protected(opened, provider, speech, redis=redis, clock=clock, metrics=metrics))
+            recognizers.append(_protected(opened, provider, speech, redis=redis, random=random, metrics=metrics))
         yield recognizers[0] if len(recognizers) == 1 else FirstThatAnswers(recognizers)
 
 
 def _protected(
-    recognizer: Recognizer, provider: Provider, speech: SpeechSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+    recognizer: Recognizer,
+    provider: Provider,
+    speech: SpeechSettings,
+    *,
+    redis: Redis,
+    random: Random,
+    metrics: Metrics,
 ) -> Recognizer:
     """What is remembered asks nobody; a provider that is left alone uses up no quota; only real calls are measured."""
     name = f"{provider}_speech"
@@ -73,7 +78,7 @@ def _protected(
     if windows := speech.windows_of(provider):
         limiter = SlidingWindow(redis)
         recognizer = LimitedRecognizer(recognizer, limiter, windows, provider=name, random=random.random)
-    breaker = CircuitBreaker(name, BreakerRules(), judge=is_down, clock=clock, random=random.random, metrics=metrics)
+    breaker = CircuitBreaker(name, BreakerRules(), judge=is_down, random=random.random, metrics=metrics)
     recognizer = GuardedRecognizer(recognizer, breaker, longest_call=speech.speech_timeout)
     if speech.transcript_cache_ttl:
         transcripts = TranscriptStore(redis, speech.transcript_cache_ttl)

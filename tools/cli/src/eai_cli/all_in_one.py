@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random, SystemRandom
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -13,7 +14,7 @@ from eai_cli.services import DEFINITIONS
 from eai_common.broker import Broker
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.rabbitmq import open_rabbitmq
-from eai_common.clock import SystemClock
+from eai_common.clock import Clock, SystemClock
 from eai_common.http import HttpParts, api_docs_routes, bound_socket, build_app, open_protection, probe_routes
 from eai_common.ids import Ids
 from eai_common.service import (
@@ -90,7 +91,7 @@ async def _serve(settings: list[CommonSettings], *, uses_sandbox: bool) -> None:
 
 @asynccontextmanager
 async def _open_parts(common: CommonSettings) -> AsyncIterator[Parts]:
-    clock = SystemClock()
+    clock, random = SystemClock(), SystemRandom()
     tracing = open_tracing(common.telemetry, service=_NAME)
     async with AsyncExitStack() as stack:
         stack.callback(tracing.close)
@@ -98,21 +99,22 @@ async def _open_parts(common: CommonSettings) -> AsyncIterator[Parts]:
         yield Parts(
             redis=redis,
             clock=clock,
-            ids=Ids(clock, common.tasks.message_id_key.get_secret_value().encode()),
+            random=random,
+            ids=Ids(clock, random, common.tasks.message_id_key.get_secret_value().encode()),
             metrics=Metrics(),
             tracing=tracing,
-            opened_broker=await stack.enter_async_context(_open_broker(common)),
-            opened_wakeups=await stack.enter_async_context(open_wakeups(redis, clock)),
+            opened_broker=await stack.enter_async_context(_open_broker(common, clock, random)),
+            opened_wakeups=await stack.enter_async_context(open_wakeups(redis)),
         )
 
 
 @asynccontextmanager
-async def _open_broker(common: CommonSettings) -> AsyncIterator[Broker]:
+async def _open_broker(common: CommonSettings, clock: Clock, random: Random) -> AsyncIterator[Broker]:
     if common.broker.url.get_secret_value():
-        async with open_rabbitmq(rabbit_options(common.broker, connection_name=_NAME)) as broker:
+        async with open_rabbitmq(rabbit_options(common.broker, connection_name=_NAME), clock, random) as broker:
             yield broker
     else:
-        async with MemoryBroker(common.broker.topology, SystemClock()) as memory:
+        async with MemoryBroker(common.broker.topology, clock) as memory:
             yield memory
 
 

@@ -179,7 +179,7 @@ class MemoryBroker:
         task.add_done_callback(self._in_ladder.discard)
 
     async def _bring_back(self, message: Message, queue: _Queue, delay: timedelta) -> None:
-        await self._clock.sleep(delay)
+        await asyncio.sleep(delay.total_seconds())
         queue.add(message)
 
     def dead_letter(self, message: Message, headers: Headers, queue: _Queue, reason: DeadLetterReason) -> None:

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from random import Random
 from typing import TypeGuard
 
 import structlog
@@ -37,6 +38,7 @@ from eai_common.broker.headers import DeadLetter, dead_letter_headers
 from eai_common.broker.intake import Deliveries
 from eai_common.broker.rabbitmq_link import LOST, Link, backoff_s, on_wire
 from eai_common.broker.rabbitmq_topology import apply
+from eai_common.clock import Clock
 from eai_common.topology import Topology
 
 __all__ = ["RabbitBroker", "RabbitSettings", "open_rabbitmq"]
@@ -59,20 +61,21 @@ class RabbitSettings:
 
 
 @asynccontextmanager
-async def open_rabbitmq(settings: RabbitSettings) -> AsyncIterator[RabbitBroker]:
+async def open_rabbitmq(settings: RabbitSettings, clock: Clock, random: Random) -> AsyncIterator[RabbitBroker]:
     """Connect, apply the topology, and keep both so until the context ends.
 
     Raises BrokerUnavailable if that takes longer than `connect_timeout`, TopologyMismatch (also later, into the body
     of the context: it comes with a reconnect to a changed broker), ValueError for an address that is none.
     """
-    name, url, heartbeat = settings.connection_name, settings.url, settings.heartbeat
-    publishing = Link(url, name=f"{name} publisher", heartbeat=heartbeat, prepare=partial(apply, settings.topology))
-    consuming = Link(url, name=f"{name} consumer", heartbeat=heartbeat)
+    name = settings.connection_name
+    link_to = partial(Link, settings.url, heartbeat=settings.heartbeat, random=random)
+    publishing = link_to(name=f"{name} publisher", prepare=partial(apply, settings.topology))
+    consuming = link_to(name=f"{name} consumer")
     try:
         for link in (publishing, consuming):
             await link.open(within=settings.connect_timeout)
         async with run_alongside({link.name: link.keep() for link in (publishing, consuming)}):
-            yield RabbitBroker(settings, publishing, consuming)
+            yield RabbitBroker(settings, publishing, consuming, clock, random)
     finally:
         await asyncio.gather(publishing.close(), consuming.close())
 
@@ -80,7 +83,11 @@ async def open_rabbitmq(settings: RabbitSettings) -> AsyncIterator[RabbitBroker]
 class RabbitBroker:
     """The whole port. Made by `open_rabbitmq`."""
 
-    def __init__(self, settings: RabbitSettings, publishing: Link, consuming: Link) -> None:
+    def __init__(
+        self, settings: RabbitSettings, publishing: Link, consuming: Link, clock: Clock, random: Random
+    ) -> None:
+        self._clock = clock
+        self._random = random
         self._topology = settings.topology
         self._timeout_s = settings.publish_timeout.total_seconds()
         self._publishing = publishing
@@ -93,7 +100,8 @@ class RabbitBroker:
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:
         self._check(queue)
-        consumer = _Consumer(self._consuming, _Mover(queue, self._topology, self._publisher), prefetch)
+        mover = _Mover(queue, self._topology, self._publisher, self._clock)
+        consumer = _Consumer(self._consuming, mover, prefetch, self._random)
         try:
             yield consumer
         finally:
@@ -206,7 +214,8 @@ class _Publisher:
 class _Mover:
     """Takes deliveries of one queue to the delay ladder or to the dead letters."""
 
-    def __init__(self, queue: str, topology: Topology, publisher: _Publisher) -> None:
+    def __init__(self, queue: str, topology: Topology, publisher: _Publisher, clock: Clock) -> None:
+        self._clock = clock
         self.queue = queue
         self._topology = topology
         self._publisher = publisher
@@ -219,7 +228,7 @@ class _Mover:
 
     async def dead_letter(self, message: DeliveredMessage, reason: DeadLetterReason, headers: Headers) -> None:
         self._check()
-        told = dead_letter_headers(headers, DeadLetter(reason, self.queue, datetime.now(UTC)))
+        told = dead_letter_headers(headers, DeadLetter(reason, self.queue, self._clock.now()))
         exchange = self._topology.dead_letter_exchange
         await self._publisher.send(exchange, self.queue, message.body, wire.copied(message, told))
 
@@ -231,10 +240,11 @@ class _Mover:
 class _Consumer:
     """A consumer, and the source of its deliveries over one subscription after the other."""
 
-    def __init__(self, link: Link, mover: _Mover, prefetch: int) -> None:
+    def __init__(self, link: Link, mover: _Mover, prefetch: int, random: Random) -> None:
         self._link = link
         self._mover = mover
         self._prefetch = prefetch
+        self._random = random
         self._subscription: _Subscription | None = None
 
     def until(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
@@ -258,7 +268,7 @@ class _Consumer:
 
     async def _subscribe(self) -> _Subscription:
         await self.close()  # after a cancel by the broker the channel is still there, and holds what is unsettled
-        for pause_s in backoff_s():
+        for pause_s in backoff_s(self._random):
             connection = await self._link.connection()
             try:
                 async with asyncio.timeout(_RPC_WITHIN_S):

@@ -10,10 +10,10 @@ prefetched and subscribes anew.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from random import Random
 from typing import NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -66,10 +66,12 @@ class Link:
         *,
         name: str,
         heartbeat: timedelta,
+        random: Random,
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self._url = _with_heartbeat(url, heartbeat)
         self._name = name
+        self._random = random
         self._prepare = prepare
         self._connection: Connection | None = None
         self._up = asyncio.Event()
@@ -108,7 +110,7 @@ class Link:
         failure: BaseException | None = None
         try:
             async with asyncio.timeout(within.total_seconds()):
-                for pause_s in backoff_s():
+                for pause_s in backoff_s(self._random):
                     try:
                         await self._connect()
                         return
@@ -140,7 +142,7 @@ class Link:
             await _close(self._connection)
 
     async def _reconnect(self) -> None:
-        for pause_s in backoff_s():
+        for pause_s in backoff_s(self._random):
             try:
                 await self._connect()
                 return
@@ -163,11 +165,11 @@ class Link:
         self._up.set()
 
 
-def backoff_s() -> Iterator[float]:
+def backoff_s(random: Random) -> Iterator[float]:
     """Seconds to wait before each new try: doubling up to 3 s, with jitter, so that replicas come back one by one."""
     ceiling_s = 0.2
     while True:
-        yield random.uniform(ceiling_s / 2, ceiling_s)  # noqa: S311 - spreads load, keeps no secret
+        yield random.uniform(ceiling_s / 2, ceiling_s)
         ceiling_s = min(3.0, ceiling_s * 2)
 
 

@@ -17,7 +17,6 @@ import jwt
 import orjson
 
 from eai_common.background import run_alongside
-from eai_common.clock import Clock
 from eai_common.telemetry import get_logger
 
 __all__ = ["Fetch", "JwksKeys", "JwksUnavailable", "fetch_jwks", "open_jwks"]
@@ -40,9 +39,8 @@ class JwksUnavailable(Exception):
 class JwksKeys:
     """The keys by algorithm and id. Those that are known go on working while the issuer is out of reach."""
 
-    def __init__(self, fetch: Fetch, clock: Clock, refresh: timedelta) -> None:
+    def __init__(self, fetch: Fetch, refresh: timedelta) -> None:
         self._fetch = fetch
-        self._clock = clock
         self._refresh_every = refresh
         self._keys: Mapping[tuple[str, str | None], jwt.PyJWK] = {}
         self._looked_s: float | None = None
@@ -64,7 +62,7 @@ class JwksKeys:
 
     async def refresh(self) -> None:
         """Fetch the keys; what is known stays when that fails or brings none."""
-        self._looked_s = self._clock.monotonic()
+        self._looked_s = asyncio.get_running_loop().time()
         try:
             keys = _parsed(await self._fetch())
         except JwksUnavailable as error:
@@ -79,7 +77,8 @@ class JwksKeys:
         while True:
             async with self._looking:
                 await self.refresh()
-            await self._clock.sleep(self._refresh_every if self._keys else _AT_MOST_EVERY)
+            pause = self._refresh_every if self._keys else _AT_MOST_EVERY
+            await asyncio.sleep(pause.total_seconds())
 
     def _known(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
         if key_id is not None:
@@ -89,14 +88,17 @@ class JwksKeys:
 
     def _may_look(self) -> bool:
         """Strangers can send any key id: they must not make us ask the issuer for each."""
-        return self._looked_s is None or self._clock.monotonic() - self._looked_s >= _AT_MOST_EVERY.total_seconds()
+        return (
+            self._looked_s is None
+            or asyncio.get_running_loop().time() - self._looked_s >= _AT_MOST_EVERY.total_seconds()
+        )
 
 
 @asynccontextmanager
-async def open_jwks(url: str, clock: Clock, refresh: timedelta) -> AsyncIterator[JwksKeys]:
+async def open_jwks(url: str, refresh: timedelta) -> AsyncIterator[JwksKeys]:
     """Keys that are kept fresh as long as the context is open."""
     async with httpx.AsyncClient(timeout=_PATIENCE_S, follow_redirects=False) as client:
-        keys = JwksKeys(lambda: fetch_jwks(client, url), clock, refresh)
+        keys = JwksKeys(lambda: fetch_jwks(client, url), refresh)
         async with run_alongside({"jwks": keys.keep_fresh()}):
             yield keys
 

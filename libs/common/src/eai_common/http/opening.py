@@ -43,25 +43,25 @@ async def open_protection(
 ) -> AsyncIterator[Protection]:
     """What stands before the routes, as long as the context is open."""
     async with AsyncExitStack() as stack:
-        verifier = await _open_verifier(settings.jwt, clock, stack) if settings.jwt.is_used else None
+        verifier = await _open_verifier(settings.jwt, stack) if settings.jwt.is_used else None
         book = TokenBook(settings.http.tokens)
         if (file := settings.http.api_token_file) is not None:
-            keep_fresh = book.keep_fresh(file, clock, settings.http.credential_rotation_interval)
+            keep_fresh = book.keep_fresh(file, settings.http.credential_rotation_interval)
             await stack.enter_async_context(run_alongside({"api-tokens": keep_fresh}))
         access = Access(book, verifier, settings.protection.enable_credential_audit)
         limits = None
         if windows := rate_windows(settings.protection, is_open=access.is_open):
-            batcher = await stack.enter_async_context(open_batcher(redis, clock))
+            batcher = await stack.enter_async_context(open_batcher(redis))
             limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
         yield Protection(access, settings.protection, limits)
 
 
-async def _open_verifier(settings: JwtSettings, clock: Clock, stack: AsyncExitStack) -> JwtVerifier:
+async def _open_verifier(settings: JwtSettings, stack: AsyncExitStack) -> JwtVerifier:
     # Here and not above: cryptography is 9 MB that most processes do not need.
     from eai_common.http.jwks import open_jwks
     from eai_common.http.jwts import JwtVerifier
 
     keys = None
     if settings.jwks_url:
-        keys = await stack.enter_async_context(open_jwks(settings.jwks_url, clock, settings.jwks_refresh))
+        keys = await stack.enter_async_context(open_jwks(settings.jwks_url, settings.jwks_refresh))
     return JwtVerifier(settings, keys)

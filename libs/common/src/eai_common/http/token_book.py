@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
-from eai_common.clock import Clock
 from eai_common.credentials import ApiToken, parse_api_tokens
 from eai_common.telemetry import get_logger
 
@@ -29,11 +28,11 @@ class TokenBook:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    async def keep_fresh(self, file: Path, clock: Clock, interval: timedelta) -> NoReturn:
+    async def keep_fresh(self, file: Path, interval: timedelta) -> NoReturn:
         """Read the file again and again, until cancelled. One that cannot be read, or is empty, changes nothing:
         a slip must lock nobody out, and must open nothing."""
         while True:
-            await clock.sleep(interval)
+            await asyncio.sleep(interval.total_seconds())
             try:
                 tokens = _in(await asyncio.to_thread(file.read_text, encoding="utf-8"))
             except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -166,7 +167,7 @@ async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[Non
             return await publish()
         except BrokerUnavailable as error:
             log.warning("publish_not_confirmed", error=str(error))
-            await runtime.clock.sleep(_BROKER_RETRY)
+            await asyncio.sleep(_BROKER_RETRY.total_seconds())
 
 
 async def _note_error(runtime: Runtime, work: Work, error: StageError, *, next_in: timedelta | None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 from datetime import timedelta
+from random import Random
 
 from eai_common.broker import Broker, Consumer, Delivery
 from eai_common.clock import Clock
@@ -51,6 +51,7 @@ class StageParts:
     broker: Broker
     redis: Redis
     clock: Clock
+    random: Random
     ids: Ids
     metrics: Metrics
     tracing: Tracing
@@ -83,7 +84,7 @@ async def run_stage(stage: Stage, parts: StageParts, stop: asyncio.Event) -> Non
         timeout=parts.worker_settings.worker_timeout,
         max_redeliveries=parts.worker_settings.max_redeliveries,
         clock=parts.clock,
-        random=random.random,
+        random=parts.random.random,
         tracing=parts.tracing,
         metrics=parts.metrics,
         turns=stage.turns,

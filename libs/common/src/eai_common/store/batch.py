@@ -16,7 +16,6 @@ from datetime import timedelta
 from redis.exceptions import NoScriptError
 
 from eai_common.background import run_alongside
-from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 from eai_common.store.scripts import Argument, Call
 from eai_common.telemetry import get_logger
@@ -50,9 +49,8 @@ class _Caller:
 class CommandBatcher:
     """Made by `open_batcher`."""
 
-    def __init__(self, redis: Redis, clock: Clock, patience: timedelta = _PATIENCE) -> None:
+    def __init__(self, redis: Redis, patience: timedelta = _PATIENCE) -> None:
         self._redis = redis
-        self._clock = clock
         self._patience_s = patience.total_seconds()
         self._waiting: deque[_Caller] = deque()
         self._arrived = asyncio.Event()
@@ -168,7 +166,7 @@ class CommandBatcher:
                 self._is_down = False
                 log.info("store_restored")
                 return
-            await self._clock.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_LOOK_AGAIN.total_seconds())
 
     async def _answers(self) -> bool:
         try:
@@ -184,9 +182,9 @@ class CommandBatcher:
 
 
 @asynccontextmanager
-async def open_batcher(redis: Redis, clock: Clock, patience: timedelta = _PATIENCE) -> AsyncIterator[CommandBatcher]:
+async def open_batcher(redis: Redis, patience: timedelta = _PATIENCE) -> AsyncIterator[CommandBatcher]:
     """A batcher that sends as long as the context is open. `patience` is the longest that one pipeline may take."""
-    batcher = CommandBatcher(redis, clock, patience)
+    batcher = CommandBatcher(redis, patience)
     async with run_alongside({"redis-batcher": batcher.send()}):
         try:
             yield batcher

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -149,15 +149,15 @@ class Checkpoints:
 
     async def _renew_until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self._clock.sleep(self._lease / 3)
-            if not self._held:
-                continue
-            try:
-                await self._renew(dict(self._held))
-            except StoreUnavailable:
-                continue  # a lease that runs out meanwhile costs at worst a second try; the record still decides
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            # A lease that runs out while Redis is away costs at worst a second try; the record still decides.
+            with suppress(StoreUnavailable):
+                await self.renew()
 
-    async def _renew(self, held: dict[str, str]) -> None:
+    async def renew(self) -> None:
+        """Renew the leases that are held, all in one round trip."""
+        if not (held := dict(self._held)):
+            return
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for message_id, owner in held.items():

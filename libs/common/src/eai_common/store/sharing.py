@@ -13,7 +13,6 @@ from typing import Any
 
 from redis.asyncio.client import Pipeline
 
-from eai_common.clock import Clock
 from eai_common.store.batch import Command, CommandBatcher, open_batcher
 from eai_common.store.client import Redis
 
@@ -63,7 +62,7 @@ class _SharedPipeline(Pipeline):
 
 
 @asynccontextmanager
-async def open_shared_redis(alone: Redis, clock: Clock, patience: timedelta) -> AsyncIterator[Redis]:
+async def open_shared_redis(alone: Redis, patience: timedelta) -> AsyncIterator[Redis]:
     """The client, as long as the context is open. `patience` is the longest that one round trip may take."""
-    async with open_batcher(alone, clock, patience) as batcher:
+    async with open_batcher(alone, patience) as batcher:
         yield SharedRedis(alone, batcher)

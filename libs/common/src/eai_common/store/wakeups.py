@@ -17,7 +17,6 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import NoPermissionError
 
 from eai_common.background import run_alongside
-from eai_common.clock import Clock
 from eai_common.store.client import Redis, StoreUnavailable, store_errors
 from eai_common.telemetry import get_logger
 
@@ -98,9 +97,8 @@ class Wakeups:
     After `silence` the server is asked whether it is there; when that too is met with silence, it is not.
     """
 
-    def __init__(self, redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> None:
+    def __init__(self, redis: Redis, *, silence: timedelta = _SILENCE) -> None:
         self._redis = redis
-        self._clock = clock
         self._silence_s = silence.total_seconds()
         self._watches: dict[str, list[Watch]] = {}
         self._count = 0
@@ -146,11 +144,11 @@ class Wakeups:
                 await self._subscribed()
             except StoreUnavailable as error:
                 log.warning("wakeups_lost", error=str(error), waiting=len(self))
-                await self._clock.sleep(pause)
+                await asyncio.sleep(pause.total_seconds())
                 pause = min(pause * 2, _RETRY_MOST)
             except NoPermissionError as error:
                 log.error("wakeups_refused", error=str(error))  # waits then last to their end, and are right
-                await self._clock.sleep(_REFUSED_RETRY)
+                await asyncio.sleep(_REFUSED_RETRY.total_seconds())
             else:
                 pause = _RETRY_FIRST
 
@@ -190,9 +188,9 @@ class Wakeups:
 
 
 @asynccontextmanager
-async def open_wakeups(redis: Redis, clock: Clock, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
+async def open_wakeups(redis: Redis, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
     """Wake-ups for this process, on a connection of their own from the client's pool once somebody waits."""
-    wakeups = Wakeups(redis, clock, silence=silence)
+    wakeups = Wakeups(redis, silence=silence)
     async with run_alongside({"wakeups": wakeups.listen()}):
         try:
             yield wakeups

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-
-from eai_common.clock import Clock
 
 __all__ = ["Booking"]
 
@@ -18,15 +17,14 @@ class Booking:
     then; those are told to ask again within the horizon's second half, each at another time.
     """
 
-    def __init__(self, clock: Clock, random: Callable[[], float], *, horizon: timedelta) -> None:
-        self._clock = clock
+    def __init__(self, random: Callable[[], float], *, horizon: timedelta) -> None:
         self._random = random
         self._horizon = horizon
         self._booked_until_s = 0.0
 
     def wait(self, *, first: timedelta, step: timedelta) -> timedelta:
         """How long to wait, when the next place becomes free after `first` and others follow every `step`."""
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         booked_s = max(self._booked_until_s, now_s + first.total_seconds()) + step.total_seconds()
         if booked_s - now_s > max(self._horizon, first + step).total_seconds():
             return self._horizon * (1 + self._random()) / 2

@@ -5,6 +5,7 @@ Source of the idea: Google, "Site Reliability Engineering", chapter 21, "Handlin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from datetime import timedelta
 
 from eai_agent_router.agent import History, Turn
 from eai_agent_router.guards.waits import RetriesSpent
-from eai_common.clock import Clock
 
 __all__ = ["BudgetRules", "RetryBudget"]
 
@@ -29,13 +29,12 @@ class BudgetRules:
 class RetryBudget:
     """An account: first tries and time pay in, a retry is paid from it; one that cannot be paid waits."""
 
-    def __init__(self, provider: str, rules: BudgetRules, *, clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(self, provider: str, rules: BudgetRules, *, random: Callable[[], float]) -> None:
         self._provider = provider
         self._rules = rules
-        self._clock = clock
         self._random = random
         self._saved = rules.most_saved
-        self._at_s = clock.monotonic()
+        self._at_s = asyncio.get_running_loop().time()
 
     @asynccontextmanager
     async def passing(self, asked: Turn | History) -> AsyncIterator[None]:
@@ -50,7 +49,7 @@ class RetryBudget:
         yield
 
     def _earned_since_last(self) -> float:
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         earned = (now_s - self._at_s) * self._rules.at_least_a_minute / 60
         self._at_s = now_s
         return earned

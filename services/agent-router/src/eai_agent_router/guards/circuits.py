@@ -11,7 +11,6 @@ from eai_agent_router.agent_engine import Engines
 from eai_agent_router.errors import AgentBadRequest, AgentRateLimited
 from eai_agent_router.guards.waits import ProviderDown
 from eai_common.breaker import BreakerRules, CircuitBreaker, CircuitOpen
-from eai_common.clock import Clock
 from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.telemetry import Metrics
 
@@ -30,7 +29,6 @@ class Circuits:
 
     name_of: NameOf
     rules: BreakerRules
-    clock: Clock
     random: Callable[[], float]
     metrics: Metrics
     _by_name: dict[str, CircuitBreaker] = field(default_factory=dict)
@@ -55,7 +53,7 @@ class Circuits:
     def _breaker(self, name: str) -> CircuitBreaker:
         if name not in self._by_name:
             self._by_name[name] = CircuitBreaker(
-                name, self.rules, judge=is_down, clock=self.clock, random=self.random, metrics=self.metrics
+                name, self.rules, judge=is_down, random=self.random, metrics=self.metrics
             )
         return self._by_name[name]
 

@@ -16,7 +16,7 @@ from eai_agent_router.guards.circuits import Circuits, NameOf
 from eai_agent_router.guards.limit import Limit, Limiter, minute
 from eai_agent_router.guards.places import Places
 from eai_agent_router.guards.settings import GuardSettings
-from eai_common.clock import Clock, Deadline
+from eai_common.clock import Deadline
 from eai_common.telemetry import Metrics
 
 __all__ = ["GUARDS", "Guard", "GuardParts", "GuardedAgent", "guarded"]
@@ -36,7 +36,6 @@ class GuardParts:
 
     settings: GuardSettings
     limiter: Limiter
-    clock: Clock
     random: Callable[[], float]
     metrics: Metrics
     places: int
@@ -44,15 +43,15 @@ class GuardParts:
 
 
 def _budget(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return RetryBudget(provider, parts.settings.budget, clock=parts.clock, random=parts.random)
+    return RetryBudget(provider, parts.settings.budget, random=parts.random)
 
 
 def _places(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return Places(provider, places=parts.places, line=parts.line, clock=parts.clock, random=parts.random)
+    return Places(provider, places=parts.places, line=parts.line, random=parts.random)
 
 
 def _circuits(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return Circuits(name_of, parts.settings.breaker, parts.clock, parts.random, parts.metrics)
+    return Circuits(name_of, parts.settings.breaker, parts.random, parts.metrics)
 
 
 def _limit(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
@@ -60,7 +59,7 @@ def _limit(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
     if not limit:
         return None
     window = minute(limit)
-    booking = Booking(parts.clock, parts.random, horizon=2 * window.period)
+    booking = Booking(parts.random, horizon=2 * window.period)
     return Limit(provider, window, parts.limiter, booking)
 
 

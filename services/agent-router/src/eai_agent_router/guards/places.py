@@ -10,7 +10,6 @@ from datetime import timedelta
 from eai_agent_router.agent import History, Turn
 from eai_agent_router.guards.booking import Booking
 from eai_agent_router.guards.waits import ProviderBusy
-from eai_common.clock import Clock
 
 __all__ = ["Places"]
 
@@ -27,25 +26,24 @@ class Places:
     shortest wait is a second. Whoever finds the line full, or stands in it for long, is deferred.
     """
 
-    def __init__(self, provider: str, *, places: int, line: int, clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(self, provider: str, *, places: int, line: int, random: Callable[[], float]) -> None:
         self._provider = provider
         self._free = asyncio.Semaphore(places)
         self._places = places
         self._line_left = line
-        self._clock = clock
         self._usual_s = 1.0  # how long a turn takes
-        self._booking = Booking(clock, random, horizon=_HORIZON)
+        self._booking = Booking(random, horizon=_HORIZON)
 
     @asynccontextmanager
     async def passing(self, asked: Turn | History) -> AsyncIterator[None]:
         """A turn at the provider. Raises ProviderBusy."""
         await self._enter()
-        began_s = self._clock.monotonic()
+        began_s = asyncio.get_running_loop().time()
         try:
             yield
         finally:
             self._free.release()
-            self._usual_s += _SMOOTHING * (self._clock.monotonic() - began_s - self._usual_s)
+            self._usual_s += _SMOOTHING * (asyncio.get_running_loop().time() - began_s - self._usual_s)
 
     async def _enter(self) -> None:
         if not self._free.locked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,9 +93,9 @@ class DeliverCallback:
 
     async def _deliver(self, event: TaskCompleted, target: Target, ctx: StageContext) -> None:
         with self.hosts.place(target.authority) as place:
-            at, began_s = self.clock.now(), self.clock.monotonic()
+            at, began_s = self.clock.now(), asyncio.get_running_loop().time()
             tried = await self._try(event, target, ctx)
-            took = timedelta(seconds=self.clock.monotonic() - began_s)
+            took = timedelta(seconds=asyncio.get_running_loop().time() - began_s)
             place.is_host_down, place.pause = tried.is_host_down, tried.pause
         self.metrics.external_calls.labels(_SERVICE, tried.label).inc()
         self.metrics.external_duration.labels(_SERVICE).observe(took.total_seconds())
@@ -111,7 +112,7 @@ class DeliverCallback:
             **self.signer.headers(event.message_id, body, at=now),
             **self.bearer.headers(target),
         }
-        in_time = min(ctx.deadline, Deadline.after(self.rules.timeout, self.clock), key=Deadline.remaining_s)
+        in_time = ctx.deadline.within(self.rules.timeout)
         try:
             answered = await self.sender.post(target.url, body, headers, deadline=in_time)
         except (OutboundRefused, OutboundUnknownHost, OutboundTimeout, OutboundUnreachable) as error:

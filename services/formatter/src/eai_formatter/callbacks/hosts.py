@@ -6,12 +6,12 @@ is this process's own: what a replica learns about a host costs every replica a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from eai_common.clock import Clock
 from eai_common.errors import Deferred
 from eai_common.telemetry import get_logger
 
@@ -71,9 +71,8 @@ class Place:
 class Hosts:
     """Every host that callbacks lately went to, by name and port."""
 
-    def __init__(self, rules: HostRules, clock: Clock) -> None:
+    def __init__(self, rules: HostRules) -> None:
         self._rules = rules
-        self._clock = clock
         self._hosts: dict[str, _Host] = {}
 
     @contextmanager
@@ -82,7 +81,7 @@ class Hosts:
         host = self._known(name)
         self._check(name, host)
         host.in_flight += 1
-        began_s = self._clock.monotonic()
+        began_s = asyncio.get_running_loop().time()
         place = Place()
         try:
             yield place
@@ -91,7 +90,7 @@ class Hosts:
             self._learn(name, host, place, began_s)
 
     def _check(self, name: str, host: _Host) -> None:
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if host.closed_until_s > now_s:
             raise HostDown(f"{name} is left alone for a while", delay=self._bounded(host.closed_until_s - now_s))
         if host.in_flight >= self._places(host):
@@ -109,7 +108,7 @@ class Hosts:
         return max(timedelta(seconds=wait_s), self._rules.shortest_wait)
 
     def _learn(self, name: str, host: _Host, place: Place, began_s: float) -> None:
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if place.is_host_down is not None:
             host.usual_s += _SMOOTHING * (now_s - began_s - host.usual_s)
         if place.is_host_down is False:
@@ -136,6 +135,6 @@ class Hosts:
         return self._hosts.setdefault(name, _Host())
 
     def _forget(self) -> None:
-        now_s = self._clock.monotonic()
+        now_s = asyncio.get_running_loop().time()
         for name in [name for name, host in self._hosts.items() if host.is_forgettable(now_s)]:
             del self._hosts[name]

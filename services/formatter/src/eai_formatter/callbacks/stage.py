@@ -66,7 +66,7 @@ def callback_stage(
         sender=sender,
         signer=signer,
         bearer=Bearer(settings.bearer_token.get_secret_value(), settings.bearer_hosts),
-        hosts=Hosts(host_rules or HostRules(parallel=settings.max_parallel_per_host), parts.clock),
+        hosts=Hosts(host_rules or HostRules(parallel=settings.max_parallel_per_host)),
         tries=deliveries,
         rules=Rules(callback_policy(settings), settings.timeout, must_be_signed),
         clock=parts.clock,
