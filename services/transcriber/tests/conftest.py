@@ -123,7 +123,7 @@ def recording() -> bytes:
 
 
 @pytest.fixture()
-def ctx() -> StageContext:
+async def ctx() -> StageContext:
     clock = SystemClock()
     return StageContext(Deadline.after(timedelta(seconds=30)), Attempt(1), clock)
 
