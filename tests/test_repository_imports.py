@@ -1,125 +1,86 @@
-"""Imports go one way: a service stands on eai_common alone and knows no other; only the command line sees all."""
+"""The contracts of `[tool.importlinter]` hold, and each of them finds what it forbids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from repository import SERVICES, Module, imports, module_at, modules, packages
+from repository import ROOT, SERVICES, modules, packages
 
-OURS = SERVICES | {"eai_common", "eai_sandbox", "eai_cli"}
-MAY_IMPORT = {
-    "eai_common": frozenset({"eai_common"}),
-    "eai_sandbox": frozenset({"eai_sandbox", "eai_common"}),
-    "eai_cli": OURS,
-    **{service: frozenset({service, "eai_common"}) for service in SERVICES},
-}
-# A service is tested against the stand-ins of what it talks to.
-TESTS_MAY_IMPORT = MAY_IMPORT | {service: MAY_IMPORT[service] | {"eai_sandbox"} for service in SERVICES}
-
-PORT = "eai_common.broker"
-ADAPTERS = ("rabbitmq", "memory")
-WIRING = ("eai_common.service", "eai_cli")
+_LINT = "from importlinter.cli import lint_imports_command as lint; lint()"
 
 
-def violations(module: Module) -> Iterator[str]:
-    """What a module imports and must not, as lines for a person."""
-    allowed = (TESTS_MAY_IMPORT if module.is_test else MAY_IMPORT)[module.package]
-    for line, name in imports(module):
-        top = name.partition(".")[0]
-        if top in OURS and top not in allowed:
-            yield f"{module}:{line}: {module.package} imports {name}"
-        if is_adapter(name) and not may_choose_adapters(module):
-            yield f"{module}:{line}: imports the adapter {name}; the port is {PORT}, wiring chooses what is behind it"
-        if is_for_tests(name) and not module.is_for_tests:
-            yield f"{module}:{line}: imports {name}, which is for tests"
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run `lint-imports` in a checkout."""
+    places = os.pathsep.join(str(root / folder.relative_to(ROOT) / "src") for folder in packages().values())
+    return subprocess.run(
+        [sys.executable, "-c", _LINT, "--no-cache", "--no-logo"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": places, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def is_adapter(name: str) -> bool:
-    inside = name.removeprefix(f"{PORT}.").partition(".")[0]
-    return name.startswith(f"{PORT}.") and (inside in ADAPTERS or inside.partition("_")[0] in ADAPTERS)
+def test_every_contract_holds() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def may_choose_adapters(module: Module) -> bool:
-    wires = any(module.name == name or module.name.startswith(f"{name}.") for name in WIRING)
-    return wires or module.is_for_tests or module.name.startswith(f"{PORT}.")
+def test_every_package_is_under_contract() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    assert set(settings["root_packages"]) == set(packages())
 
 
-def is_for_tests(name: str) -> bool:
-    parts = name.split(".")
-    return parts[0] in OURS and "testing" in parts[1:]
-
-
-def test_every_package_is_seen() -> None:
-    assert set(packages()) == OURS
-    assert {module.package for module in modules() if not module.is_test} == OURS
-
-
-@pytest.mark.parametrize("package", sorted(OURS))
-def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
-    assert [line for module in modules() if module.package == package for line in violations(module)] == []
-
-
+ONE_WAY, ADAPTERS = "Imports point one way", "Only the composition imports adapters"
 FORBIDDEN = {
-    "another service": ("eai_poller", "src/eai_poller/answer.py", "from eai_ingress.request import Request"),
-    "another service in a function": (
-        "eai_ingress",
-        "src/eai_ingress/routes.py",
-        "def handle() -> None:\n    import eai_formatter.texts",
-    ),
-    "another service by its name": (
-        "eai_ingress",
-        "src/eai_ingress/routes.py",
-        "import importlib\nimportlib.import_module('eai_poller')",
-    ),
-    "another service in a test": ("eai_poller", "tests/test_poller_x.py", "import eai_ingress"),
-    "the command line": ("eai_formatter", "src/eai_formatter/texts.py", "from eai_cli import up"),
-    "the sandbox": ("eai_transcriber", "src/eai_transcriber/wiring.py", "import eai_sandbox"),
-    "a service from below": ("eai_common", "src/eai_common/ids.py", "import eai_poller"),
-    "the sandbox from below": ("eai_common", "src/eai_common/ids.py", "import eai_sandbox"),
-    "the command line from the sandbox": ("eai_sandbox", "src/eai_sandbox/brain.py", "import eai_cli"),
-    "the RabbitMQ adapter": (
-        "eai_ingress",
-        "src/eai_ingress/service.py",
-        "from eai_common.broker.rabbitmq import open_rabbitmq",
-    ),
-    "the memory adapter": ("eai_ingress", "src/eai_ingress/service.py", "from eai_common.broker import memory"),
-    "a part of an adapter": ("eai_common", "src/eai_common/stage/work.py", "import eai_common.broker.rabbitmq_link"),
-    "an adapter by a relative import": (
-        "eai_common",
-        "src/eai_common/stage/work.py",
-        "from ..broker.memory import MemoryBroker",
-    ),
-    "what is for tests": ("eai_common", "src/eai_common/ids.py", "from eai_common.broker import testing"),
-}
-ALLOWED = {
-    "eai_common and itself": (
-        "eai_poller",
-        "src/eai_poller/service.py",
-        "from eai_common.broker import Broker\nfrom .answer import Answer\nimport eai_poller.routes",
-    ),
-    "the sandbox in a test": ("eai_transcriber", "tests/test_transcriber_x.py", "import eai_sandbox"),
-    "adapters in wiring": ("eai_common", "src/eai_common/service.py", "import eai_common.broker.rabbitmq"),
-    "adapters in tests": ("eai_poller", "tests/test_poller_x.py", "from eai_common.broker.memory import MemoryBroker"),
-    "everything in the command line": ("eai_cli", "src/eai_cli/up.py", "import eai_poller, eai_common.broker.memory"),
-    "what is for tests, in tests": ("eai_poller", "tests/test_poller_x.py", "import eai_common.broker.testing"),
+    "eai_poller -> eai_ingress": ("import eai_ingress.request", ONE_WAY),
+    "eai_ingress -> eai_formatter": ("def f():\n    import eai_formatter", ONE_WAY),
+    "eai_formatter -> eai_cli": ("from eai_cli import up", ONE_WAY),
+    "eai_transcriber -> eai_sandbox": ("import eai_sandbox", ONE_WAY),
+    "eai_common.store -> eai_poller": ("import eai_poller", ONE_WAY),
+    "eai_common.http -> eai_sandbox": ("import eai_sandbox", ONE_WAY),
+    "eai_sandbox -> eai_cli": ("import eai_cli", ONE_WAY),
+    "eai_agent_router -> eai_common.broker.rabbitmq": ("import eai_common.broker.rabbitmq", ADAPTERS),
+    "eai_common.stage -> eai_common.broker.rabbitmq_link": ("from ..broker import rabbitmq_link", ADAPTERS),
+    "eai_common.settings -> eai_common.broker.testing": ("from ..broker import testing", "Only tests import"),
+    ".broker -> .stage": ("import eai_common.stage", "No package has a circle"),
 }
 
 
-def example(tmp_path: Path, package: str, file: str, source: str) -> Module:
-    path = tmp_path / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(source)
-    root = tmp_path / file.partition("/")[0]
-    return module_at(path, package, root, is_test=file.startswith("tests/"))
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What lint-imports says of a copy of the packages to which all that is forbidden was added."""
+    root = tmp_path_factory.mktemp("checkout")
+    for folder in packages().values():
+        shutil.copytree(folder / "src", root / folder.relative_to(ROOT) / "src")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for rule, (source, _) in FORBIDDEN.items():
+        importer = f"eai_common{rule.split()[0]}" if rule.startswith(".") else rule.split()[0]
+        place = root / packages()[importer.partition(".")[0]].relative_to(ROOT) / "src" / importer.replace(".", "/")
+        with (place / "__init__.py").open("a", encoding="utf-8") as file:
+            file.write(f"\n{source}\n")
+    return lint_imports(root).stdout
 
 
-@pytest.mark.parametrize(("package", "file", "source"), FORBIDDEN.values(), ids=FORBIDDEN)
-def test_what_is_forbidden_is_found(tmp_path: Path, package: str, file: str, source: str) -> None:
-    assert len(list(violations(example(tmp_path, package, file, source)))) == 1
+@pytest.mark.parametrize(("forbidden", "contract"), [(rule, contract) for rule, (_, contract) in FORBIDDEN.items()])
+def test_a_forbidden_import_is_found(broken: str, forbidden: str, contract: str) -> None:
+    report = broken.partition("Broken contracts")[2]
+    (section,) = re.findall(rf"^{contract}[^\n]*\n-+\n(.*?)(?=^-+$|\Z)", report, re.MULTILINE | re.DOTALL)
+    assert f"- {forbidden}" in section
 
 
-@pytest.mark.parametrize(("package", "file", "source"), ALLOWED.values(), ids=ALLOWED)
-def test_what_is_allowed_is_not_complained_of(tmp_path: Path, package: str, file: str, source: str) -> None:
-    assert list(violations(example(tmp_path, package, file, source))) == []
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_neither_a_test_nor_a_name_in_a_string_reaches_into_another_service(service: str) -> None:
+    # import-linter sees neither.
+    others = "|".join(SERVICES - {service})
+    reach = re.compile(rf"^\s*(?:from|import) (?:{others})\b|import_module\(\W(?:{others})\b", re.MULTILINE)
+    inside = [module for module in modules() if module.package == service]
+    assert [str(module) for module in inside if reach.search(module.path.read_text(encoding="utf-8"))] == []
