@@ -1,6 +1,6 @@
-"""`./eai test`: sees that RabbitMQ and Redis are installed, then runs pytest, whose fixtures start private ones.
+"""`./eai test`: installs RabbitMQ and Redis if they are missing, then runs pytest, whose fixtures start private ones.
 
-With `--compose` it sees that there is a Docker engine, builds the images, and runs the tests that need containers.
+With `--compose`: starts a Docker engine if none runs, builds the images, and runs the tests that need containers.
 """
 
 from __future__ import annotations
@@ -14,38 +14,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["run_tests"]
+__all__ = ["run_tests", "xdist_options"]
 
 _ROOT = Path(__file__).resolve().parents[4]
-# Program to look for, and Debian's package that brings it. Debian keeps servers in sbin, which not every PATH has.
+# Programs, and the Debian packages that have them. Debian keeps servers in sbin, which not every PATH has.
 _SERVERS = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
-# What the programs in the docs are run in. A laptop without them skips those tests; CI does not.
+# What runs the programs in the docs. A laptop without them skips those tests; CI does not.
 _LANGUAGES = {"node": "nodejs", "go": "golang-go"}
 _NOT_INSTALLED = 3
 _DOCKER = _ROOT / "build-support" / "docker"
+# With these, one process is faster, or the only one that works: few tests, the terminal, or xdist's own options.
+_ONE_PROCESS_SHORT = frozenset({"-k", "-x", "-s", "-n", "-h"})
+_ONE_PROCESS = frozenset({"--pdb", "--lf", "--last-failed", "--sw", "--stepwise", "--co", "--collect-only", "--help"})
 
 
 def run_tests(arguments: Sequence[str]) -> int:
-    """Run pytest from the repository's root with these arguments; gives its exit code, 3 without the servers."""
+    """Run pytest with these arguments from the repository's root; gives its exit code, 3 if the servers are missing."""
     if "--compose" in arguments:
         return _run_in_containers([argument for argument in arguments if argument != "--compose"])
-    if missing := _missing():
-        code = _install(missing)
-        if code != 0:
-            return code
-    return _pytest(arguments or _side_by_side())
+    if (missing := _missing()) and (code := _install(missing)):
+        return code
+    return _pytest([*xdist_options(arguments, processes=min(os.cpu_count() or 1, 4)), *arguments])
+
+
+def xdist_options(arguments: Sequence[str], *, processes: int) -> list[str]:
+    """The options that run these arguments' tests in several processes, with servers of their own each.
+
+    Empty if one process is faster: for a single file or test, and with options that pick few tests. The tests of a file
+    stay in one process, and pytest's order holds, in which the slow files are first.
+    """
+    paths = [argument for argument in arguments if (_ROOT / argument.partition("::")[0]).exists()]
+    is_small = len(paths) == 1 and not (_ROOT / paths[0]).is_dir()
+    is_single = any(argument in _ONE_PROCESS or argument[:2] in _ONE_PROCESS_SHORT for argument in arguments)
+    if processes == 1 or is_small or is_single:
+        return []
+    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # The same order of sets everywhere: some tests have sets in their names, and xdist wants one list from all.
+    # One hash seed for all processes: some tests have sets in their names, and xdist compares the names.
     environ = {"PYTHONHASHSEED": str(secrets.randbelow(2**32)), **os.environ}
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=_ROOT, env=environ)
-
-
-def _side_by_side() -> list[str]:
-    """Everything, in a process for each CPU with servers of its own; a file stays in one, the slow ones first."""
-    processes = min(os.cpu_count() or 1, 4)
-    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
 
 
 def _run_in_containers(arguments: Sequence[str]) -> int:
@@ -60,7 +69,7 @@ def _run_in_containers(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _docker_engine() -> Iterator[bool]:
-    """Whether there is one, for as long as the context: the machine's, else one that is stopped at the end."""
+    """Whether an engine runs: the machine's, else one that is started here and stopped at the end of the context."""
     if _runs_docker():
         yield subprocess.call([_DOCKER / "engine-up.sh"]) == 0  # for the images
         return
