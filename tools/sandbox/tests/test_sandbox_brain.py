@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai_sandbox.answers import asks_what_was_said, normalise
-from eai_sandbox.brain import Brain, Said
+from eai_sandbox.brain import Brain, IncomingMessage
 from eai_sandbox.calls import Call, CallLog, Target
 from eai_sandbox.conversation import Role, Threads
 from eai_sandbox.multipart import form_parts
@@ -27,13 +27,13 @@ def brain(*, max_threads: int = 10, max_messages: int = 10) -> Brain:
 
 
 def ask(asked: Brain, thread: str, question: str) -> str:
-    return asked.ask(thread, [Said(Role.HUMAN, question)])[-1].text
+    return asked.ask(thread, [IncomingMessage(Role.HUMAN, question)])[-1].text
 
 
 def test_a_message_whose_id_the_thread_has_takes_the_old_ones_place() -> None:
     asked = brain()
     for _ in range(2):
-        asked.ask("a", [Said(Role.AI, "Quer?", message_id="before"), Said(Role.HUMAN, "Sim")])
+        asked.ask("a", [IncomingMessage(Role.AI, "Quer?", message_id="before"), IncomingMessage(Role.HUMAN, "Sim")])
     texts = [
         message.text for message in asked.threads.of("a") if message.role is not Role.AI or message.text == "Quer?"
     ]
@@ -87,12 +87,12 @@ def test_a_thread_keeps_its_latest_messages() -> None:
 
 
 def test_a_clients_own_message_id_is_kept() -> None:
-    asked, _ = brain().ask("a", [Said(Role.HUMAN, "Oi", "mine")])
+    asked, _ = brain().ask("a", [IncomingMessage(Role.HUMAN, "Oi", "mine")])
     assert asked.message_id == "mine"
 
 
-@pytest.mark.parametrize("said", [[], [Said(Role.AI, "Oi")]], ids=["nothing", "the assistant"])
-def test_there_is_no_answer_when_the_user_did_not_speak_last(said: list[Said]) -> None:
+@pytest.mark.parametrize("said", [[], [IncomingMessage(Role.AI, "Oi")]], ids=["nothing", "the assistant"])
+def test_there_is_no_answer_when_the_user_did_not_speak_last(said: list[IncomingMessage]) -> None:
     with pytest.raises(ValueError, match="by the user"):
         brain().ask("a", said)
 
@@ -110,7 +110,7 @@ def test_every_question_is_answered(question: str) -> None:
 def test_the_record_of_calls_is_bounded_and_goes_on_counting() -> None:
     calls = CallLog(limit=2, now=lambda: NOON)
     for content in "abc":
-        calls.note(Call(Target.EAI, "http", "get", content))
+        calls.start(Call(Target.EAI, "http", "get", content))
     assert ([call.content for call in calls.of()], calls.total) == (["b", "c"], 3)
 
 

@@ -1,4 +1,4 @@
-"""`python -m eai_sandbox`: the sandbox as a process of its own. One line of JSON on stdout says where it listens."""
+"""`python -m eai_sandbox`: the sandbox as a process. Prints one line of JSON with its addresses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM, SIGINT or, if asked for, the end of stdin."""
+    """Run until SIGTERM, SIGINT or, with --exit-with-stdin, the end of stdin."""
     given = _parser().parse_args(arguments)
     structlog.configure(
         processors=[
@@ -44,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--agent-returns-thread", action="store_true", help="Agent Engine answers with the whole thread"
     )
-    parser.add_argument("--eai-token", default=None, help="Bearer token that EAI and Letta routes ask for")
-    parser.add_argument("--openai-key", default=None, help="Bearer token that OpenAI routes ask for")
-    parser.add_argument("--speech-workers", type=int, default=known.speech_workers, help="recognitions at one time")
-    parser.add_argument("--exit-with-stdin", action="store_true", help="end at the end of stdin, so with the parent")
+    parser.add_argument("--eai-token", default=None, help="Bearer token that EAI and Letta routes require")
+    parser.add_argument("--openai-key", default=None, help="Bearer token that OpenAI routes require")
+    parser.add_argument("--speech-workers", type=int, default=known.speech_workers, help="recognitions at a time")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin ends, and so with the parent")
     return parser
 
 
@@ -78,7 +78,7 @@ async def _serve(options: SandboxOptions, *, exit_with_stdin: bool) -> None:
 
 
 def _wait_for_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    # os.read and not sys.stdin: a daemon thread inside its buffer's lock makes the interpreter's end fatal.
+    # os.read instead of sys.stdin: a daemon thread that holds the lock of its buffer crashes the interpreter at exit.
     while os.read(0, 4096):
         pass
     loop.call_soon_threadsafe(stop.set)

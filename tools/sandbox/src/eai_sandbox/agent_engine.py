@@ -1,4 +1,4 @@
-"""Vertex AI Agent Engine, the decisions of it: a query in, an output out; gRPC and REST wrap it."""
+"""Vertex AI Agent Engine: a query in, an output out; gRPC and REST are its transports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from eai_sandbox.brain import Brain, Said
+from eai_sandbox.brain import Brain, IncomingMessage
 from eai_sandbox.calls import Call, Target
 from eai_sandbox.conversation import Message, Role
 from eai_sandbox.faults import Gate
@@ -35,11 +35,11 @@ class _Input(BaseModel):
     type: str | None = None
 
     @property
-    def said(self) -> list[Said]:
-        return [Said(_ROLES[message.role], message.content, message.id) for message in self.messages]
+    def incoming(self) -> list[IncomingMessage]:
+        return [IncomingMessage(_ROLES[message.role], message.content, message.id) for message in self.messages]
 
 
-# A thread id that is all digits may arrive as a number.
+# A thread id of digits only may arrive as a number.
 _Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
@@ -59,7 +59,7 @@ class _Query(BaseModel):
 
 
 class AgentEngine:
-    """A deployed Reasoning Engine with a LangGraph agent in it. Each engine id has conversations of its own."""
+    """A deployed Reasoning Engine with a LangGraph agent. Each engine id has its own conversations."""
 
     def __init__(self, gate: Gate, brain: Brain, *, returns_thread: bool) -> None:
         self._gate = gate
@@ -67,7 +67,7 @@ class AgentEngine:
         self._returns_thread = returns_thread
 
     async def query(self, request: QueryRequest, *, protocol: str) -> tuple[Json, bool]:
-        """The output, and whether it is to be spoiled on the way. Raises Refused."""
+        """The output, and whether the transport must send it malformed. Raises Refused."""
         query = _parsed(request)
         thread_id = query.config.configurable.thread_id
         is_history = query.input.type == "history"
@@ -81,16 +81,16 @@ class AgentEngine:
             history=is_history,
         )
         async with self._gate.admit(call) as admitted:
-            output = self._output(f"{request.name} {thread_id}", query.input.said, is_history=is_history)
+            output = self._output(f"{request.name} {thread_id}", query.input.incoming, is_history=is_history)
             return output, admitted.is_malformed
 
-    def _output(self, thread_id: str, said: list[Said], *, is_history: bool) -> Json:
-        messages = self._brain.record(thread_id, said) if is_history else self._answered(thread_id, said)
+    def _output(self, thread_id: str, incoming: list[IncomingMessage], *, is_history: bool) -> Json:
+        messages = self._brain.record(thread_id, incoming) if is_history else self._answered(thread_id, incoming)
         return {"messages": [langchain_message(message) for message in messages]}
 
-    def _answered(self, thread_id: str, said: list[Said]) -> tuple[Message, ...]:
+    def _answered(self, thread_id: str, incoming: list[IncomingMessage]) -> tuple[Message, ...]:
         try:
-            turn = self._brain.ask(thread_id, said)
+            turn = self._brain.ask(thread_id, incoming)
         except ValueError as error:
             raise Refused(f"Reasoning Engine Execution failed. {error}") from error
         return self._brain.threads.of(thread_id) if self._returns_thread else turn

@@ -1,4 +1,4 @@
-"""The REST side of Agent Engine: `…/reasoningEngines/{id}:query`, and the operations that some answers are."""
+"""Agent Engine over REST: `…/reasoningEngines/{id}:query`, and long-running operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from eai_sandbox.agent_engine import AgentEngine
 from eai_sandbox.answers import normalise
-from eai_sandbox.http_edge import Answer, Asked, endpoint, google_error, parse
+from eai_sandbox.http_edge import Answer, ReceivedRequest, endpoint, google_error, parse
 from eai_sandbox.jsontype import Json, JsonObject
 from eai_sandbox.refusal import Refused
 from eai_sandbox.wire import QueryRequest
@@ -30,11 +30,11 @@ class _Body(BaseModel):
 @dataclass(slots=True)
 class _Operation:
     output: Json
-    polls_left: int = 1  # the first poll finds it running, so that a client has to poll at least twice
+    polls_left: int = 1  # the first poll finds it running, so that a client polls at least twice
 
 
 class AgentEngineRest:
-    """REST over an AgentEngine. A question with "responda por operação" in it is answered with an operation to poll."""
+    """REST over an AgentEngine. A question that contains "responda por operação" gets an operation to poll."""
 
     def __init__(self, engine: AgentEngine) -> None:
         self._engine = engine
@@ -51,20 +51,20 @@ class AgentEngineRest:
             *(Route(f"{prefix}{engine}/operations/{{operation}}", poll, methods=["GET"]) for prefix in prefixes),
         ]
 
-    async def query(self, asked: Asked) -> Answer:
-        """One question."""
-        body = parse(_Body, asked.body)
-        name = _engine_name(asked)
-        headers = dict(asked.request.headers)
+    async def query(self, received: ReceivedRequest) -> Answer:
+        """Answer one question."""
+        body = parse(_Body, received.body)
+        name = _engine_name(received)
+        headers = dict(received.request.headers)
         request = QueryRequest(name, body.class_method, body.input, headers)  # type: ignore[arg-type]  # JSON, read above
         output, is_malformed = await self._engine.query(request, protocol="http")
         if "responda por operacao" in normalise(str(body.input.get("input", ""))):
             return Answer(self._begin(name, output), is_malformed)
         return Answer({"output": output}, is_malformed)
 
-    async def poll(self, asked: Asked) -> Answer:
-        """The state of an operation: running once, then done with what `:query` would have answered."""
-        name = f"{_engine_name(asked)}/operations/{asked.path('operation')}"
+    async def poll(self, received: ReceivedRequest) -> Answer:
+        """An operation: running at the first poll, then done with the answer of `:query`. Raises Refused if unknown."""
+        name = f"{_engine_name(received)}/operations/{received.path('operation')}"
         operation = self._operations.get(name)
         if operation is None:
             raise Refused(f"Operation {name} not found.", status=HTTPStatus.NOT_FOUND)
@@ -81,6 +81,6 @@ class AgentEngineRest:
         return {"name": name, "done": False}
 
 
-def _engine_name(asked: Asked) -> str:
-    project, location, engine = (asked.path(name) for name in ("project", "location", "engine"))
+def _engine_name(received: ReceivedRequest) -> str:
+    project, location, engine = (received.path(name) for name in ("project", "location", "engine"))
     return f"projects/{project}/locations/{location}/reasoningEngines/{engine}"

@@ -1,4 +1,4 @@
-"""What the sandbox's assistant says: plain functions from a question, and what went before, to Portuguese Markdown."""
+"""The texts of the sandbox's assistant: functions from a question and its history to Portuguese Markdown."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _SIMILAR_ENOUGH = 0.85
 
 
 def normalise(text: str) -> str:
-    """Small letters, no accents, no punctuation, single spaces: so that two spellings of one question are equal."""
+    """Lower case, without accents, punctuation and extra spaces: two spellings of one question become equal."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     plain = "".join(character for character in folded if not unicodedata.combining(character))
     return " ".join(re.sub(r"[^\w\s]", " ", plain).split())
 
 
 def asks_what_was_said(question: str) -> bool:
-    """Whether the user wants their previous message repeated; forgiving about how that is spelled."""
+    """Whether the user asks for their previous message; tolerates misspellings."""
     asked = normalise(question)
     if _ASKS.search(asked):
         return True
@@ -45,17 +45,17 @@ def asks_what_was_said(question: str) -> bool:
 
 
 def wants_tool(question: str) -> bool:
-    """Whether the answer is to be made with a tool call."""
+    """Whether the user asks for a tool call."""
     return "use uma ferramenta" in normalise(question)
 
 
 def wants_thoughts(question: str) -> bool:
-    """Whether the answer is to carry thinking; the word alone counts, "despensa" does not."""
+    """Whether the user asks for reasoning, by the whole word "pense"."""
     return re.search(r"\bpense\b", normalise(question)) is not None
 
 
 def wants_long_answer(question: str) -> bool:
-    """Whether the answer is to be longer than one WhatsApp message."""
+    """Whether the user asks for an answer longer than one WhatsApp message."""
     return "resposta longa" in normalise(question)
 
 
@@ -137,7 +137,7 @@ _DETAIL = (
 
 
 def thoughts_on(question: str) -> str:
-    """What the assistant thinks aloud before it answers."""
+    """The assistant's reasoning."""
     return f"O cidadão escreveu {question!r}. Vou ver qual é o assunto e responder com os passos."
 
 

@@ -1,4 +1,4 @@
-"""Any audio file to 16 kHz mono samples, and where in them somebody speaks; used inside the worker process only."""
+"""Decodes any audio file to 16 kHz mono samples and finds the speech in them; runs in the worker process only."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ BYTES_PER_SECOND = SAMPLE_RATE * 2
 # cloud_speech.proto). Raw ADTS AAC and WMA are not among them, so they are refused here too; FFmpeg could read them.
 _CONTAINERS = frozenset({"wav", "flac", "mp3", "ogg", "amr", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 
-_PAUSE_S = 0.8  # a longer one ends a result, as Google's long models do
-_MARGIN_S = 0.3  # the voice detector cuts words short without it
+_PAUSE_S = 0.8  # a longer one ends a result, as in Google's long models
+_MARGIN_S = 0.3  # without it, the voice detector cuts words short
 
 
 class Undecodable(Exception):
-    """Not audio, not one of the containers, or with no sound in it."""
+    """Not audio, in a container that is not accepted, or without sound."""
 
 
 class AudioTooLong(Exception):
-    """Longer than the limit; found while decoding, so that a small file of many hours costs no more than the limit."""
+    """Longer than the limit; found while decoding, so that a small file of many hours costs no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A stretch in which somebody speaks."""
+    """A stretch of speech."""
 
     samples: bytes
-    end_s: float  # from the beginning of the whole audio
+    end_s: float  # from the start of the whole audio
 
 
 def decode(content: bytes, *, limit_s: float) -> bytes:
@@ -82,7 +82,7 @@ def from_linear16(content: bytes, *, rate: int, channels: int, limit_s: float) -
 
 
 def speech_in(samples: bytes) -> Iterator[Speech]:
-    """The stretches between long pauses, with a margin; none when all is silence."""
+    """The speech between long pauses, with a margin; nothing for silence."""
     for start_s, end_s in _joined(samples):
         first = max(0, round((start_s - _MARGIN_S) * SAMPLE_RATE)) * 2
         last = round((end_s + _MARGIN_S) * SAMPLE_RATE) * 2

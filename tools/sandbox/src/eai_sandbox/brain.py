@@ -1,4 +1,4 @@
-"""The one assistant behind every agent protocol: it answers, and remembers what was said in which conversation."""
+"""The assistant behind every agent protocol: it answers, and remembers each conversation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from uuid import uuid4
 from eai_sandbox import answers
 from eai_sandbox.conversation import Message, Role, Threads, ToolCall, Usage
 
-__all__ = ["Brain", "Said"]
+__all__ = ["Brain", "IncomingMessage"]
 
 _TOOL_NAME = "consultar_servicos"
 _TOOL_RESULT = '{"encontrados": 1, "servico": "Atendimento ao cidadão", "telefone": "1746"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A message as a client sent it."""
+class IncomingMessage:
+    """A message as the client sent it."""
 
     role: Role
     text: str
-    message_id: str | None = None  # the client's own id, kept if given
+    message_id: str | None = None  # the client's own id, if it gave one
 
 
 def _random_id() -> str:
@@ -30,7 +30,7 @@ def _random_id() -> str:
 
 
 class Brain:
-    """Answers questions; deterministic but for ids and times, which are passed in."""
+    """Answers questions; deterministic apart from ids and times, which are passed in."""
 
     def __init__(
         self, threads: Threads, *, now: Callable[[], datetime], new_id: Callable[[], str] = _random_id
@@ -39,30 +39,31 @@ class Brain:
         self._now = now
         self._new_id = new_id
 
-    def ask(self, thread_id: str, said: Sequence[Said]) -> tuple[Message, ...]:
-        """Answer the last of the messages in its conversation; gives this turn: what was said, then what was made.
+    def ask(self, thread_id: str, incoming: Sequence[IncomingMessage]) -> tuple[Message, ...]:
+        """Answer the last message in its conversation; gives this turn: the incoming messages, then the new ones.
 
-        Raises ValueError when there is no message, or the last one is not the user's.
+        Raises ValueError if there is no message or the last one is not the user's.
         """
-        turn = self.reply(said, self.threads.of(thread_id))
+        turn = self.reply(incoming, self.threads.of(thread_id))
         self.threads.append(thread_id, turn)
         return turn
 
-    def record(self, thread_id: str, said: Sequence[Said]) -> tuple[Message, ...]:
-        """Remember messages without an answer; gives them as they were recorded."""
-        messages = tuple(self._message(one) for one in said)
+    def record(self, thread_id: str, incoming: Sequence[IncomingMessage]) -> tuple[Message, ...]:
+        """Remember messages without an answer; gives them as recorded."""
+        messages = tuple(self._message(one) for one in incoming)
         self.threads.append(thread_id, messages)
         return messages
 
-    def reply(self, said: Sequence[Said], history: Sequence[Message] = ()) -> tuple[Message, ...]:
-        """As `ask`, but the conversation is passed in and nothing is remembered."""
-        if not said or said[-1].role is not Role.HUMAN:
+    def reply(self, incoming: Sequence[IncomingMessage], history: Sequence[Message] = ()) -> tuple[Message, ...]:
+        """Answer like `ask`, for a conversation that is passed in; remembers nothing. Raises ValueError like `ask`."""
+        if not incoming or incoming[-1].role is not Role.HUMAN:
             raise ValueError("messages: expected at least one, the last of them by the user")
-        asked = tuple(self._message(one) for one in said)
+        asked = tuple(self._message(one) for one in incoming)
         known = (*history, *asked)
         question = asked[-1].text
         used_tool = self._tool_steps(question, known) if answers.wants_tool(question) else ()
-        return (*asked, *used_tool, self._answer(question, (*history, *asked[:-1]), prompt=(*known, *used_tool)))
+        answer = self._answer(question, known[:-1], prompt=(*known, *used_tool))
+        return (*asked, *used_tool, answer)
 
     def _answer(self, question: str, history: Sequence[Message], *, prompt: Sequence[Message]) -> Message:
         text = answers.answer_to(question, history)
@@ -78,8 +79,8 @@ class Brain:
             Message(self._new_id(), Role.TOOL, _TOOL_RESULT, self._now(), tool_call=call),
         )
 
-    def _message(self, said: Said) -> Message:
-        return Message(said.message_id or self._new_id(), said.role, said.text, self._now())
+    def _message(self, incoming: IncomingMessage) -> Message:
+        return Message(incoming.message_id or self._new_id(), incoming.role, incoming.text, self._now())
 
 
 def _tokens(*texts: str) -> int:

@@ -1,4 +1,4 @@
-"""The record of what was asked of the sandbox, so that a test can ask how often and with what."""
+"""The log of calls to the sandbox, so that a test can see how many came and with what content."""
 
 from __future__ import annotations
 
@@ -28,43 +28,42 @@ class Target(StrEnum):
 
 @dataclass(slots=True)
 class Call:
-    """One call that was understood; `outcome` changes while it runs."""
+    """A call that could be read; `outcome` changes while it runs."""
 
     target: Target
     protocol: str  # "grpc" or "http"
-    method: str  # what was called, in the words of the protocol
+    method: str  # as the protocol names it
     content: str  # the question; for speech the recognizer's name and the language codes
     thread_id: str | None = None  # the conversation: Agent Engine's thread_id, Letta's agent_id, OpenAI's user
-    message_id: str | None = None  # the caller's own id of the message, if it gave one
+    message_id: str | None = None  # the caller's own id, if it gave one
     at: datetime = _NOT_YET
-    number: int = 0  # 1 is the first call since the record was cleared
+    number: int = 0  # 1 is the first call since the log was cleared
     outcome: str = "running"  # then: answered, malformed, refused:<status>, cancelled, failed
     history: bool = False  # an update of the history: recorded, not answered
     ended_at: datetime | None = None  # None while it runs
 
     def as_json(self) -> JsonObject:
-        """The call as the control route shows it."""
+        """The call as `GET /sandbox/calls` shows it."""
         ended_at = None if self.ended_at is None else self.ended_at.isoformat()
         return {**asdict(self), "target": self.target.value, "at": self.at.isoformat(), "ended_at": ended_at}
 
 
 class CallLog:
-    """The latest calls, oldest first; `total` counts those that fell out of the record too."""
+    """The latest calls, oldest first; `total` also counts those that no longer fit."""
 
     def __init__(self, *, limit: int, now: Callable[[], datetime]) -> None:
         self._calls: deque[Call] = deque(maxlen=limit)
         self._now = now
         self.total = 0
 
-    def note(self, call: Call) -> Call:
-        """Record a call that has just come in."""
+    def start(self, call: Call) -> None:
+        """Record a call that has just arrived."""
         self.total += 1
         call.at, call.number = self._now(), self.total
         self._calls.append(call)
-        return call
 
     def end(self, call: Call, outcome: str) -> None:
-        """Note how a call ended."""
+        """Record how a call ended."""
         call.outcome, call.ended_at = outcome, self._now()
 
     def of(self, target: Target | None = None, *, thread_id: str | None = None) -> list[Call]:

@@ -1,4 +1,4 @@
-"""The sandbox's own routes: order faults, read the calls and the conversations, lose the agents."""
+"""The sandbox's own routes: inject faults, read the calls and the conversations, forget the agents."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from starlette.routing import Route
 from eai_sandbox.calls import CallLog, Target
 from eai_sandbox.conversation import Threads
 from eai_sandbox.faults import Fault, Faults
-from eai_sandbox.http_edge import Answer, Asked, detail_error, endpoint, parse
+from eai_sandbox.http_edge import Answer, ReceivedRequest, detail_error, endpoint, parse
 from eai_sandbox.refusal import Refused
 
 __all__ = ["Control"]
 
 
 class Control:
-    """What a test holds the sandbox by, from outside its process."""
+    """How a test controls the sandbox from outside its process."""
 
     def __init__(self, calls: CallLog, faults: Faults, threads: Threads, *, forget_agents: Callable[[], None]) -> None:
         self._calls = calls
@@ -27,7 +27,7 @@ class Control:
 
     @property
     def routes(self) -> list[Route]:
-        """Everything under /sandbox."""
+        """All routes under /sandbox."""
         handlers = (
             ("GET", "/sandbox/health", self.health),
             ("PUT", "/sandbox/faults", self.put_fault),
@@ -40,37 +40,37 @@ class Control:
         )
         return [Route(path, endpoint(handle, detail_error), methods=[method]) for method, path, handle in handlers]
 
-    async def health(self, asked: Asked) -> Answer:
-        """That it is there."""
+    async def health(self, received: ReceivedRequest) -> Answer:
+        """Always ok: the process answers."""
         return Answer({"status": "ok"})
 
-    async def put_fault(self, asked: Asked) -> Answer:
-        """Order a fault; answers with all that stand."""
-        self._faults.put(parse(Fault, asked.body))
-        return await self.list_faults(asked)
+    async def put_fault(self, received: ReceivedRequest) -> Answer:
+        """Inject a fault; answers with all active faults."""
+        self._faults.put(parse(Fault, received.body))
+        return await self.list_faults(received)
 
-    async def list_faults(self, asked: Asked) -> Answer:
-        """The faults that stand."""
+    async def list_faults(self, received: ReceivedRequest) -> Answer:
+        """The active faults."""
         return Answer({"faults": self._faults.as_json()})
 
-    async def clear_faults(self, asked: Asked) -> Answer:
-        """Take every fault back."""
+    async def clear_faults(self, received: ReceivedRequest) -> Answer:
+        """Remove every fault."""
         self._faults.clear()
         return Answer({"faults": []})
 
-    async def list_calls(self, asked: Asked) -> Answer:
-        """The recorded calls, oldest first, of one `?target=` or `?thread_id=`; `total` is since the last clearing."""
-        query = asked.request.query_params
+    async def list_calls(self, received: ReceivedRequest) -> Answer:
+        """The recorded calls, oldest first, of a `?target=` or `?thread_id=`; `total` counts since the last DELETE."""
+        query = received.request.query_params
         calls = self._calls.of(_target(query.get("target")), thread_id=query.get("thread_id"))
         return Answer({"calls": [call.as_json() for call in calls], "count": len(calls), "total": self._calls.total})
 
-    async def clear_calls(self, asked: Asked) -> Answer:
+    async def clear_calls(self, received: ReceivedRequest) -> Answer:
         """Forget the calls."""
         self._calls.clear()
         return Answer({"calls": [], "count": 0, "total": 0})
 
-    async def list_threads(self, asked: Asked) -> Answer:
-        """What each conversation remembers, oldest first: who said what."""
+    async def list_threads(self, received: ReceivedRequest) -> Answer:
+        """Each conversation as a list of role and text, oldest first."""
         return Answer(
             {
                 "threads": {
@@ -80,8 +80,8 @@ class Control:
             }
         )
 
-    async def forget_agents(self, asked: Asked) -> Answer:
-        """Make the EAI Agent Service forget every agent that it made."""
+    async def forget_agents(self, received: ReceivedRequest) -> Answer:
+        """Make the EAI Agent Service forget all of its agents."""
         self._forget_agents()
         return Answer({"agents": 0})
 

@@ -1,4 +1,4 @@
-"""The messages of a conversation, before a protocol gives them its own form, and the memory that holds them."""
+"""The messages of a conversation in no protocol's shape, and the memory that holds them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODEL_NAME = "sandbox-1"
 
 
 class Role(StrEnum):
-    """Who said it."""
+    """Who wrote a message."""
 
     HUMAN = "human"
     AI = "ai"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the model wants used."""
+    """A tool that the model asks for."""
 
     call_id: str
     name: str
@@ -32,7 +32,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one model step cost, in tokens; the counts are estimates of a quarter of the characters."""
+    """What one model step cost in tokens, estimated at four characters each."""
 
     prompt: int
     completion: int
@@ -40,7 +40,7 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """All of them together."""
+        """The sum of all."""
         return self.prompt + self.completion + self.thoughts
 
     def __add__(self, other: Usage) -> Usage:
@@ -55,13 +55,13 @@ class Message:
     role: Role
     text: str
     at: datetime
-    thinking: str | None = None  # of an ai message: what it thought aloud first
-    tool_call: ToolCall | None = None  # of an ai message that asks for a tool; of a tool message the call it answers
-    usage: Usage | None = None  # of an ai message that was made here; None for recorded history
+    thinking: str | None = None  # of an ai message: its reasoning
+    tool_call: ToolCall | None = None  # the call that an ai message asks for or a tool message answers
+    usage: Usage | None = None  # of an ai message that the sandbox made; None for recorded history
 
 
 class Threads:
-    """What was said in each conversation, bounded in conversations and in messages of each."""
+    """The messages of each conversation; both the conversations and the messages of each are bounded."""
 
     def __init__(self, *, max_threads: int, max_messages: int) -> None:
         self._threads: OrderedDict[str, deque[Message]] = OrderedDict()
@@ -72,13 +72,13 @@ class Threads:
         return len(self._threads)
 
     def of(self, thread_id: str) -> tuple[Message, ...]:
-        """What is remembered of a conversation, oldest first; empty for one that is not known."""
+        """The messages of a conversation, oldest first; empty if it is unknown."""
         return tuple(self._threads.get(thread_id, ()))
 
     def append(self, thread_id: str, messages: Sequence[Message]) -> None:
-        """Remember messages; the conversation is the most recent one now.
+        """Add messages; the conversation becomes the most recent one.
 
-        One whose id it holds already takes the old one's place, as LangGraph's `add_messages` does it.
+        A message with a known id replaces the old one, as in LangGraph's `add_messages`.
         """
         thread = self._threads.setdefault(thread_id, deque(maxlen=self._max_messages))
         places = {message.message_id: place for place, message in enumerate(thread)}
@@ -91,7 +91,7 @@ class Threads:
             self._threads.popitem(last=False)
 
     def items(self) -> Iterator[tuple[str, tuple[Message, ...]]]:
-        """Every conversation, the least recent first."""
+        """Every conversation, least recent first."""
         return ((thread_id, tuple(messages)) for thread_id, messages in self._threads.items())
 
     def forget(self, thread_id: str) -> None:

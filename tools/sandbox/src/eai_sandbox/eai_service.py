@@ -1,4 +1,4 @@
-"""The EAI Agent Service and, at the same base URL, Letta: agents made by one and talked to through the other."""
+"""The EAI Agent Service, which makes agents, and Letta, which talks to them, at one base URL."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
-from eai_sandbox.brain import Brain, Said
+from eai_sandbox.brain import Brain, IncomingMessage
 from eai_sandbox.calls import Call, Target
 from eai_sandbox.conversation import MODEL_NAME, Message, Role, Usage
 from eai_sandbox.faults import Gate
-from eai_sandbox.http_edge import Answer, Asked, detail_error, endpoint, parse
+from eai_sandbox.http_edge import Answer, ReceivedRequest, detail_error, endpoint, parse
 from eai_sandbox.jsontype import Json, JsonObject
 from eai_sandbox.refusal import Refused
 
@@ -54,13 +54,13 @@ class _LettaMessages(BaseModel):
     messages: list[_LettaMessage] = Field(min_length=1)
 
     @property
-    def said(self) -> list[Said]:
+    def incoming(self) -> list[IncomingMessage]:
         roles = {"user": Role.HUMAN, "assistant": Role.AI}
-        return [Said(roles[one.role], one.text) for one in self.messages if one.role in roles]
+        return [IncomingMessage(roles[one.role], one.text) for one in self.messages if one.role in roles]
 
 
 class EaiService:
-    """Agents in memory; `forget` loses them all, as a service with a new database would."""
+    """Agents in memory; `forget` loses them all, like a service with a new database."""
 
     def __init__(
         self, gate: Gate, brain: Brain, *, token: str | None, max_agents: int, now: Callable[[], datetime]
@@ -92,9 +92,9 @@ class EaiService:
             self._brain.threads.forget(agent_id)
         self._agents.clear()
 
-    async def create(self, asked: Asked) -> Answer:
-        """Make an agent; each call makes another one."""
-        wanted = parse(_NewAgent, asked.body)
+    async def create(self, received: ReceivedRequest) -> Answer:
+        """Make an agent; each call makes a new one."""
+        wanted = parse(_NewAgent, received.body)
         async with self._gate.admit(Call(Target.EAI, "http", "create", wanted.user_number)) as admitted:
             agent_id = f"agent-{uuid4()}"
             agent: JsonObject = {
@@ -112,32 +112,32 @@ class EaiService:
                 self._brain.threads.forget(self._agents.popitem(last=False)[0])
             return Answer(agent, admitted.is_malformed, HTTPStatus.CREATED)
 
-    async def get(self, asked: Asked) -> Answer:
-        """One agent."""
-        agent_id = asked.path("agent_id")
+    async def get(self, received: ReceivedRequest) -> Answer:
+        """Describe one agent."""
+        agent_id = received.path("agent_id")
         async with self._gate.admit(Call(Target.EAI, "http", "get", agent_id, thread_id=agent_id)) as admitted:
             return Answer(self._known(agent_id), admitted.is_malformed)
 
-    async def system_prompt(self, asked: Asked) -> Answer:
-        """The system prompt for some tags, given once each or in one list with commas."""
-        tags = [tag for given in asked.request.query_params.getlist("tags") for tag in given.split(",") if tag]
+    async def system_prompt(self, received: ReceivedRequest) -> Answer:
+        """The system prompt for some tags, given one by one or in a list with commas."""
+        tags = [tag for given in received.request.query_params.getlist("tags") for tag in given.split(",") if tag]
         async with self._gate.admit(Call(Target.EAI, "http", "system-prompt", ",".join(tags))) as admitted:
             prompt = f"Você é o assistente da prefeitura. Assuntos: {', '.join(tags) or 'todos'}."
             return Answer(
                 {"prompt": prompt, "system_prompt": prompt, "tags": tags, "version": 1}, admitted.is_malformed
             )
 
-    async def send(self, asked: Asked) -> Answer:
-        """Letta: say something to an agent."""
-        said = parse(_LettaMessages, asked.body).said
-        agent_id = asked.path("agent_id")
-        content = said[-1].text if said else ""
-        message_id = asked.request.headers.get("x-message-id")
+    async def send(self, received: ReceivedRequest) -> Answer:
+        """Letta: send messages to an agent. Raises Refused if it is unknown or the last one is not the user's."""
+        incoming = parse(_LettaMessages, received.body).incoming
+        agent_id = received.path("agent_id")
+        content = incoming[-1].text if incoming else ""
+        message_id = received.request.headers.get("x-message-id")
         call = Call(Target.LETTA, "http", "messages", content, thread_id=agent_id, message_id=message_id)
         async with self._gate.admit(call) as admitted:
             self._known(agent_id)
             try:
-                turn = self._brain.ask(agent_id, said)
+                turn = self._brain.ask(agent_id, incoming)
             except ValueError as error:
                 raise Refused(str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
             return Answer(_letta_answer(turn), admitted.is_malformed)
@@ -150,7 +150,7 @@ class EaiService:
 
 
 def _letta_answer(turn: Sequence[Message]) -> JsonObject:
-    """A turn as Letta answers with it: what was made, without what the user said (source: Letta API, LettaResponse)."""
+    """A turn as Letta answers: the new messages, without the user's (source: Letta API, LettaResponse)."""
     made = [message for message in turn if message.usage or message.role is Role.TOOL]
     usages = [message.usage for message in made if message.usage]
     total = sum(usages, Usage(0, 0))

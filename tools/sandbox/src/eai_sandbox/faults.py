@@ -1,4 +1,4 @@
-"""Faults on demand: which one the next call meets, and what it does to that call."""
+"""Injected faults: which one applies to the next call, and what it does to that call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class FaultKind(StrEnum):
-    """What happens to a call."""
+    """What a fault does to a call."""
 
     LATENCY = "latency"
     STATUS = "status"
@@ -32,10 +32,10 @@ class FaultKind(StrEnum):
 
 
 class Fault(BaseModel):
-    """An order to spoil calls; the body of `PUT /sandbox/faults`.
+    """A fault for the calls to one target; the body of `PUT /sandbox/faults`.
 
-    `match` looks in the call's content: the question, or for speech the recognizer and the language codes, since what
-    is said is not known yet; for the EAI service the user's number, the agent's id or the tags.
+    `match` searches the call's content: the question; for speech the recognizer and the language codes, because the
+    words are not known yet; for the EAI service the user's number, the agent's id or the tags.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,8 +47,8 @@ class Fault(BaseModel):
     )
     status: int | None = Field(None, ge=400, le=599, description="HTTP status; over gRPC the code that it maps to")
     retry_after_s: float | None = Field(None, ge=0, description="Retry-After, over gRPC RetryInfo; only with status")
-    times: int | None = Field(None, ge=1, description="how many calls it spoils; absent means until deleted")
-    match: str | None = Field(None, min_length=1, description="spoils only calls whose content has this in it")
+    times: int | None = Field(None, ge=1, description="how many calls it applies to; without it, until deleted")
+    match: str | None = Field(None, min_length=1, description="applies only to calls whose content contains this")
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -62,63 +62,63 @@ class Fault(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _ActiveFault:
     fault: Fault
-    left: int | None  # None is without end
+    left: int | None  # None: no limit
 
 
 class Faults:
-    """The standing orders; the first one that fits a call is the one that it meets."""
+    """The active faults; the first one that matches a call applies."""
 
     def __init__(self) -> None:
-        self._standing: list[_Standing] = []
+        self._active: list[_ActiveFault] = []
 
     def put(self, fault: Fault) -> None:
-        """Order a fault; one for the same target and match takes the older one's place."""
-        new = _Standing(fault, fault.times)
-        for place, old in enumerate(self._standing):
+        """Add a fault; it replaces one with the same target and match."""
+        new = _ActiveFault(fault, fault.times)
+        for place, old in enumerate(self._active):
             if (old.fault.target, old.fault.match) == (fault.target, fault.match):
-                self._standing[place] = new
+                self._active[place] = new
                 return
-        self._standing.append(new)
+        self._active.append(new)
 
     def clear(self) -> None:
-        """Take every order back; calls that already met one go on with it."""
-        self._standing.clear()
+        """Remove every fault; a call that one already applies to is not changed."""
+        self._active.clear()
 
     def take(self, target: Target, content: str) -> Fault | None:
-        """The fault that this call meets, counted down; None when the call is to go well."""
-        for place, order in enumerate(self._standing):
-            fault = order.fault
+        """The fault for this call, counted down; None if there is none."""
+        for place, active in enumerate(self._active):
+            fault = active.fault
             if fault.target is target and (fault.match is None or fault.match in content):
                 self._count_down(place)
                 return fault
         return None
 
     def as_json(self) -> list[JsonObject]:
-        """The standing orders with what is `left` of each."""
-        return [{**order.fault.model_dump(mode="json"), "left": order.left} for order in self._standing]
+        """The active faults, with how many calls are `left` for each."""
+        return [{**active.fault.model_dump(mode="json"), "left": active.left} for active in self._active]
 
     def _count_down(self, place: int) -> None:
-        order = self._standing[place]
-        if order.left is None:
+        active = self._active[place]
+        if active.left is None:
             return
-        if order.left == 1:
-            del self._standing[place]
+        if active.left == 1:
+            del self._active[place]
         else:
-            self._standing[place] = replace(order, left=order.left - 1)
+            self._active[place] = replace(active, left=active.left - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that may be answered."""
+    """A call that passed the gate."""
 
     call: Call
-    is_malformed: bool  # answer it, but in a shape that no client expects
+    is_malformed: bool  # answer in a shape that no client expects
 
 
 class Gate:
-    """What every call passes: recorded, made late or refused as ordered, and marked with how it ended."""
+    """What every call passes: records it, delays or refuses it if a fault says so, and records how it ended."""
 
     def __init__(self, calls: CallLog, faults: Faults, *, agent_latency: timedelta, hang_limit: timedelta) -> None:
         self.calls = calls
@@ -128,13 +128,13 @@ class Gate:
 
     @asynccontextmanager
     async def admit(self, call: Call) -> AsyncIterator[Admission]:
-        """Let a call in; raises Refused when a fault says so."""
-        self.calls.note(call)
+        """Admit a call for as long as the context. Raises Refused if a fault says so."""
+        self.calls.start(call)
         try:
             fault = self.faults.take(call.target, call.content)
             await self._delay(call)
             if fault is not None:
-                await self._suffer(fault)
+                await self._apply(fault)
             is_malformed = fault is not None and fault.kind is FaultKind.MALFORMED
             yield Admission(call, is_malformed)
         except Refused as refusal:
@@ -152,13 +152,13 @@ class Gate:
         if self._agent_latency and call.target in (Target.AGENT_ENGINE, Target.LETTA, Target.OPENAI):
             await asyncio.sleep(self._agent_latency.total_seconds())
 
-    async def _suffer(self, fault: Fault) -> None:
+    async def _apply(self, fault: Fault) -> None:
         log.info("fault_met", target=fault.target.value, kind=fault.kind.value, status=fault.status)
         if fault.kind is FaultKind.HANG:
             limit_s = self._hang_limit.total_seconds()
             await asyncio.sleep(limit_s if fault.seconds is None else min(fault.seconds, limit_s))
-            raise Refused("the sandbox was told to hang, and nobody gave up", status=504)
+            raise Refused("a fault made this call hang, and the client did not give up", status=504)
         if fault.seconds:
             await asyncio.sleep(fault.seconds)
         if fault.status is not None:
-            raise Refused("the sandbox was told to fail", status=fault.status, retry_after_s=fault.retry_after_s)
+            raise Refused("a fault made this call fail", status=fault.status, retry_after_s=fault.retry_after_s)

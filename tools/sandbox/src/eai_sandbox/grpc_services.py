@@ -1,4 +1,4 @@
-"""The gRPC side: Speech v2 and the Reasoning Engine execution service, as generic handlers over bytes."""
+"""Speech v2 and the Reasoning Engine execution service over gRPC, as generic handlers over bytes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["grpc_server"]
 
 _Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
-# Beyond Speech's limit, so that a larger audio gets Google's words and not gRPC's; 4 MB is gRPC's default.
+# Above Speech's limit, so that a larger audio gets Google's error and not gRPC's; gRPC's default is 4 MB.
 _MAX_MESSAGE_BYTES = 4 * MAX_SIZE_BYTES
 _UNEXPECTED_OUTPUT = {"unexpected": [1, 2, 3]}
 
 
 def grpc_server(speech: Speech, engine: AgentEngine) -> grpc.aio.Server:
-    """A server with both services that is not started and has no port yet."""
+    """A server with both services, not started and without a port."""
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-        ("grpc.so_reuseport", 0),  # a second sandbox on this port is a mistake and must fail
+        ("grpc.so_reuseport", 0),  # a second sandbox on this port must fail
     ]
     server = grpc.aio.server(options=options)
 
@@ -44,7 +44,7 @@ def grpc_server(speech: Speech, engine: AgentEngine) -> grpc.aio.Server:
         "google.cloud.aiplatform.v1beta1.ReasoningEngineExecutionService": ("QueryReasoningEngine", query),
     }
     for service, (method, handler) in services.items():
-        # No serialisers: a method gets bytes and gives bytes.
+        # No serialisers: methods take and return bytes.
         handlers = {method: grpc.unary_unary_rpc_method_handler(_with_errors(handler))}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     return server

@@ -1,4 +1,4 @@
-"""What every HTTP route here shares: bounded bodies, tokens, errors in the service's own form, clients that leave."""
+"""What all HTTP routes share: bounded bodies, tokens, errors in the service's own shape, cancellation on disconnect."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from starlette.responses import JSONResponse, Response
 from eai_sandbox.jsontype import Json
 from eai_sandbox.refusal import Refused
 
-__all__ = ["Answer", "Asked", "Endpoint", "detail_error", "endpoint", "google_error", "openai_error", "parse"]
+__all__ = ["Answer", "ReceivedRequest", "Endpoint", "detail_error", "endpoint", "google_error", "openai_error", "parse"]
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
-_MALFORMED = b'{"output": {"messages": [{"type": "ai", "content": "Ol'  # JSON that stops in the middle
+_MALFORMED = b'{"output": {"messages": [{"type": "ai", "content": "Ol'  # JSON cut off in the middle
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request whose body is here in whole."""
+class ReceivedRequest:
+    """A request whose body was read."""
 
     request: Request
     body: bytes
@@ -39,26 +39,26 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a route answers with."""
+    """What a route answers."""
 
     body: Json
-    is_malformed: bool = False  # send JSON that cannot be read instead
+    is_malformed: bool = False  # send unreadable JSON instead
     status: int = HTTPStatus.OK
 
 
-_Handle = Callable[[Asked], Awaitable[Answer]]
+_Handle = Callable[[ReceivedRequest], Awaitable[Answer]]
 _ErrorBody = Callable[[Refused], Json]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def endpoint(handle: _Handle, error_body: _ErrorBody, *, token: str | None = None) -> Endpoint:
-    """A route out of a handler; `token` is the Bearer token that it asks for, None asks for none."""
+    """Wrap a handler as a route; `token` is the Bearer token that it requires, None requires none."""
 
     async def answer(request: Request) -> Response:
         try:
             _check_token(request, token)
             body = await _read(request)
-            return _response(await _unless_the_client_leaves(request, handle(Asked(request, body))))
+            return _response(await _cancel_on_disconnect(request, handle(ReceivedRequest(request, body))))
         except Refused as refusal:
             return _error_response(refusal, error_body)
 
@@ -66,7 +66,7 @@ def endpoint(handle: _Handle, error_body: _ErrorBody, *, token: str | None = Non
 
 
 def parse(model: type[_Model], body: bytes) -> _Model:
-    """Read a JSON body. Raises Refused with every field that is wrong."""
+    """Read a JSON body. Raises Refused, which names every invalid field."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -75,7 +75,7 @@ def parse(model: type[_Model], body: bytes) -> _Model:
 
 
 def google_error(refusal: Refused) -> Json:
-    """The form of Google's REST APIs (source: google.rpc.Status in JSON, AIP-193)."""
+    """The error shape of Google's REST APIs (source: google.rpc.Status in JSON, AIP-193)."""
     details: list[Json] = []
     if refusal.retry_after_s is not None:
         kind = "type.googleapis.com/google.rpc.RetryInfo"
@@ -85,12 +85,12 @@ def google_error(refusal: Refused) -> Json:
 
 
 def detail_error(refusal: Refused) -> Json:
-    """The form of FastAPI, which the EAI Agent Service and Letta are made with."""
+    """The error shape of FastAPI, which the EAI Agent Service and Letta use."""
     return {"detail": refusal.text}
 
 
 def openai_error(refusal: Refused) -> Json:
-    """The form of OpenAI's API."""
+    """The error shape of OpenAI's API."""
     kind = "invalid_request_error" if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     return {"error": {"message": refusal.text, "type": kind, "param": None, "code": None}}
 
@@ -114,8 +114,8 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _unless_the_client_leaves(request: Request, work: Awaitable[Answer]) -> Answer:
-    """The answer; the work is cancelled when the client gives up, as gRPC does by itself."""
+async def _cancel_on_disconnect(request: Request, work: Awaitable[Answer]) -> Answer:
+    """Cancel the work when the client disconnects, as gRPC does."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(request.receive())  # the body is read, so only a disconnect can come
     try:

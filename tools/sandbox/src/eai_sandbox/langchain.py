@@ -1,4 +1,4 @@
-"""Messages as LangChain dumps them, which is what an Agent Engine answers with (source: langchain_core.messages)."""
+"""Messages as LangChain dumps them, which is how an Agent Engine answers (source: langchain_core.messages)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["langchain_message"]
 
 
 def langchain_message(message: Message) -> JsonObject:
-    """One message; an ai message that was made here carries its usage, one from recorded history does not."""
+    """One message; an ai message that the sandbox made carries its usage, one from recorded history does not."""
     common: dict[str, Json] = {
         "content": _content(message),
         "additional_kwargs": {},

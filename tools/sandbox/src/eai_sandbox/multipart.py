@@ -12,13 +12,13 @@ __all__ = ["form_parts"]
 
 
 def form_parts(content_type: str, body: bytes) -> Mapping[str, bytes]:
-    """Each field's content by its name, the last one of a name. Raises Refused if it is no such body."""
+    """The content of each field by name, the last one of a name. Raises Refused if the body is not multipart."""
     header = Message()
     header["content-type"] = content_type
     boundary = header.get_param("boundary")
     if header.get_content_type() != "multipart/form-data" or not isinstance(boundary, str):
         raise Refused("expected multipart/form-data with a boundary", status=415)
-    # The first delimiter may stand at the very beginning, every other one has a line break before it.
+    # The first delimiter may be at the very start; each other one follows a line break.
     _, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1"))
     fields: dict[str, bytes] = {}
     for part in parts:

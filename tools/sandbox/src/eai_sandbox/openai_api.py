@@ -11,11 +11,11 @@ from uuid import uuid4
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
-from eai_sandbox.brain import Brain, Said
+from eai_sandbox.brain import Brain, IncomingMessage
 from eai_sandbox.calls import Call, Target
 from eai_sandbox.conversation import Message, Role, Usage
 from eai_sandbox.faults import Gate
-from eai_sandbox.http_edge import Answer, Asked, endpoint, openai_error, parse
+from eai_sandbox.http_edge import Answer, ReceivedRequest, endpoint, openai_error, parse
 from eai_sandbox.jsontype import JsonObject
 from eai_sandbox.multipart import form_parts
 from eai_sandbox.recognizer import AudioTooLong, Recognizer, Transcript, Undecodable
@@ -50,13 +50,13 @@ class _Chat(BaseModel):
     user: str | None = None
 
     @property
-    def said(self) -> list[Said]:
+    def incoming(self) -> list[IncomingMessage]:
         roles = {"user": Role.HUMAN, "assistant": Role.AI}
-        return [Said(roles[one.role], one.text) for one in self.messages if one.role in roles]
+        return [IncomingMessage(roles[one.role], one.text) for one in self.messages if one.role in roles]
 
 
 class OpenAiApi:
-    """Stateless, as the real one: the conversation is what the request says that it is."""
+    """Stateless, like the real one: the conversation is the one in the request."""
 
     def __init__(
         self, gate: Gate, brain: Brain, recognizer: Recognizer, *, key: str | None, now: Callable[[], datetime]
@@ -69,39 +69,39 @@ class OpenAiApi:
 
     @property
     def routes(self) -> list[Route]:
-        """Both routes."""
+        """Chat and transcription."""
         handlers = (("/v1/chat/completions", self.chat), ("/v1/audio/transcriptions", self.transcribe))
         return [
             Route(path, endpoint(handle, openai_error, token=self._key), methods=["POST"]) for path, handle in handlers
         ]
 
-    async def chat(self, asked: Asked) -> Answer:
-        """The assistant's next message; what it does with tools inside is not shown."""
-        chat = parse(_Chat, asked.body)
+    async def chat(self, received: ReceivedRequest) -> Answer:
+        """The assistant's next message; its tool calls are not shown. Raises Refused."""
+        chat = parse(_Chat, received.body)
         if chat.stream:
             raise Refused("The sandbox does not stream; set `stream` to false.")
-        said = chat.said
-        content = said[-1].text if said else ""
+        incoming = chat.incoming
+        content = incoming[-1].text if incoming else ""
         call = Call(
-            Target.OPENAI, "http", "chat/completions", content, thread_id=chat.user, message_id=_message_id(asked)
+            Target.OPENAI, "http", "chat/completions", content, thread_id=chat.user, message_id=_message_id(received)
         )
         async with self._gate.admit(call) as admitted:
             try:
-                turn = self._brain.reply(said)
+                turn = self._brain.reply(incoming)
             except ValueError as error:
                 raise Refused(str(error)) from error
             return Answer(self._completion(chat.model, turn), admitted.is_malformed)
 
-    async def transcribe(self, asked: Asked) -> Answer:
-        """What is said in a file, as `{"text": …}`, or with times when response_format is verbose_json."""
-        form = form_parts(asked.request.headers.get("content-type", ""), asked.body)
+    async def transcribe(self, received: ReceivedRequest) -> Answer:
+        """The words of a file as `{"text": …}`, with times if response_format is verbose_json. Raises Refused."""
+        form = form_parts(received.request.headers.get("content-type", ""), received.body)
         for name in ("file", "model"):
             if not form.get(name):
                 raise Refused(f"Missing required parameter: '{name}'.")
         if len(form["file"]) > _MAX_FILE_BYTES:
             raise Refused("Maximum content size limit (26214400) exceeded.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         content = " ".join(form[name].decode(errors="replace") for name in ("model", "language") if name in form)
-        call = Call(Target.OPENAI, "http", "audio/transcriptions", content, message_id=_message_id(asked))
+        call = Call(Target.OPENAI, "http", "audio/transcriptions", content, message_id=_message_id(received))
         async with self._gate.admit(call) as admitted:
             transcript = await self._transcript_of(form["file"])
             is_verbose = form.get("response_format") == b"verbose_json"
@@ -133,8 +133,8 @@ class OpenAiApi:
         }
 
 
-def _message_id(asked: Asked) -> str | None:
-    return asked.request.headers.get("x-message-id") or asked.request.headers.get("x-request-id")
+def _message_id(received: ReceivedRequest) -> str | None:
+    return received.request.headers.get("x-message-id") or received.request.headers.get("x-request-id")
 
 
 def _verbose(transcript: Transcript) -> JsonObject:
@@ -144,7 +144,7 @@ def _verbose(transcript: Transcript) -> JsonObject:
         "duration": transcript.duration.total_seconds(),
         "text": transcript.text,
         "segments": [
-            {"id": number, "end": heard.end.total_seconds(), "text": heard.text}
-            for number, heard in enumerate(transcript.heard)
+            {"id": number, "end": segment.end.total_seconds(), "text": segment.text}
+            for number, segment in enumerate(transcript.segments)
         ],
     }

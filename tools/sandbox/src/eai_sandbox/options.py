@@ -1,4 +1,4 @@
-"""What one sandbox is told when it starts."""
+"""The options of a sandbox."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def _cpus() -> int:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """Where the sandbox listens, what it asks of clients and how much it remembers."""
+    """Where the sandbox listens, what it requires and how much it remembers.
 
-    host: str = "127.0.0.1"  # loopback only, unless told otherwise: nothing here is meant for a network
+    Raises ValueError if a size is below 1."""
+
+    host: str = "127.0.0.1"  # loopback: the sandbox is not made for a network
     http_port: int = 0  # 0 takes a free port
     grpc_port: int = 0
-    agent_latency: timedelta = timedelta(0)  # before each answer of any agent: Agent Engine, Letta and chat
-    agent_returns_thread: bool = (
-        False  # Agent Engine answers with the whole thread, as LangGraph does, not with this turn
-    )
-    eai_token: str | None = None  # Bearer token of the EAI Agent Service and Letta; None asks for none
+    agent_latency: timedelta = timedelta(0)  # before each answer of Agent Engine, Letta and chat
+    agent_returns_thread: bool = False  # Agent Engine answers with the whole thread, as LangGraph does
+    eai_token: str | None = None  # Bearer token for the EAI Agent Service and Letta; None requires none
     openai_key: str | None = None  # the same for the OpenAI-compatible routes
-    speech_workers: int = field(default_factory=_cpus)  # recognitions at one time; each holds about 150 MB once used
+    speech_workers: int = field(default_factory=_cpus)  # recognitions at a time; each takes about 150 MB once used
     max_threads: int = 10_000  # the least recently used conversation is forgotten first
     max_thread_messages: int = 200  # in one conversation; the oldest go first
     max_agents: int = 10_000
     max_calls: int = 10_000  # recorded calls
-    hang_limit: timedelta = timedelta(minutes=10)  # a hang that nobody gives up on ends with an error after this
+    hang_limit: timedelta = timedelta(minutes=10)  # a hang ends with an error after this
     shutdown_grace: timedelta = timedelta(seconds=1)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Speech to text: a small pool of worker processes, each made when it is first needed and then reused."""
+"""Speech to text in a small pool of worker processes, which start on first use and are reused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import structlog
 
-__all__ = ["AudioTooLong", "Heard", "Linear16", "Recognizer", "Transcript", "Undecodable"]
+__all__ = ["AudioTooLong", "Segment", "Linear16", "Recognizer", "Transcript", "Undecodable"]
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ _LONGEST_ANSWER = 1 << 20  # bytes; a minute of speech is under 2 kB of text
 
 
 class Undecodable(Exception):
-    """The content is no audio of a known container."""
+    """The content is not audio in a known container."""
 
 
 class AudioTooLong(Exception):
@@ -36,7 +36,7 @@ class Linear16:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Segment:
     """What was said between two long pauses."""
 
     text: str
@@ -46,25 +46,25 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All that was heard in an audio; `heard` is empty for silence."""
+    """What is said in one audio; `segments` is empty for silence."""
 
     duration: timedelta
-    heard: tuple[Heard, ...]
+    segments: tuple[Segment, ...]
 
     @property
     def text(self) -> str:
         """All of it in one line."""
-        return " ".join(one.text for one in self.heard)
+        return " ".join(segment.text for segment in self.segments)
 
 
 class Recognizer:
-    """Recognises English, at most `workers` audios at one time; the others wait their turn.
+    """Recognises English, at most `workers` audios at a time; the others wait for a free worker.
 
-    Making a worker takes about half a second and 150 MB, so the first answer is late; none is made before it is needed.
+    A worker starts when it is first needed. It takes half a second and 150 MB, so the first answer is late.
     """
 
     def __init__(self, *, workers: int) -> None:
-        self._turns = asyncio.Semaphore(workers)
+        self._slots = asyncio.Semaphore(workers)
         self._idle: list[Process] = []
         self._all: set[Process] = set()
 
@@ -75,7 +75,7 @@ class Recognizer:
             "limit_s": limit.total_seconds(),
             "linear16": [linear16.rate, linear16.channels] if linear16 else None,
         }
-        async with self._turns:
+        async with self._slots:
             answer = await self._work(json.dumps(job).encode() + b"\n" + content)
         return _transcript(answer)
 
@@ -95,7 +95,7 @@ class Recognizer:
             answer = await worker.stdout.readline()
             if not answer:
                 raise RuntimeError("the recogniser's process died; its reason is on stderr")
-        except BaseException:  # a caller that gave up included: this worker's next answer would be the wrong one
+        except BaseException:  # also a cancellation: this worker's next answer would belong to this job
             self._all.discard(worker)
             await asyncio.shield(_end(worker))
             raise
@@ -113,7 +113,7 @@ class Recognizer:
             stdout=PIPE,
             env=environment,
             limit=_LONGEST_ANSWER,
-            process_group=0,  # a Ctrl-C in the terminal is for the parent, which ends its workers itself
+            process_group=0,  # Ctrl-C in the terminal goes to the parent only, which ends its workers
         )
         self._all.add(worker)
         log.info("recognizer_started", worker_pid=worker.pid, workers=len(self._all))
@@ -122,7 +122,7 @@ class Recognizer:
 
 async def _end(worker: Process) -> None:
     if worker.returncode is None:
-        worker.kill()  # it holds nothing worth a goodbye
+        worker.kill()  # a worker has nothing to save
     await worker.wait()
     assert worker.stdin is not None
     worker.stdin.close()
@@ -134,5 +134,5 @@ def _transcript(answer: bytes) -> Transcript:
         raise Undecodable(body["text"])
     if body.get("error") == "too_long":
         raise AudioTooLong(body["text"])
-    heard = (Heard(one["text"], one["confidence"], timedelta(seconds=one["end_s"])) for one in body["heard"])
-    return Transcript(timedelta(seconds=body["duration_s"]), tuple(heard))
+    segments = (Segment(one["text"], one["confidence"], timedelta(seconds=one["end_s"])) for one in body["segments"])
+    return Transcript(timedelta(seconds=body["duration_s"]), tuple(segments))

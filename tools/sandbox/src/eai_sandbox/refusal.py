@@ -1,4 +1,4 @@
-"""The one error that the sandbox's answers are refused with, before a protocol gives it its own form."""
+"""The error of every refused call, before a protocol gives it its own shape."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOGLE_STATUS = {
 
 
 class Refused(Exception):
-    """A call that gets an error for an answer; `status` is an HTTP status, whatever the protocol."""
+    """The call is answered with an error; `status` is an HTTP status, also over gRPC."""
 
     def __init__(self, text: str, *, status: int = 400, retry_after_s: float | None = None) -> None:
         super().__init__(text)
@@ -36,5 +36,5 @@ class Refused(Exception):
 
     @property
     def google_status(self) -> str:
-        """The name of the canonical code, which is the name in `grpc.StatusCode` too."""
+        """The name of the canonical code, also in `grpc.StatusCode`."""
         return GOOGLE_STATUS.get(self.status, "UNKNOWN")

@@ -1,4 +1,4 @@
-"""The whole sandbox as one context manager: its parts wired, its two ports open."""
+"""The whole sandbox as one context manager."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A sandbox that is running."""
+    """A running sandbox."""
 
-    http_url: str  # base of every HTTP route, without a slash at the end
+    http_url: str  # without a trailing slash
     grpc_target: str  # host:port for an insecure channel
     faults: Faults
     calls: CallLog
@@ -45,9 +45,9 @@ class Sandbox:
 
 @contextlib.asynccontextmanager
 async def run_sandbox(options: SandboxOptions | None = None) -> AsyncIterator[Sandbox]:
-    """Serve until the block ends; both ports answer when it begins. Raises OSError when a port is taken.
+    """Serve for as long as the context; both ports answer from its start. Raises OSError if a port is taken.
 
-    Installs no signal handler, and imports none of Google's client libraries.
+    Installs no signal handlers and imports none of Google's client libraries.
     """
     options = options or SandboxOptions()
     calls, faults = CallLog(limit=options.max_calls, now=_now), Faults()
@@ -62,8 +62,8 @@ async def run_sandbox(options: SandboxOptions | None = None) -> AsyncIterator[Sa
         eai = EaiService(gate, brain, token=options.eai_token, max_agents=options.max_agents, now=_now)
         openai = OpenAiApi(gate, brain, recognizer, key=options.openai_key, now=_now)
         control = Control(calls, faults, threads, forget_agents=eai.forget)
-        parts = (AgentEngineRest(engine), eai, openai, control)
-        app = Starlette(routes=[route for part in parts for route in part.routes])
+        apis = (AgentEngineRest(engine), eai, openai, control)
+        app = Starlette(routes=[route for api in apis for route in api.routes])
         http_url = await stack.enter_async_context(_http(options, app))
         log.info("sandbox_started", http=http_url, grpc=grpc_target)
         yield Sandbox(http_url, grpc_target, faults, calls)
@@ -80,7 +80,7 @@ async def _grpc(options: SandboxOptions, speech: Speech, engine: AgentEngine) ->
     host = _in_url(options.host)
     try:
         port = server.add_insecure_port(f"{host}:{options.grpc_port}")
-    except RuntimeError as error:  # gRPC's way to say that bind failed
+    except RuntimeError as error:  # gRPC's error if bind fails
         raise OSError(f"gRPC cannot listen on {host}:{options.grpc_port}") from error
     await server.start()
     try:
@@ -92,18 +92,18 @@ async def _grpc(options: SandboxOptions, speech: Speech, engine: AgentEngine) ->
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # signals belong to whoever runs the loop
+        yield  # whoever runs the loop handles signals
 
 
 @contextlib.asynccontextmanager
 async def _http(options: SandboxOptions, app: Starlette) -> AsyncIterator[str]:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # Named as TCP, which `socket.create_server` does not do: asyncio sets TCP_NODELAY only on sockets that say so, and
-    # without it each answer waits 40 ms for an ack.
+    # Names TCP, unlike `socket.create_server`: asyncio sets TCP_NODELAY only on sockets that do, and without it each
+    # answer waits 40 ms for an ack.
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((options.host, options.http_port))
-        listening.listen(1024)  # before anyone is told where
+        listening.listen(1024)  # before anyone learns the address
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -1,4 +1,4 @@
-"""Google Speech v2, the decisions of it: what is refused and what is answered; `grpc_services` wraps it."""
+"""Google Speech v2: which requests are refused and how the others are answered; `grpc_services` is its transport."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _ENGLISH = "en-US"
 
 
 class Speech:
-    """Recognises English whatever language is asked for: that is all that the recogniser inside can do.
+    """Recognises English, whatever language is requested: the recogniser knows no other.
 
-    The texts of the errors are those that Google's service gives, because clients match on them.
+    Error texts are those of Google's service, because clients match on them.
     """
 
     def __init__(self, gate: Gate, recognizer: Recognizer) -> None:
         self._gate = gate
         self._recognizer = recognizer
-        self._foreign: set[str] = set()  # languages that were warned about
+        self._foreign: set[str] = set()  # languages already warned about
 
     async def recognize(self, request: wire.RecognizeRequest) -> wire.Result:
-        """What was heard; silence gives no results. Raises Refused."""
+        """The transcript; silence gives no results. Raises Refused."""
         _check(request)
         call = Call(Target.SPEECH, "grpc", "Speech/Recognize", " ".join((request.recognizer, *request.language_codes)))
         async with self._gate.admit(call) as admitted:
             transcript = await self._transcript_of(request)
             return wire.Result(
-                heard=transcript.heard,
+                segments=transcript.segments,
                 language_code=self._language_of(request.language_codes).lower(),  # Google answers "en-us"
                 billed=timedelta(seconds=-(-transcript.duration // timedelta(seconds=1))),
                 request_id=uuid4().hex,
@@ -67,14 +67,12 @@ class Speech:
             return _ENGLISH
         if codes[0] not in self._foreign and len(self._foreign) < 100:
             self._foreign.add(codes[0])
-            log.warning(
-                "language_not_known", language=codes[0], hint="the sandbox hears English only, and says what it hears"
-            )
+            log.warning("language_not_known", language=codes[0], hint="the sandbox recognises English only")
         return codes[0]
 
 
 def _check(request: wire.RecognizeRequest) -> None:
-    """Raise Refused for what Google refuses before it listens."""
+    """Raises Refused for what Google refuses before it recognises."""
     named = _RECOGNIZER.fullmatch(request.recognizer)
     if named is None:
         raise Refused(f"Invalid resource field value in the request: recognizer {request.recognizer!r}.")

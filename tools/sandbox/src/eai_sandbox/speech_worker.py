@@ -1,8 +1,8 @@
 """One recogniser in a process of its own: `python -m eai_sandbox.speech_worker`.
 
-A process, because pocketsphinx holds the interpreter lock for as long as it listens (0.5 s for 3 s of speech), which
-would block the event loop from any thread. It reads jobs from stdin and writes one line of JSON for each to stdout, and
-it ends at the end of stdin, so that none is left when the parent is killed.
+It is a process because pocketsphinx holds the interpreter lock while it works (0.5 s for 3 s of speech): in a thread it
+would block the event loop. It reads jobs from stdin, writes one line of JSON for each to stdout, and ends when stdin
+ends, so that no worker outlives a killed parent.
 
 A job is one line of JSON, `{"size": bytes, "limit_s": 60, "linear16": [rate, channels] or null}`, and then the audio.
 """
@@ -32,7 +32,7 @@ _DECODER = {
 def main() -> int:
     """Serve jobs until stdin ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not end up between the answers
+    os.dup2(2, 1)  # a library's output must not mix with the answers
     decoder: Decoder | None = None
     while line := sys.stdin.buffer.readline():
         job = json.loads(line)
@@ -57,8 +57,8 @@ def _recognise(decoder: Decoder, content: bytes, job: dict[str, object]) -> dict
         return {"error": "undecodable", "text": str(error)}
     except audio.AudioTooLong:
         return {"error": "too_long", "text": "audio is longer than the limit"}
-    heard = [_listen(decoder, speech) for speech in audio.speech_in(samples)]
-    return {"duration_s": len(samples) / audio.BYTES_PER_SECOND, "heard": [one for one in heard if one["text"]]}
+    segments = [_listen(decoder, speech) for speech in audio.speech_in(samples)]
+    return {"duration_s": len(samples) / audio.BYTES_PER_SECOND, "segments": [one for one in segments if one["text"]]}
 
 
 def _samples_of(content: bytes, job: dict[str, object]) -> bytes:
@@ -75,10 +75,10 @@ def _listen(decoder: Decoder, speech: audio.Speech) -> dict[str, object]:
     decoder.process_raw(speech.samples, full_utt=True)
     decoder.end_utt()
     hypothesis = decoder.hyp()
-    sure = [min(1.0, word.prob) for word in decoder.seg() or () if not word.word.startswith(("<", "["))]
+    probabilities = [min(1.0, word.prob) for word in decoder.seg() or () if not word.word.startswith(("<", "["))]
     return {
         "text": hypothesis.hypstr if hypothesis else "",
-        "confidence": sum(sure) / len(sure) if sure else 0.0,
+        "confidence": sum(probabilities) / len(probabilities) if probabilities else 0.0,
         "end_s": speech.end_s,
     }
 

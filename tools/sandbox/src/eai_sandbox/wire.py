@@ -1,8 +1,8 @@
-"""The protobuf messages that the sandbox speaks, declared here in the few fields that it uses.
+"""The protobuf messages that the sandbox speaks, declared here with only the fields that it uses.
 
-Why not Google's own classes: importing them costs seconds and 100 MB, and a stand-in that shares its encoding with the
-client under test cannot find a mistake in it. A test holds these numbers and types against the real descriptors. They
-live in a pool of their own, so that both can be loaded in one process. v1 and v1beta1 have the same fields.
+Google's own classes take seconds and 100 MB to import, and a stand-in that shares its encoding with the client under
+test cannot find an error in it. A test compares these numbers and types with the real descriptors. They live in a pool
+of their own, so that one process can load both. v1 and v1beta1 have the same fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from eai_sandbox.jsontype import Json, JsonObject
-from eai_sandbox.recognizer import Heard, Linear16
+from eai_sandbox.recognizer import Linear16, Segment
 from eai_sandbox.refusal import Refused
 
 __all__ = [
@@ -115,21 +115,21 @@ _CLASSES = _classes()  # 1 ms
 
 @dataclass(frozen=True, slots=True)
 class RecognizeRequest:
-    """What `Speech/Recognize` was asked."""
+    """A request to `Speech/Recognize`."""
 
     recognizer: str
     content: bytes
     uri: str
     language_codes: tuple[str, ...]
     has_decoding_config: bool
-    linear16: Linear16 | None  # how headerless samples are to be read; None when the content says so itself
+    linear16: Linear16 | None  # the format of headerless samples; None if the content has a header
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `Speech/Recognize` answers."""
+    """An answer of `Speech/Recognize`."""
 
-    heard: Sequence[Heard]
+    segments: Sequence[Segment]
     language_code: str
     billed: timedelta
     request_id: str
@@ -138,7 +138,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """What a Reasoning Engine was asked, over either protocol."""
+    """A query to a Reasoning Engine, over either protocol."""
 
     name: str
     class_method: str
@@ -147,7 +147,7 @@ class QueryRequest:
 
 
 def decode_recognize(body: bytes) -> RecognizeRequest:
-    """Read a RecognizeRequest. Raises Refused when it is none."""
+    """Read a RecognizeRequest. Raises Refused if it is not one."""
     request = _parsed("RecognizeRequest", body)
     explicit = request.config.explicit_decoding_config
     is_linear16 = explicit.encoding == 1 and not request.content.startswith(b"RIFF")
@@ -168,29 +168,29 @@ def encode_recognized(result: Result) -> bytes:
     response = _CLASSES["RecognizeResponse"]()
     response.metadata.request_id = result.request_id
     response.metadata.total_billed_duration.FromTimedelta(result.billed)
-    for heard in result.heard:
+    for segment in result.segments:
         one = response.results.add(language_code=result.language_code)
-        one.result_end_offset.FromTimedelta(heard.end)
+        one.result_end_offset.FromTimedelta(segment.end)
         if not result.is_malformed:
-            one.alternatives.add(transcript=heard.text, confidence=heard.confidence)
+            one.alternatives.add(transcript=segment.text, confidence=segment.confidence)
     return bytes(response.SerializeToString())
 
 
 def decode_query(body: bytes, metadata: Mapping[str, str]) -> QueryRequest:
-    """Read a QueryReasoningEngineRequest. Raises Refused when it is none."""
+    """Read a QueryReasoningEngineRequest. Raises Refused if it is not one."""
     request = _parsed("QueryReasoningEngineRequest", body)
     return QueryRequest(request.name, request.class_method, json_format.MessageToDict(request.input), metadata)
 
 
 def encode_query_output(output: Json) -> bytes:
-    """Write a QueryReasoningEngineResponse; whole numbers become doubles on the way, as Value has no others."""
+    """Write a QueryReasoningEngineResponse; whole numbers become doubles, because Value has no integers."""
     response = _CLASSES["QueryReasoningEngineResponse"]()
     json_format.ParseDict(output, response.output)  # type: ignore[arg-type]  # a Value takes any JSON
     return bytes(response.SerializeToString())
 
 
 def retry_info(code: int, text: str, delay: timedelta) -> bytes:
-    """A google.rpc.Status with a RetryInfo in it: the value of the `grpc-status-details-bin` trailer."""
+    """A google.rpc.Status with a RetryInfo: the value of the `grpc-status-details-bin` trailer."""
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromTimedelta(delay)
     status = status_pb2.Status(code=code, message=text)
