@@ -28,8 +28,9 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from eai_cli.servers import private_redis
+from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, SlidingWindow, Window, open_redis
+from eai_common.store import Redis, SlidingWindow, open_redis
 
 WINDOWS = (Window(1000, timedelta(minutes=1)), Window(100, timedelta(seconds=10)))
 ITEMS = (RateLimitItemPerMinute(1000), RateLimitItemPerSecond(100, 10))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_common.breaker import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
+from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
 

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from eai_common.breaker import BreakerRules, CircuitBreaker
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.dependencies import broker_dependency, chosen, provider_dependencies, redis_dependency
 from eai_common.gateway_health import HealthWriter, gateway_dependency
+from eai_common.guards import BreakerRules, CircuitBreaker
 from eai_common.health import Dependencies, Dependency, Finding, Status
 from eai_common.http import HttpParts, build_app, probe_routes
 from eai_common.ids import Ids

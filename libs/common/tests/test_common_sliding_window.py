@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, SlidingWindow, StoreUnavailable, Window, open_memory_redis, open_redis
+from eai_common.store import Redis, SlidingWindow, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.scripts import Script
 
 MINUTE = Window(5, timedelta(minutes=1))

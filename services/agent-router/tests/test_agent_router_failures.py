@@ -140,10 +140,11 @@ def test_googles_own_name_for_an_error_is_read_from_the_body() -> None:
     assert (failure.status, failure.code, failure.says) == (400, "FAILED_PRECONDITION", "no")
 
 
-def test_googles_retry_info_is_a_wish() -> None:
-    retry_info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "13.5s"}
+@pytest.mark.parametrize(("delay", "seconds"), [("13.5s", 13.5), (f"{'9' * 400}s", 6 * 3600)])
+def test_googles_retry_info_is_a_pause(delay: str, seconds: float) -> None:
+    retry_info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
     response = google_error(429, "RESOURCE_EXHAUSTED", {"@type": "other"}, retry_info)
-    assert failure_in(response, GOOGLE, now=NOW).retry_after == timedelta(seconds=13.5)
+    assert failure_in(response, GOOGLE, now=NOW).retry_after == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,9 @@ def test_googles_retry_info_is_a_wish() -> None:
         ("Thu, 01 Jan 2026 10:31:00 GMT", timedelta(seconds=60)),
         ("Thu, 01 Jan 2026 10:00:00 GMT", timedelta()),
         ("soon", None),
-        ("-1", None),
+        ("-1", timedelta()),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", timedelta(hours=6)),
+        (f"Thu, 01 Jan {'9' * 20} 12:00:00 GMT", None),
         ("", None),
     ],
 )

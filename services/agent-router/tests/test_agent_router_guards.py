@@ -43,11 +43,11 @@ from eai_agent_router.guards.circuits import is_down
 from eai_agent_router.testing import eventually
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Retriable, StageError, Unavailable
+from eai_common.guards import Taken, Window, WindowState
 from eai_common.messages import Event, MessageText
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
-from eai_common.store import Taken, Window, WindowState
 from eai_common.telemetry import Metrics
 from eai_common.testing import LoopClock, pass_time
 

@@ -15,8 +15,9 @@ from eai_agent_router.agent import Turn
 from eai_agent_router.guards import ProviderLimited
 from eai_agent_router.guards.booking import Booking
 from eai_agent_router.guards.limit import Limit
+from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import SlidingWindow, Window, open_redis
+from eai_common.store import SlidingWindow, open_redis
 from eai_common.testing import RANDOM
 
 PERIOD = timedelta(seconds=1)

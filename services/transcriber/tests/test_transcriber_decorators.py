@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from eai_common.breaker import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
-from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore, Window
+from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen, Window
+from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
 from eai_transcriber.errors import (

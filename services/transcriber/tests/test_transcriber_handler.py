@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from eai_common.breaker import CircuitOpen
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
+from eai_common.guards import CircuitOpen
 from eai_common.messages import MessageAudio
 from eai_common.outbound import (
     Fetched,

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from eai_common.guards import Window
 from eai_common.settings import SettingsError
-from eai_common.store import Window
 from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
 
 

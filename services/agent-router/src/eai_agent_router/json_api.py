@@ -7,8 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Literal, Protocol
 
@@ -20,6 +19,7 @@ from eai_agent_router.agent import Provider
 from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentTimeout, AgentUnavailable
 from eai_agent_router.failures import CANONICAL_CODES, Failure, error_for
 from eai_common.clock import Clock, Deadline
+from eai_common.guards import bound_pause, parse_retry_after
 
 __all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "by", "failure_in", "open_http", "parsed"]
 
@@ -141,7 +141,7 @@ def parsed(body: bytes, provider: Provider) -> JsonValue:
 class _Detail(BaseModel):
     """One of Google's error details; only RetryInfo has a delay (source: google/rpc/error_details.proto)."""
 
-    retry_delay: str = Field("", alias="retryDelay", pattern=r"^$|^\d+(\.\d+)?s$")
+    retry_delay: str = Field("", alias="retryDelay", pattern=r"^$|^[0-9]+(\.[0-9]+)?s$")
 
 
 class ErrorBody(BaseModel):
@@ -167,7 +167,7 @@ class ErrorBody(BaseModel):
             except ValidationError:
                 continue
             if delay:
-                return timedelta(seconds=float(delay[:-1]))
+                return bound_pause(float(delay[:-1]))
         return None
 
 
@@ -191,7 +191,7 @@ class _Bare(BaseModel):
 def failure_in(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
     """What a response other than 2xx says."""
     body = _error_in(response.content.removeprefix(BYTE_ORDER_MARK))
-    wish = _retry_after(response.headers.get("retry-after"), now)
+    wish = parse_retry_after(response.headers.get("retry-after"), now=now)
     return Failure(
         provider=provider,
         status=response.status_code,
@@ -215,16 +215,3 @@ def _error_in(content: bytes) -> ErrorBody:
         return ErrorBody(message=_Bare.model_validate_json(content).message)
     except ValidationError:
         return ErrorBody()
-
-
-def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """RFC 9110, section 10.2.3: seconds, or a date."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\d{1,6}(\.\d+)?", value.strip()):
-        return timedelta(seconds=float(value))
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(timedelta(), moment.astimezone(UTC) - now)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from eai_common.breaker import CircuitBreaker
 from eai_common.clock import Deadline
 from eai_common.errors import Permanent
+from eai_common.guards import CircuitBreaker
 from eai_transcriber.errors import ProviderTimeout, RateLimited, TranscriptionUnavailable
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred
-from eai_common.store import SlidingWindow, Window
+from eai_common.guards import Window
+from eai_common.store import SlidingWindow
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
 __all__ = ["LimitedRecognizer", "QuotaUsedUp"]

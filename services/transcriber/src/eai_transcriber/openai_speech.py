@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline, SystemClock
 from eai_common.errors import StageError
+from eai_common.guards import parse_retry_after
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -60,8 +61,9 @@ class OpenAISpeech:
 
     takes = Takes(frozenset(_EXTENSIONS), longest=timedelta(minutes=10), largest_bytes=24_000_000)
 
-    def __init__(self, client: httpx.AsyncClient, options: OpenAISpeechOptions) -> None:
+    def __init__(self, client: httpx.AsyncClient, options: OpenAISpeechOptions, clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock or SystemClock()
         self._options = options
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
@@ -82,15 +84,15 @@ class OpenAISpeech:
         except httpx.TransportError as error:
             raise TranscriptionUnavailable(f"the transcription service: {type(error).__name__}") from error
         if response.status_code != 200:
-            raise _classified(response)
+            raise _classified(response, now=self._clock.now())
         return _transcript(response)
 
 
 @asynccontextmanager
-async def open_openai_speech(options: OpenAISpeechOptions) -> AsyncIterator[OpenAISpeech]:
+async def open_openai_speech(options: OpenAISpeechOptions, clock: Clock | None = None) -> AsyncIterator[OpenAISpeech]:
     """The adapter, with its connections."""
     async with httpx.AsyncClient(trust_env=False) as client:
-        yield OpenAISpeech(client, options)
+        yield OpenAISpeech(client, options, clock)
 
 
 def _transcript(response: httpx.Response) -> Transcript:
@@ -100,16 +102,12 @@ def _transcript(response: httpx.Response) -> Transcript:
         raise TranscriptionUnavailable("the transcription service's answer holds no text") from error
 
 
-def _classified(response: httpx.Response) -> StageError:
+def _classified(response: httpx.Response, *, now: datetime) -> StageError:
     status = response.status_code
     text = f"the transcription service answered {status}"
+    pause = parse_retry_after(response.headers.get("retry-after"), now=now)
     if status == 429 and _SPENT not in response.text:
-        return RateLimited(text, retry_after=_retry_after(response))
+        return RateLimited(text, retry_after=pause)
     if status in _MAY_PASS or status > 511:
-        return TranscriptionUnavailable(text, retry_after=_retry_after(response))
+        return TranscriptionUnavailable(text, retry_after=pause)
     return TranscriptionError(text) if status in _ABOUT_THE_AUDIO else ProviderMisconfigured(text)
-
-
-def _retry_after(response: httpx.Response) -> timedelta | None:
-    wish = response.headers.get("retry-after", "")
-    return timedelta(seconds=min(int(wish), 3600)) if wish.isdecimal() and len(wish) < 10 else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from eai_common.breaker import CircuitOpen
+from eai_common.guards import CircuitOpen
 from eai_transcriber.errors import RateLimited, TranscriptionUnavailable
 from eai_transcriber.limited import QuotaUsedUp
 

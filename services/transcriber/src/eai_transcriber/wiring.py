@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
-from eai_common.breaker import BreakerRules, CircuitBreaker
+from eai_common.guards import BreakerRules, CircuitBreaker
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
 from eai_common.store import Redis, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics

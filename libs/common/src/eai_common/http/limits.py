@@ -24,10 +24,11 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from eai_common.clock import Clock
+from eai_common.guards import Taken, Window, WindowState
 from eai_common.http.callers import Identity
 from eai_common.http.errors import ErrorBody, HttpError
 from eai_common.settings.http import ProtectionSettings
-from eai_common.store import Call, SlidingWindow, StoreUnavailable, Taken, Window, WindowState
+from eai_common.store import Call, SlidingWindow, StoreUnavailable
 from eai_common.telemetry import Metrics
 
 __all__ = ["PendingLimit", "RateLimits", "SelfLimitedRoute", "pending_limit", "rate_windows"]

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import httpcore
 
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline, SystemClock
+from eai_common.guards import parse_retry_after
 from eai_common.outbound.body import headers_of, read_at_most, read_whole
 from eai_common.outbound.errors import (
     OutboundFailed,
@@ -60,8 +61,10 @@ class GuardedClient:
         *,
         resolve: Resolver = resolve_by_system,
         network: httpcore.AsyncNetworkBackend | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._policy = policy
+        self._clock = clock or SystemClock()
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=policy.max_connections,
             max_keepalive_connections=policy.max_connections // 5,
@@ -90,7 +93,7 @@ class GuardedClient:
             for _ in range(self._policy.max_redirects + 1):
                 async with self._exchange(_request("GET", target, self._policy)) as response:
                     if response.status not in _REDIRECTS:
-                        return await _fetched(response, target, limit)
+                        return await _fetched(response, target, limit, now=self._clock.now())
                     location = headers_of(response).get("location", "")
                 target = target.follow(location, self._policy)
         raise OutboundRefused(f"more than {self._policy.max_redirects} redirects")
@@ -158,18 +161,11 @@ def _without_line_breaks(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-async def _fetched(response: httpcore.Response, target: Target, limit: int) -> Fetched:
+async def _fetched(response: httpcore.Response, target: Target, limit: int, *, now: datetime) -> Fetched:
     headers = headers_of(response)
     if response.status in _MAY_PASS or response.status >= 500:
-        raise OutboundFailed(
-            f"{target.host} answered {response.status}", status=response.status, retry_after=_retry_after(headers)
-        )
+        pause = parse_retry_after(headers.get("retry-after"), now=now)
+        raise OutboundFailed(f"{target.host} answered {response.status}", status=response.status, retry_after=pause)
     if response.status != 200:
         raise OutboundRejected(f"{target.host} answered {response.status}, expected 200", status=response.status)
     return Fetched(await read_whole(response, limit), headers.get("content-type", ""), target.url)
-
-
-def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """The other side's wish, if it counts seconds; a wish for more than an hour is not granted in full."""
-    wish = headers.get("retry-after", "").strip()
-    return timedelta(seconds=min(int(wish), 3600)) if wish.isdecimal() and len(wish) < 10 else None

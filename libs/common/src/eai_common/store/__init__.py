@@ -54,7 +54,7 @@ from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.scripts import Call, Script
 from eai_common.store.sharing import open_shared_redis
-from eai_common.store.sliding_window import SlidingWindow, Taken, Window, WindowState
+from eai_common.store.sliding_window import SlidingWindow
 from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
 from eai_common.store.transcripts import KeptTranscript, TranscriptStore
@@ -100,14 +100,11 @@ __all__ = [
     "Script",
     "SlidingWindow",
     "StoreUnavailable",
-    "Taken",
     "TaskStatus",
     "TaskStore",
     "TaskView",
     "ThreadStore",
     "TranscriptStore",
-    "Window",
-    "WindowState",
     "open_batcher",
     "Wakeups",
     "Watch",

@@ -17,14 +17,14 @@ Inside a pipeline that other commands share, none of its own:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
+from eai_common.guards import Taken, Window, WindowState
 from eai_common.store.client import Redis, store_errors
 from eai_common.store.scripts import Call, Script
 
-__all__ = ["SlidingWindow", "Taken", "Window", "WindowState"]
+__all__ = ["SlidingWindow"]
 
 # KEYS: the log, a sorted set of microseconds. ARGV: limit and period in microseconds of each window.
 # Returns 1 if taken, else 0, then for each window: places left, microseconds until there is one more.
@@ -61,40 +61,6 @@ for i = 1, #ARGV, 2 do
 end
 return answer
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """At most `limit` times in any `period`."""
-
-    limit: int
-    period: timedelta
-
-    def __post_init__(self) -> None:
-        if self.limit < 1 or self.period < timedelta(milliseconds=1):
-            raise ValueError(f"a window has a limit of at least 1 and a period of at least 1 ms, not {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowState:
-    """A window after a try: how many places are left, and how long until there is one more."""
-
-    window: Window
-    remaining: int
-    frees_in: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What came of a try. One that is refused has used up nothing."""
-
-    is_allowed: bool
-    states: tuple[WindowState, ...]  # in the order of the windows that were asked for
-
-    @property
-    def retry_after(self) -> timedelta:
-        """How long until every window has a place; zero if there is one now."""
-        return max((state.frees_in for state in self.states if state.remaining == 0), default=timedelta())
 
 
 class SlidingWindow:

@@ -10,8 +10,8 @@ from eai_agent_router.agent import History, Turn
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.errors import AgentBadRequest, AgentRateLimited
 from eai_agent_router.guards.waits import ProviderDown
-from eai_common.breaker import BreakerRules, CircuitBreaker, CircuitOpen
 from eai_common.errors import Deferred, Permanent, Retriable
+from eai_common.guards import BreakerRules, CircuitBreaker, CircuitOpen
 from eai_common.telemetry import Metrics
 
 __all__ = ["Circuits", "circuit_names", "is_down"]

@@ -10,7 +10,7 @@ from typing import Protocol
 from eai_agent_router.agent import History, Turn
 from eai_agent_router.guards.booking import Booking
 from eai_agent_router.guards.waits import ProviderLimited
-from eai_common.store import Taken, Window
+from eai_common.guards import Taken, Window
 
 __all__ = ["Limit", "Limiter", "minute"]
 

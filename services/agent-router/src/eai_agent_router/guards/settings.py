@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from eai_agent_router.agent import Provider
 from eai_agent_router.guards.budget import BudgetRules
-from eai_common.breaker import BreakerRules
+from eai_common.guards import BreakerRules
 from eai_common.settings import Duration, Group, Items
 
 __all__ = ["GuardSettings"]

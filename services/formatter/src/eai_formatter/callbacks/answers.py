@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 
 from eai_common.errors import Permanent, Retriable, StageError
+from eai_common.guards import parse_retry_after
 from eai_common.outbound import (
     Answered,
     OutboundRefused,
@@ -21,7 +20,6 @@ __all__ = ["CallbackFailed", "CallbackUnsigned", "Tried", "tried_by_answer", "tr
 
 _GONE = 410
 _TOO_MANY = 429
-_LONGEST_WISH = timedelta(hours=6)  # the longest rung of the delay ladder
 
 
 class CallbackFailed(Retriable):
@@ -59,7 +57,7 @@ def tried_by_answer(answered: Answered, host: str, *, now: datetime) -> Tried:
         return Tried("delivered", str(status), "delivered", is_host_down=False)
     if status == _GONE:
         return Tried("gone", str(status), "gone", is_host_down=False)
-    pause = _wish(answered.headers, now)
+    pause = parse_retry_after(answered.headers.get("retry-after"), now=now)
     return Tried(
         label=str(status) if status == _TOO_MANY else f"{status // 100}xx",
         result=str(status),
@@ -84,16 +82,3 @@ _LABELS: dict[type[StageError], str] = {
     OutboundUnreachable: "unreachable",
     OutboundUnknownHost: "unknown_host",
 }
-
-
-def _wish(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """`Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); None if there is none that can be read."""
-    wish = headers.get("retry-after", "").strip()
-    if wish.isascii() and wish.isdecimal():
-        return timedelta(seconds=min(int(wish[:9]), _LONGEST_WISH.total_seconds()))
-    try:
-        at = parsedate_to_datetime(wish)
-    except ValueError:
-        return None
-    wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
-    return min(max(wait, timedelta()), _LONGEST_WISH)

@@ -1,0 +1,42 @@
+"""How often something may happen, and what came of an attempt to do it once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+__all__ = ["Taken", "Window", "WindowState"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `limit` times in any `period`."""
+
+    limit: int
+    period: timedelta
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.period < timedelta(milliseconds=1):
+            raise ValueError(f"a window has a limit of at least 1 and a period of at least 1 ms, not {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A window after a try: how many places are left, and how long until there is one more."""
+
+    window: Window
+    remaining: int
+    frees_in: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a try. One that is refused has used up nothing."""
+
+    is_allowed: bool
+    states: tuple[WindowState, ...]  # in the order of the windows that were asked for
+
+    @property
+    def retry_after(self) -> timedelta:
+        """How long until every window has a place; zero if there is one now."""
+        return max((state.frees_in for state in self.states if state.remaining == 0), default=timedelta())
