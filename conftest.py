@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--compose", action="store_true", help="run the tests in containers, and only those")
 
 
+def pytest_configure() -> None:
+    """Say that there is no event loop. Else pytest-asyncio asks for one, gets a new one and never closes it."""
+    asyncio.set_event_loop(None)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Which tests run, and in what order: those in containers only when asked for, because they take minutes."""
     # The slowest first, which wait more than they compute: beside them the other processes do the rest.
