@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,7 +33,8 @@ from eai_common.http import (
 from eai_common.http.errors import FieldError
 from eai_common.ids import Ids
 from eai_common.settings import HttpSettings, TelemetrySettings
-from eai_common.telemetry import Metrics, configure_logging, open_tracing, trace_id
+from eai_common.telemetry import Metrics, open_tracing, trace_id
+from eai_common.telemetry.testing import CapturedLog, captured_log
 from eai_common.testing import RANDOM
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -107,15 +105,9 @@ async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture()
-def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The log lines so far."""
-    root, stream = logging.getLogger(), io.StringIO()
-    handlers, level = list(root.handlers), root.level
-    configure_logging(TelemetrySettings.read({}), service="test", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def logged() -> Iterator[CapturedLog]:
+    with captured_log(service="test") as captured:
+        yield captured
 
 
 async def chunks(count: int) -> AsyncIterator[bytes]:
@@ -322,30 +314,31 @@ async def test_a_request_that_is_being_answered_counts_as_in_flight(
     assert (during, after) == (["http_requests_in_flight 1.0"], ["http_requests_in_flight 0.0"])
 
 
-async def test_a_request_is_one_line_in_the_log(
-    client: httpx.AsyncClient, logged: Callable[[], list[dict[str, Any]]]
-) -> None:
+async def test_a_request_is_one_line_in_the_log(client: httpx.AsyncClient, logged: CapturedLog) -> None:
     headers = {"X-Request-ID": "abc", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     await client.get("/echo/5521999990000?token=hunter2", headers=headers)
-    (line,) = logged()
-    told = {name: line[name] for name in ("event", "method", "endpoint", "status", "request_id", "trace_id")}
-    assert told == {
+    line = logged.line
+    changing = {name: line.pop(name) for name in ("timestamp", "duration_ms", "span_id", "worker_id")}
+    assert line == {
+        "level": "info",
+        "logger": "eai.http",
+        "service": "test",
         "event": "request_answered",
         "method": "GET",
         "endpoint": "/echo/{name}",
         "status": 200,
         "request_id": "abc",
+        "correlation_id": "abc",
         "trace_id": TRACE,
     }
+    assert all(changing.values())
     assert "hunter2" not in str(line)
 
 
-async def test_probes_do_not_fill_the_log(
-    client: httpx.AsyncClient, logged: Callable[[], list[dict[str, Any]]]
-) -> None:
+async def test_probes_do_not_fill_the_log(client: httpx.AsyncClient, logged: CapturedLog) -> None:
     for path in ("/live", "/ready", "/health", "/metrics"):
         await client.get(path)
-    assert logged() == []
+    assert logged.lines == []
 
 
 # Tokens

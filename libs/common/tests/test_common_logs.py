@@ -2,66 +2,41 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from eai_common.settings import TelemetrySettings
-from eai_common.telemetry import configure_logging, get_logger, masked_number, redacted
+from eai_common.telemetry import (
+    get_logger,
+    log_context,
+    masked_number,
+    redacted,
+)
+from eai_common.telemetry.testing import CapturedLog, captured_log
 
 NUMBER = "+5521999990000"
 MASKED = "+55•••••0000"
 SECRET = "hunter2-hunter2"
 
-OpenLog = Callable[..., "Written"]
-
-
-@dataclass
-class Written:
-    """What was logged."""
-
-    stream: io.StringIO
-
-    @property
-    def text(self) -> str:
-        return self.stream.getvalue()
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
-
-    @property
-    def line(self) -> dict[str, Any]:
-        (line,) = self.lines
-        return line
+OpenLog = Callable[..., CapturedLog]
 
 
 @pytest.fixture()
 def log_to() -> Iterator[OpenLog]:
     """Configures logging with the settings' variables; everything is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-
-    def configured(**environ: str) -> Written:
-        written = Written(io.StringIO())
-        configure_logging(TelemetrySettings.read(environ), service="formatter", stream=written.stream)
-        return written
-
-    yield configured
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with ExitStack() as stack:
+        yield lambda **environ: stack.enter_context(captured_log(service="formatter", **environ))
 
 
 # What a line is
@@ -71,7 +46,7 @@ def test_an_event_is_one_line_of_json_with_its_fields_level_service_and_time(log
     written = log_to()
     get_logger("eai.stage").info("delivery_retried", attempt=2, delay_s=30.0)
     line = written.line
-    assert datetime.fromisoformat(line.pop("timestamp")).tzinfo == UTC
+    assert datetime.fromisoformat(str(line.pop("timestamp"))).tzinfo == UTC
     assert line == {
         "event": "delivery_retried",
         "attempt": 2,
@@ -79,6 +54,7 @@ def test_an_event_is_one_line_of_json_with_its_fields_level_service_and_time(log
         "level": "info",
         "logger": "eai.stage",
         "service": "formatter",
+        "worker_id": f"{socket.gethostname()}/{os.getpid()}",
     }
 
 
@@ -92,10 +68,35 @@ def test_the_libraries_own_logs_come_in_the_same_form(log_to: OpenLog) -> None:
 
 def test_what_is_bound_once_is_on_every_line_of_the_task(log_to: OpenLog) -> None:
     written = log_to()
-    with structlog.contextvars.bound_contextvars(message_id="018f"):
+    with log_context(message_id="018f"):
         get_logger("eai").info("first")
         logging.getLogger("library").warning("second")
     assert [line["message_id"] for line in written.lines] == ["018f", "018f"]
+
+
+def test_a_logger_that_was_used_before_follows_a_new_configuration(log_to: OpenLog) -> None:
+    log = get_logger("eai")
+    first = log_to(LOG_LEVEL="warning")
+    log.warning("first")
+    second = log_to(LOG_LEVEL="info")
+    log.info("second")
+    assert [line["event"] for line in (first.line, second.line)] == ["first", "second"]
+
+
+@pytest.mark.parametrize(("level", "name"), [(25, "info"), (logging.FATAL + 20, "critical")])
+def test_a_level_that_a_library_invented_is_written_as_the_one_below(log_to: OpenLog, level: int, name: str) -> None:
+    written = log_to()
+    logging.getLogger("library").log(level, "odd")
+    assert written.line["level"] == name
+
+
+def test_a_librarys_traceback_is_inside_its_line(log_to: OpenLog) -> None:
+    written = log_to()
+    try:
+        raise ValueError(f"no thread for {NUMBER}")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    assert f"ValueError: no thread for {MASKED}" in str(written.line["exception"])
 
 
 def test_a_traceback_is_inside_its_line(log_to: OpenLog) -> None:
@@ -104,7 +105,7 @@ def test_a_traceback_is_inside_its_line(log_to: OpenLog) -> None:
         raise ValueError(f"no thread for {NUMBER}")
     except ValueError:
         get_logger("eai").exception("handler_failed_unexpectedly")
-    assert f"ValueError: no thread for {MASKED}" in written.line["exception"]
+    assert f"ValueError: no thread for {MASKED}" in str(written.line["exception"])
 
 
 def test_what_is_less_severe_than_the_level_is_not_logged(log_to: OpenLog) -> None:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
-import structlog
 from starlette.routing import Route
 
 from eai_common.broker import TopologyMismatch
@@ -34,7 +33,7 @@ from eai_common.service_health import health_checks
 from eai_common.settings import SettingsError, TelemetrySettings, load
 from eai_common.stage import Stage
 from eai_common.store import open_memory_redis
-from eai_common.telemetry import Metrics, open_tracing
+from eai_common.telemetry import Metrics, open_tracing, reset_logging
 from eai_common.testing import RANDOM
 
 BOTH = {"RABBITMQ_URL": "amqp://guest:hunter2@127.0.0.1:1/", "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -56,7 +55,7 @@ def _logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    reset_logging()
 
 
 @pytest.fixture()

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eai_common.settings import TelemetrySettings
-from eai_common.telemetry import Tracing, note_error, open_tracing, trace_headers, trace_id
+from eai_common.telemetry import Tracing, log_context, note_error, open_tracing, trace_headers, trace_id, trace_ids
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -36,7 +36,7 @@ def tracing(exported: InMemorySpanExporter) -> Iterator[Tracing]:
 
 
 def test_outside_of_a_span_there_is_no_trace() -> None:
-    assert (trace_id(), trace_headers()) == (None, {})
+    assert (trace_id(), trace_ids(), trace_headers()) == (None, {}, {})
 
 
 def test_a_span_without_a_carrier_begins_a_trace(tracing: Tracing) -> None:
@@ -54,6 +54,17 @@ def test_the_vendors_part_of_a_trace_is_handed_on(tracing: Tracing) -> None:
     carrier = {"traceparent": TRACEPARENT, "tracestate": "vendor=1"}
     with tracing.span("work", carrier=carrier, kind=SpanKind.SERVER):
         assert trace_headers()["tracestate"] == "vendor=1"
+
+
+def test_the_correlation_id_goes_along_as_the_caller_gave_it() -> None:
+    with log_context(correlation_id=f"chat-{NUMBER}"):
+        assert trace_headers() == {"x-correlation-id": f"chat-{NUMBER}"}
+
+
+def test_a_line_of_the_log_names_the_span_that_it_was_written_in(tracing: Tracing) -> None:
+    with tracing.span("work", carrier={"traceparent": TRACEPARENT}, kind=SpanKind.CONSUMER):
+        _, trace, span, _ = trace_headers()["traceparent"].split("-")
+        assert trace_ids() == {"trace_id": trace, "span_id": span}
 
 
 def test_a_trace_runs_through_the_headers_of_a_message(tracing: Tracing) -> None:

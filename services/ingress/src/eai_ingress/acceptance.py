@@ -14,7 +14,7 @@ from eai_common.errors import Unavailable
 from eai_common.ids import Ids
 from eai_common.messages import Event, HistoryUpdate, MessageAudio, MessageText, encode
 from eai_common.store import Call, FirstUse, IdempotencyClaim, Kept, KeyReused, KeyUse, Promise, TakenOver, UnderWay
-from eai_common.telemetry import Metrics, get_logger, masked_number, trace_headers
+from eai_common.telemetry import Metrics, add_to_line, get_logger, trace_headers
 from eai_ingress.books import Books, Entry
 from eai_ingress.estimate import WaitEstimator
 from eai_ingress.pressure import Overloaded, Pressure
@@ -99,6 +99,7 @@ class Acceptance:
             case TakenOver(promise):
                 return await self._publish(entry.of(promise), may_be_there=True)
             case Kept(promise):
+                _add_to_line(entry.of(promise), "replayed")
                 return Accepted(promise, is_replay=True)
             case KeyReused():
                 raise KeyConflict
@@ -159,13 +160,7 @@ class Acceptance:
         if entry.use is not None:
             await self._noted(self.books.keep(entry))
         self.metrics.published.labels(event.name).inc()
-        log.info(
-            "message_accepted",
-            message_id=event.message_id,
-            user=masked_number(event.user_number),
-            stage=entry.stage,
-            key_taken_over=may_be_there,
-        )
+        _add_to_line(entry, "key_taken_over" if may_be_there else "accepted")
         return Accepted(entry.promise)
 
     async def _noted(self, noting: Coroutine[object, object, None]) -> None:
@@ -195,6 +190,17 @@ class Acceptance:
             callback_url=request.callback_url,
             trace_headers=trace_headers(),
         )
+
+
+def _add_to_line(entry: Entry, outcome: str) -> None:
+    event = entry.event
+    add_to_line(
+        message_id=event.message_id,
+        user_number=event.user_number,
+        message_type=event.message_type,
+        stage="ingress",
+        outcome=outcome,
+    )
 
 
 def outgoing(event: Event) -> Outgoing:

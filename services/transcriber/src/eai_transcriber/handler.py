@@ -21,6 +21,7 @@ from eai_common.outbound import (
     OutboundUnreachable,
 )
 from eai_common.stage import StageContext
+from eai_common.telemetry import time_to_line
 from eai_transcriber.audio import pieces
 from eai_transcriber.errors import (
     AudioDownloadFailed,
@@ -94,7 +95,7 @@ class Transcribe:
         content = await self._download(message.message.strip(), deadline)
         if self._antivirus is not None:
             await self._antivirus.check(content, deadline=deadline)
-        with patience(ctx.attempt.waited, self._limits.patience):
+        with patience(ctx.attempt.waited, self._limits.patience), time_to_line("transcription_ms"):
             transcript = await self._recognize(content, deadline)
         if not transcript.text:
             raise AudioNotUnderstood("the recogniser heard no words")

@@ -16,7 +16,6 @@ from functools import partial
 from random import Random
 from typing import TypeGuard
 
-import structlog
 from aiormq import Connection, DeliveryError, PublishError, spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
@@ -39,11 +38,12 @@ from eai_common.broker.intake import Deliveries
 from eai_common.broker.rabbitmq_link import LOST, Link, backoff_s, on_wire
 from eai_common.broker.rabbitmq_topology import apply
 from eai_common.clock import Clock
+from eai_common.telemetry import get_logger
 from eai_common.topology import Topology
 
 __all__ = ["RabbitBroker", "RabbitSettings", "open_rabbitmq"]
 
-log = structlog.get_logger(__name__)
+log = get_logger("eai.broker")
 
 _RPC_WITHIN_S = 10.0
 

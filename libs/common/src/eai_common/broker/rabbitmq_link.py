@@ -17,15 +17,15 @@ from random import Random
 from typing import NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import structlog
 from aiormq import AMQPError, AuthenticationError, Connection, ProbableAuthenticationError
 
 from eai_common.broker import BrokerUnavailable
+from eai_common.telemetry import get_logger
 
 __all__ = ["LOST", "ConnectionLost", "Link", "backoff_s", "masked", "on_wire"]
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
+log = get_logger("eai.broker")
 
 _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 5.0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 
-import structlog
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,7 +22,7 @@ from eai_common.http.errors import ErrorBody, HttpError, error_handlers, error_r
 from eai_common.http.front import Front, ProbeRoute, Protection, with_cors
 from eai_common.ids import Ids
 from eai_common.settings import HttpSettings, ProtectionSettings, TelemetrySettings
-from eai_common.telemetry import Metrics, Tracing, get_logger, trace_id
+from eai_common.telemetry import CORRELATION_ID, Metrics, Tracing, collect_line, get_logger, log_context, trace_ids
 
 __all__ = ["HttpParts", "build_app"]
 
@@ -64,6 +63,7 @@ class _Observed:
         self._app = app
         self._parts = parts
         self._routes = routes
+        self._logs_all = parts.telemetry_settings.enable_request_logging
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +74,7 @@ class _Observed:
         request.state.request_id = request_id
         told = [
             (b"x-request-id", request_id.encode("latin-1")),
-            (b"x-correlation-id", correlation_id.encode("latin-1")),
+            (CORRELATION_ID.encode(), correlation_id.encode("latin-1")),
         ]
         status = 500
 
@@ -92,11 +92,8 @@ class _Observed:
         with (
             metrics.http_in_flight.track_inprogress(),
             self._parts.tracing.span(f"{scope['method']} {endpoint}", carrier=request.headers, kind=SpanKind.SERVER),
-            structlog.contextvars.bound_contextvars(
-                request_id=request_id,
-                trace_id=trace_id(),
-                **({} if correlation_id == request_id else {"correlation_id": correlation_id}),
-            ),
+            log_context(request_id=request_id, correlation_id=correlation_id, **trace_ids()),
+            collect_line() as line,
         ):
             try:
                 await self._app(scope, receive, send_with_id)
@@ -104,18 +101,13 @@ class _Observed:
                 took_s = time.perf_counter() - began
                 metrics.http_requests.labels(_method(scope), endpoint, str(status)).inc()
                 metrics.http_duration.labels(_method(scope), endpoint).observe(took_s)
-                if self._parts.telemetry_settings.enable_request_logging and not isinstance(route, ProbeRoute):
-                    log.info(
-                        "request_answered",
-                        method=scope["method"],
-                        endpoint=endpoint,
-                        status=status,
-                        took_ms=round(took_s * 1000, 1),
-                    )
+                if line or (self._logs_all and not isinstance(route, ProbeRoute)):
+                    about = {"method": scope["method"], "endpoint": endpoint, "status": status}
+                    log.info("request_answered", **about, duration_ms=round(took_s * 1000, 1), **line)
 
     def _names(self, request: Request) -> tuple[str, str]:
         """The ids of the request and of what it is a part of. Each is the caller's own; else the other; else made."""
-        request_id, correlation_id = _given_id(request, "x-request-id"), _given_id(request, "x-correlation-id")
+        request_id, correlation_id = _given_id(request, "x-request-id"), _given_id(request, CORRELATION_ID)
         request_id = request_id or correlation_id or self._parts.ids.random_id()
         return request_id, correlation_id or request_id
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-import structlog
 from opentelemetry.trace import SpanKind
 
 from eai_common.broker import SettlementLost
@@ -21,7 +20,7 @@ from eai_common.stage.turns import take_turn
 from eai_common.stage.waiting import StillWaiting, wait_left
 from eai_common.stage.work import Defer, Done, GiveUp, Retry, Verdict, Work
 from eai_common.store import GivenUp, HeldElsewhere, Mine, Recorded
-from eai_common.telemetry import get_logger, trace_id
+from eai_common.telemetry import CORRELATION_ID, get_logger, log_context, trace_ids
 
 __all__ = ["RUNTIME", "PoisonMessage", "StageTimeout", "UnexpectedError", "handle"]
 
@@ -97,8 +96,13 @@ async def trace(runtime: Runtime, work: Work, proceed: Proceed) -> Verdict:
     """Continue the message's trace, and put its ids on every log line of this task."""
     with (
         runtime.tracing.span(f"{work.delivery.queue} process", carrier=work.delivery.headers, kind=SpanKind.CONSUMER),
-        structlog.contextvars.bound_contextvars(
-            stage=runtime.stage, message_id=work.message_id, trace_id=trace_id(), attempt=work.attempt.number
+        log_context(
+            stage=runtime.stage,
+            queue=work.delivery.queue,
+            message_id=work.message_id,
+            attempt=work.attempt.number,
+            correlation_id=work.delivery.headers.get(CORRELATION_ID),
+            **trace_ids(),
         ),
     ):
         return await proceed(work)

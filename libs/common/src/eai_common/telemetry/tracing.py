@@ -1,4 +1,4 @@
-"""W3C trace context: continued from HTTP, carried in the broker's message headers, and put on every log line."""
+"""W3C trace context and correlation id: taken from HTTP, carried in the broker's headers, put on every log line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eai_common.settings.groups import TelemetrySettings
-from eai_common.telemetry.logs import redacted
+from eai_common.telemetry.context import bound_fields
+from eai_common.telemetry.redaction import redacted
 
-__all__ = ["Tracing", "note_error", "open_tracing", "trace_headers", "trace_id"]
+__all__ = ["CORRELATION_ID", "Tracing", "note_error", "open_tracing", "trace_headers", "trace_id", "trace_ids"]
 
+CORRELATION_ID = "x-correlation-id"
+"""The header that carries the correlation id, in HTTP and in the broker."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -88,9 +91,15 @@ def open_tracing(settings: TelemetrySettings, *, service: str) -> Tracing:
 
 
 def trace_headers() -> dict[str, str]:
-    """The current span's context as `traceparent` and `tracestate`; empty outside of a span."""
+    """The headers that let the next stage continue this: `traceparent`, `tracestate` and the correlation id.
+
+    Each is left out where there is none: the first two outside of a span, the last where `log_context` bound none.
+    """
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
+    correlation_id = bound_fields().get("correlation_id")
+    if correlation_id is not None:
+        carrier[CORRELATION_ID] = str(correlation_id)
     return carrier
 
 
@@ -98,6 +107,12 @@ def trace_id() -> str | None:
     """The current trace's id, 32 hexadecimal digits; None outside of a span."""
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+def trace_ids() -> dict[str, str]:
+    """The current span's `trace_id` and `span_id` as fields of a log line; empty outside of a span."""
+    context = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} if context.is_valid else {}
 
 
 def note_error(error: BaseException) -> None:
