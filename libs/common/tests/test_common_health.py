@@ -1,4 +1,4 @@
-"""How a process tells of its health: what it looks at, how often, and what it makes of it."""
+"""The health of a process: its checks, the reports of all processes, and the probes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,36 @@ import pytest
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
-from eai_common.dependencies import broker_dependency, chosen, provider_dependencies, redis_dependency
-from eai_common.gateway_health import HealthWriter, gateway_dependency
 from eai_common.guards import BreakerRules, CircuitBreaker
-from eai_common.health import Dependencies, Dependency, Finding, Status
-from eai_common.http import HttpParts, build_app, probe_routes
+from eai_common.health import (
+    Dependencies,
+    Dependency,
+    Finding,
+    HealthReport,
+    HealthReporter,
+    HealthReports,
+    HealthSettings,
+    Status,
+    bind_pool_gauges,
+    broker_dependency,
+    gateway_dependency,
+    health_of,
+    probe_routes,
+    provider_dependencies,
+    record_broker_gauges,
+    redis_dependency,
+    select_dependencies,
+)
+from eai_common.http import HttpParts, build_app
 from eai_common.ids import Ids
 from eai_common.service import CommonSettings, Parts
-from eai_common.service_health import health_of
-from eai_common.settings import HealthSettings, RedisSettings, SettingsError, load
-from eai_common.store import HealthBoard, Note, Redis, open_memory_redis, open_redis
+from eai_common.settings import RedisSettings, SettingsError, load
+from eai_common.store import Redis, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock, pass_time
-from eai_common.watch import watch_broker, watch_pool
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
-TTL, PATIENCE = timedelta(seconds=30), timedelta(seconds=1)
+TTL, TIMEOUT = timedelta(seconds=30), timedelta(seconds=1)
 
 
 @dataclass
@@ -40,17 +54,17 @@ class Thing:
 
     status: Status = "healthy"
     details: dict[str, Any] = field(default_factory=dict)
-    times_looked: int = 0
+    times_checked: int = 0
     is_stuck: bool = False
 
-    async def look(self) -> Finding:
-        self.times_looked += 1
+    async def check(self) -> Finding:
+        self.times_checked += 1
         await asyncio.sleep(60 if self.is_stuck else 0)
         return Finding(self.status, self.details)
 
 
-def dependencies(clock: LoopClock, *them: Dependency, patience: timedelta = PATIENCE) -> Dependencies:
-    return Dependencies(them, clock, ttl=TTL, patience=patience)
+def dependencies(clock: LoopClock, *them: Dependency, timeout: timedelta = TIMEOUT) -> Dependencies:
+    return Dependencies(them, clock, ttl=TTL, timeout=timeout)
 
 
 @pytest.fixture()
@@ -64,38 +78,38 @@ async def redis() -> AsyncIterator[Redis]:
         yield redis
 
 
-# Looking
+# Checks
 
 
 @pytest.mark.virtual_time()
-async def test_many_that_ask_at_once_cost_one_look(clock: LoopClock) -> None:
+async def test_concurrent_callers_share_one_check(clock: LoopClock) -> None:
     thing = Thing()
-    looked_at = dependencies(clock, Dependency("redis", thing.look))
-    await asyncio.gather(*(looked_at.findings() for _ in range(50)))
-    assert thing.times_looked == 1
+    checked = dependencies(clock, Dependency("redis", thing.check))
+    await asyncio.gather(*(checked.findings() for _ in range(50)))
+    assert thing.times_checked == 1
 
 
 @pytest.mark.parametrize(("passed_s", "times"), [(29.9, 1), (30.0, 2)])
 @pytest.mark.virtual_time()
 async def test_a_finding_is_kept_for_its_time(clock: LoopClock, passed_s: float, times: int) -> None:
     thing = Thing()
-    looked_at = dependencies(clock, Dependency("redis", thing.look))
-    await looked_at.finding("redis")
+    checked = dependencies(clock, Dependency("redis", thing.check))
+    await checked.finding("redis")
     await pass_time(timedelta(seconds=passed_s))
-    await looked_at.finding("redis")
-    assert thing.times_looked == times
+    await checked.finding("redis")
+    assert thing.times_checked == times
 
 
 @pytest.mark.virtual_time()
 async def test_what_does_not_answer_in_time_is_unhealthy_and_holds_up_nothing_else(clock: LoopClock) -> None:
-    looked_at = dependencies(
+    checked = dependencies(
         clock,
-        Dependency("redis", Thing(is_stuck=True).look),
-        Dependency("rabbitmq", Thing().look),
-        patience=timedelta(milliseconds=50),
+        Dependency("redis", Thing(is_stuck=True).check),
+        Dependency("rabbitmq", Thing().check),
+        timeout=timedelta(milliseconds=50),
     )
     async with asyncio.timeout(5):
-        findings = await looked_at.findings()
+        findings = await checked.findings()
     assert {name: finding.status for name, finding in findings.items()} == {
         "redis": "unhealthy",
         "rabbitmq": "healthy",
@@ -118,22 +132,20 @@ async def test_what_does_not_answer_in_time_is_unhealthy_and_holds_up_nothing_el
 async def test_only_what_is_needed_makes_a_process_unhealthy(
     clock: LoopClock, redis: Status, google: Status, verdict: Status
 ) -> None:
-    looked_at = dependencies(
+    checked = dependencies(
         clock,
-        Dependency("redis", Thing(redis).look, is_needed=True),
-        Dependency("google_speech", Thing(google).look),
+        Dependency("redis", Thing(redis).check, is_needed=True),
+        Dependency("google_speech", Thing(google).check),
     )
-    assert looked_at.verdict(await looked_at.findings()) == verdict
+    assert checked.verdict(await checked.findings()) == verdict
 
 
 @pytest.mark.virtual_time()
-async def test_only_the_named_dependencies_are_looked_at(clock: LoopClock) -> None:
+async def test_only_the_named_dependencies_are_checked(clock: LoopClock) -> None:
     settings = HealthSettings.read({"HEALTH_CHECK_DEPENDENCIES": "redis"})
-    them = [Dependency("redis", Thing().look), Dependency("rabbitmq", Thing().look)]
-    assert (chosen(them, settings, clock).names, chosen(them, HealthSettings.read({}), clock).names) == (
-        ("redis",),
-        ("redis", "rabbitmq"),
-    )
+    them = [Dependency("redis", Thing().check), Dependency("rabbitmq", Thing().check)]
+    assert select_dependencies(them, settings, clock).names == ("redis",)
+    assert select_dependencies(them, HealthSettings.read({}), clock).names == ("redis", "rabbitmq")
 
 
 def test_a_dependency_that_is_none_is_a_mistake() -> None:
@@ -142,20 +154,20 @@ def test_a_dependency_that_is_none_is_a_mistake() -> None:
         HealthSettings.read({"HEALTH_CHECK_DEPENDENCIES": "redis,oracle"})
 
 
-# What is looked at
+# What is checked
 
 
 async def test_redis_is_told_with_its_pool(redis_server: Any) -> None:
     settings = RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "7"})
     async with open_redis(settings) as redis:
-        found = await redis_dependency(redis, is_needed=True).look()
+        found = await redis_dependency(redis, is_needed=True).check()
         most = redis.connection_pool.max_connections
     assert (found, most >= 7) == (Finding("healthy", {"pool": {"active": 0, "idle": 1, "max": most}}), True)
 
 
 async def test_a_redis_that_is_gone_is_unhealthy() -> None:
     async with open_redis(RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})) as redis:
-        found = await redis_dependency(redis, is_needed=True).look()
+        found = await redis_dependency(redis, is_needed=True).check()
     assert (found.status, found.details["error"]) == ("unhealthy", "ConnectionError")
 
 
@@ -163,10 +175,10 @@ async def test_the_broker_is_told_with_the_depth_of_each_queue() -> None:
     topology = load(CommonSettings, {}).broker.topology
     async with MemoryBroker(topology, SystemClock()) as broker:
         queues = [queue.name for queue in topology.stage_queues]
-        look = broker_dependency(broker, queues, is_needed=True).look
-        up = await look()
+        check = broker_dependency(broker, queues, is_needed=True).check
+        up = await check()
         broker.go_down()
-        down = await look()
+        down = await check()
     assert up == Finding("healthy", {"queue_depths": dict.fromkeys(queues, 0)})
     assert down.status == "unhealthy"
 
@@ -185,7 +197,7 @@ async def test_a_provider_is_as_its_breaker_finds_it(failures: int, status: Stat
     for _ in range(failures):
         with pytest.raises(ConnectionError), breaker.call():
             raise ConnectionError
-    assert (dependency.name, (await dependency.look()).status, dependency.is_needed) == (
+    assert (dependency.name, (await dependency.check()).status, dependency.is_needed) == (
         "google_speech",
         status,
         False,
@@ -195,27 +207,27 @@ async def test_a_provider_is_as_its_breaker_finds_it(failures: int, status: Stat
 # The whole gateway
 
 
-def note(service: str, instance: str, status: Status, at: datetime = AT, **told: Status) -> Note:
-    return Note(service, instance, status, told, at)
+def report(service: str, instance: str, status: Status, at: datetime = AT, **told: Status) -> HealthReport:
+    return HealthReport(service, instance, status, told, at)
 
 
 @asynccontextmanager
-async def board_with(redis: Redis, *notes: Note) -> AsyncIterator[HealthBoard]:
-    board = HealthBoard(redis, timedelta(seconds=90))
-    for one in notes:
-        await board.write(one)
-    yield board
+async def reports_with(redis: Redis, *written: HealthReport) -> AsyncIterator[HealthReports]:
+    reports = HealthReports(redis, timedelta(seconds=90))
+    for one in written:
+        await reports.write(one)
+    yield reports
 
 
 @pytest.mark.virtual_time()
-async def test_what_every_process_wrote_down_is_told_together(redis: Redis, clock: LoopClock) -> None:
-    notes = [
-        note("ingress", "a", "healthy", rabbitmq="healthy", redis="healthy"),
-        note("transcriber", "b", "degraded", rabbitmq="healthy", google_speech="unhealthy"),
-        note("transcriber", "c", "healthy", rabbitmq="healthy", google_speech="healthy"),
+async def test_the_reports_of_all_processes_are_combined(redis: Redis, clock: LoopClock) -> None:
+    written = [
+        report("ingress", "a", "healthy", rabbitmq="healthy", redis="healthy"),
+        report("transcriber", "b", "degraded", rabbitmq="healthy", google_speech="unhealthy"),
+        report("transcriber", "c", "healthy", rabbitmq="healthy", google_speech="healthy"),
     ]
-    async with board_with(redis, *notes) as board:
-        found = await gateway_dependency(board, clock, ["ingress", "transcriber", "formatter"]).look()
+    async with reports_with(redis, *written) as reports:
+        found = await gateway_dependency(reports, clock, ["ingress", "transcriber", "formatter"]).check()
     assert found.status == "unhealthy"
     assert found.details == {
         "services": {
@@ -228,27 +240,27 @@ async def test_what_every_process_wrote_down_is_told_together(redis: Redis, cloc
 
 
 @pytest.mark.virtual_time()
-async def test_a_note_that_was_not_renewed_counts_no_more(redis: Redis, clock: LoopClock) -> None:
-    async with board_with(redis, note("ingress", "dead", "healthy"), note("ingress", "b", "healthy")) as board:
+async def test_a_report_that_was_not_renewed_expires(redis: Redis, clock: LoopClock) -> None:
+    async with reports_with(redis, report("ingress", "dead", "healthy"), report("ingress", "b", "healthy")) as reports:
         await pass_time(timedelta(seconds=91))
-        await board.write(note("ingress", "b", "degraded", clock.now()))
-        assert [(one.instance, one.status) for one in await board.read(clock.now())] == [("b", "degraded")]
+        await reports.write(report("ingress", "b", "degraded", clock.now()))
+        assert [(one.instance, one.status) for one in await reports.read(clock.now())] == [("b", "degraded")]
         assert await redis.hkeys("health:board") == [b"ingress:b"]
         assert 0 < await redis.ttl("health:board") <= 90
 
 
 @pytest.mark.virtual_time()
-async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(redis: Redis, clock: LoopClock) -> None:
-    async with board_with(redis, note("ingress", "a", "unhealthy")) as board:
-        looked_at = dependencies(
+async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: Redis, clock: LoopClock) -> None:
+    async with reports_with(redis, report("ingress", "a", "unhealthy")) as reports:
+        checked = dependencies(
             clock,
-            Dependency("redis", Thing().look, is_needed=True),
-            gateway_dependency(board, clock, ["ingress", "transcriber"]),
+            Dependency("redis", Thing().check, is_needed=True),
+            gateway_dependency(reports, clock, ["ingress", "transcriber"]),
         )
-        writing = asyncio.create_task(HealthWriter(board, "poller", "b", looked_at, clock, TTL).run())
+        writing = asyncio.create_task(HealthReporter(reports, "poller", "b", checked, clock, TTL).run())
 
         async def has_written() -> bool:
-            return note("poller", "b", "healthy", redis="healthy") in await board.read(AT)
+            return report("poller", "b", "healthy", redis="healthy") in await reports.read(AT)
 
         await eventually(has_written)
         writing.cancel()
@@ -256,19 +268,19 @@ async def test_who_tells_of_all_does_not_write_down_what_it_made_of_the_notes(re
 
 
 @pytest.mark.virtual_time()
-async def test_a_process_has_its_note_up_until_it_ends(redis: Redis, clock: LoopClock) -> None:
-    looked_at = dependencies(clock, Dependency("redis", Thing("degraded").look, is_needed=True))
-    async with board_with(redis) as board:
-        writer = HealthWriter(board, "formatter", "a", looked_at, clock, TTL)
+async def test_a_report_is_removed_when_its_process_ends(redis: Redis, clock: LoopClock) -> None:
+    checked = dependencies(clock, Dependency("redis", Thing("degraded").check, is_needed=True))
+    async with reports_with(redis) as reports:
+        writer = HealthReporter(reports, "formatter", "a", checked, clock, TTL)
         writing = asyncio.create_task(writer.run())
 
         async def is_up() -> bool:
-            return await board.read(AT) == [note("formatter", "a", "degraded", redis="degraded")]
+            return await reports.read(AT) == [report("formatter", "a", "degraded", redis="degraded")]
 
         await eventually(is_up)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
-        assert await board.read(AT) == []
+        assert await reports.read(AT) == []
 
 
 # Over HTTP
@@ -276,7 +288,7 @@ async def test_a_process_has_its_note_up_until_it_ends(redis: Redis, clock: Loop
 
 @asynccontextmanager
 async def open_service(
-    *, tells_of_all: bool = False, **environ: str
+    *, reports_all_services: bool = False, **environ: str
 ) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryBroker, Redis]]:
     """A client of a service that needs both servers, as its wiring makes its health."""
     settings, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
@@ -285,7 +297,14 @@ async def open_service(
         redis = await stack.enter_async_context(open_memory_redis())
         broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
         parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), metrics, tracing, opened_broker=broker)
-        health = health_of("tester", frozenset({"rabbitmq"}), settings, parts, tells_of_all=tells_of_all)
+        health = health_of(
+            "tester",
+            frozenset({"rabbitmq"}),
+            parts,
+            settings.health,
+            settings.broker.topology,
+            reported_services=("ingress", "transcriber", "agent-router", "formatter") if reports_all_services else (),
+        )
         health.is_started = True
         app = build_app(
             probe_routes(health, metrics, "/metrics"),
@@ -306,14 +325,14 @@ async def test_health_tells_each_dependency_and_the_process() -> None:
     assert body["system"].keys() == {"memory_usage_mb", "cpu_usage_percent", "asyncio_tasks", "uptime_seconds"}
 
 
-async def test_the_detail_tells_pool_depths_and_when_it_was_looked_at() -> None:
+async def test_the_detail_tells_pool_depths_and_when_it_was_checked() -> None:
     async with open_service() as (client, _, _):
         services = (await client.get("/health?detail=true")).json()["services"]
     assert services["redis"].keys() == {"status", "pool", "checked_at", "response_time_ms"}
     assert services["rabbitmq"]["queue_depths"]["eai.transcriber"] == 0
 
 
-async def test_a_needed_dependency_that_is_down_makes_it_unhealthy_once_it_is_looked_at_again() -> None:
+async def test_a_needed_dependency_that_is_down_makes_it_unhealthy_once_it_is_checked_again() -> None:
     async with open_service(HEALTH_CHECK_CACHE_TTL="0.2s") as (client, broker, _):
         before = (await client.get("/health")).status_code
         broker.go_down()
@@ -360,12 +379,12 @@ async def test_details_can_be_switched_off() -> None:
     assert (one.status_code, detailed.json()["services"]["redis"]) == (404, {"status": "healthy"})
 
 
-async def test_who_tells_of_all_tells_what_others_depend_on_and_is_only_degraded_by_them() -> None:
-    async with open_service(tells_of_all=True) as (client, _, redis):
-        board = HealthBoard(redis, TTL)
+async def test_a_process_that_reports_all_services_shows_their_dependencies_and_is_only_degraded_by_them() -> None:
+    async with open_service(reports_all_services=True) as (client, _, redis):
+        reports = HealthReports(redis, TTL)
         now = datetime.now(UTC)
         for service in ("ingress", "transcriber", "agent-router", "formatter"):
-            await board.write(note(service, "a", "healthy", now, google_agent_engine="unhealthy"))
+            await reports.write(report(service, "a", "healthy", now, google_agent_engine="unhealthy"))
         answer = await client.get("/health")
         one = await client.get("/health/google_agent_engine")
     body = answer.json()
@@ -380,12 +399,12 @@ async def test_who_tells_of_all_tells_what_others_depend_on_and_is_only_degraded
 
 async def test_the_gauges_of_servers_and_calls_are_there(redis: Redis) -> None:
     metrics = Metrics()
-    watch_pool(redis, metrics)
+    bind_pool_gauges(redis, metrics)
     await redis.ping()
     topology = load(CommonSettings, {}).broker.topology
     stop = asyncio.Event()
     async with MemoryBroker(topology, SystemClock()) as broker:
-        watching = asyncio.create_task(watch_broker(broker, ["eai.transcriber"], metrics, stop))
+        watching = asyncio.create_task(record_broker_gauges(broker, ["eai.transcriber"], metrics, stop))
 
         async def is_watched() -> bool:
             return b"rabbitmq_queue_depth_total 0.0" in metrics.exposition()

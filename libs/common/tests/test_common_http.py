@@ -17,16 +17,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from eai_common.clock import SystemClock
+from eai_common.health import Health, probe_routes
 from eai_common.http import (
     ErrorBody,
-    Health,
     HttpError,
     HttpParts,
     Role,
     bound_socket,
     build_app,
     json_response,
-    probe_routes,
     require,
     serve,
 )

@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
+from eai_common.health import Health, probe_routes
 from eai_common.http import (
-    Health,
     HttpParts,
     Role,
     SelfLimitedRoute,
@@ -31,7 +31,6 @@ from eai_common.http import (
     json_response,
     open_protection,
     pending_limit,
-    probe_routes,
     require,
 )
 from eai_common.http.addresses import client_address, subscriber

@@ -17,7 +17,8 @@ from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.errors import Permanent
-from eai_common.http import Health, bound_socket, json_response
+from eai_common.health import Health, readiness_checks
+from eai_common.http import bound_socket, json_response
 from eai_common.ids import Ids
 from eai_common.service import (
     CommonSettings,
@@ -29,7 +30,6 @@ from eai_common.service import (
     reported,
     run_services,
 )
-from eai_common.service_health import health_checks
 from eai_common.settings import SettingsError, TelemetrySettings, load
 from eai_common.stage import Stage
 from eai_common.store import open_memory_redis
@@ -245,11 +245,11 @@ async def test_a_stage_that_dies_takes_the_whole_process_down(process: Process) 
 
 
 async def test_a_process_needs_no_server_that_its_service_does_not_need(process: Process) -> None:
-    assert set(health_checks(frozenset({"rabbitmq"}), process.parts)) == {"rabbitmq"}
+    assert set(readiness_checks(frozenset({"rabbitmq"}), process.parts)) == {"rabbitmq"}
 
 
 async def test_readiness_follows_the_broker_and_redis(process: Process) -> None:
-    checks = health_checks(frozenset({"rabbitmq", "redis"}), process.parts)
+    checks = readiness_checks(frozenset({"rabbitmq", "redis"}), process.parts)
     before = {name: await check() for name, check in checks.items()}
     process.broker.go_down()
     after = {name: await check() for name, check in checks.items()}

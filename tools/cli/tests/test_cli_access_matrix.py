@@ -21,7 +21,8 @@ from eai_cli.services import DEFINITIONS
 from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.credentials import Role
-from eai_common.http import Health, HttpParts, build_app, open_protection, probe_routes
+from eai_common.health import Health, probe_routes
+from eai_common.http import HttpParts, build_app, open_protection
 from eai_common.http.testing import AUDIENCE, ISSUER, Issuer, open_issuer
 from eai_common.ids import Ids
 from eai_common.service import CommonSettings, Parts

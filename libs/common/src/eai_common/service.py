@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random, SystemRandom
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -26,23 +26,22 @@ from eai_common.broker import Broker, TopologyMismatch
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Clock, SystemClock
 from eai_common.errors import StageError
-from eai_common.http import (
+from eai_common.health import (
     Health,
-    HttpParts,
-    api_docs_routes,
-    bound_socket,
-    build_app,
-    open_protection,
+    HealthSettings,
+    Need,
+    bind_pool_gauges,
+    health_of,
+    health_reporter,
     probe_routes,
-    serve,
+    record_broker_gauges,
 )
+from eai_common.http import HttpParts, api_docs_routes, bound_socket, build_app, open_protection, serve
 from eai_common.http.openapi import Operation
 from eai_common.http.protocol import RequestLimits
 from eai_common.ids import Ids
-from eai_common.service_health import health_of, health_writer
 from eai_common.settings import (
     BrokerSettings,
-    HealthSettings,
     HttpSettings,
     JwtSettings,
     ProcessSettings,
@@ -57,7 +56,6 @@ from eai_common.settings import (
 from eai_common.stage import Stage, StageParts, run_stage
 from eai_common.store import Redis, Wakeups, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
-from eai_common.watch import watch_broker, watch_pool
 
 __all__ = [
     "CommonSettings",
@@ -74,6 +72,8 @@ __all__ = [
 ]
 
 log = get_logger("eai.service")
+
+_REPORTED_SERVICES = ("ingress", "transcriber", "agent-router", "formatter")
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,12 @@ class Service:
     operations: Sequence[Operation] = ()  # the routes that clients ask, described
 
 
-Need = Literal["rabbitmq", "redis"]
-
-
 @dataclass(frozen=True, slots=True)
 class ServiceDefinition(Generic[SettingsT]):
     """A service, before anything is opened.
 
     `uses` is what it must be configured with; `needs` is the part of it without which it is not ready. One that
-    `serves_clients` must have tokens in production. One that `tells_of_all` reports the other services' health, too.
+    `serves_clients` must have tokens in production. One that `reports_all_services` shows all health reports.
     """
 
     name: str
@@ -148,7 +145,7 @@ class ServiceDefinition(Generic[SettingsT]):
     uses: frozenset[Need] = frozenset({"rabbitmq", "redis"})
     needs: frozenset[Need] = frozenset({"rabbitmq", "redis"})
     serves_clients: bool = False
-    tells_of_all: bool = False
+    reports_all_services: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +204,9 @@ async def run_services(
     async with asyncio.TaskGroup() as group:
         watchers = [group.create_task(_watch(one, stop), name="watch-broker") for one in running if one.service.stages]
         if health.dependencies is not None:
-            writer = health_writer(running[0].settings, running[0].parts, health)
-            watchers.append(group.create_task(writer.run(), name="write-health"))
+            one = running[0]
+            reporter = health_reporter(health.service, health.dependencies, one.parts, one.settings.health)
+            watchers.append(group.create_task(reporter.run(), name="report-health"))
         group.create_task(
             serve(app, listener, stop, grace_s=grace_s, limits=_limits(running[0].settings.http)), name="http"
         )
@@ -250,8 +248,15 @@ async def _run_alone(definition: ServiceDefinition[SettingsT], settings: Setting
         stack.callback(listener.close)
         parts = await stack.enter_async_context(_open_parts(definition, settings))
         service = await stack.enter_async_context(definition.build(settings, parts))
-        health = health_of(definition.name, definition.needs, settings, parts, tells_of_all=definition.tells_of_all)
-        watch_pool(parts.redis, parts.metrics)
+        health = health_of(
+            definition.name,
+            definition.needs,
+            parts,
+            settings.health,
+            settings.broker.topology,
+            reported_services=_REPORTED_SERVICES if definition.reports_all_services else (),
+        )
+        bind_pool_gauges(parts.redis, parts.metrics)
         metrics_path = settings.telemetry.metrics_path if settings.telemetry.prometheus_enabled else None
         protection = await stack.enter_async_context(
             open_protection(settings, redis=parts.redis, clock=parts.clock, metrics=parts.metrics)
@@ -384,7 +389,7 @@ async def _watch(one: Running, stop: asyncio.Event) -> None:
         if queue.name in names
         for name in (queue.name, queue.dead_letter_queue)
     ]
-    await watch_broker(one.parts.broker, queues, one.parts.metrics, stop)
+    await record_broker_gauges(one.parts.broker, queues, one.parts.metrics, stop)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -47,6 +47,6 @@ POLLER = ServiceDefinition(
     uses=frozenset({"redis"}),
     needs=frozenset({"redis"}),
     serves_clients=True,
-    tells_of_all=True,
+    reports_all_services=True,
 )
 """It reads Redis and nothing else."""

@@ -15,7 +15,8 @@ from eai_common.broker import Broker
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.rabbitmq import open_rabbitmq
 from eai_common.clock import Clock, SystemClock
-from eai_common.http import HttpParts, api_docs_routes, bound_socket, build_app, open_protection, probe_routes
+from eai_common.health import bind_pool_gauges, health_of, probe_routes
+from eai_common.http import HttpParts, api_docs_routes, bound_socket, build_app, open_protection
 from eai_common.ids import Ids
 from eai_common.service import (
     CommonSettings,
@@ -26,11 +27,9 @@ from eai_common.service import (
     run_services,
     stop_on_signals,
 )
-from eai_common.service_health import health_of
 from eai_common.settings import SettingsError, load
 from eai_common.store import Redis, open_memory_redis, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, configure_logging, open_tracing
-from eai_common.watch import watch_pool
 
 __all__ = ["run_all"]
 
@@ -66,8 +65,8 @@ async def _serve(settings: list[CommonSettings], *, uses_sandbox: bool) -> None:
             service = await stack.enter_async_context(definition.build(own, shared))
             running.append(Running(service, own, shared))
             routes += service.routes
-        health = health_of(_NAME, frozenset({"rabbitmq", "redis"}), common, shared)
-        watch_pool(shared.redis, shared.metrics)
+        health = health_of(_NAME, frozenset({"rabbitmq", "redis"}), shared, common.health, common.broker.topology)
+        bind_pool_gauges(shared.redis, shared.metrics)
         metrics_path = common.telemetry.metrics_path if common.telemetry.prometheus_enabled else None
         protection = await stack.enter_async_context(
             open_protection(common, redis=shared.redis, clock=shared.clock, metrics=shared.metrics)

@@ -11,14 +11,11 @@ from eai_common.http.errors import ErrorBody, HttpError, json_response
 from eai_common.http.front import Protection
 from eai_common.http.limits import PendingLimit, SelfLimitedRoute, pending_limit
 from eai_common.http.opening import open_protection
-from eai_common.http.probes import Check, Health, probe_routes
 from eai_common.http.server import bound_socket, serve
 
 __all__ = [
     "Access",
-    "Check",
     "ErrorBody",
-    "Health",
     "HttpError",
     "HttpParts",
     "Identity",
@@ -33,7 +30,6 @@ __all__ = [
     "json_response",
     "open_protection",
     "pending_limit",
-    "probe_routes",
     "require",
     "serve",
 ]

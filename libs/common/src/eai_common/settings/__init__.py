@@ -12,14 +12,12 @@ from eai_common.settings.groups import (
     TelemetrySettings,
     WorkerSettings,
 )
-from eai_common.settings.health import HealthSettings
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
 
 __all__ = [
     "BrokerSettings",
     "Duration",
     "Group",
-    "HealthSettings",
     "HttpSettings",
     "Items",
     "JwtSettings",

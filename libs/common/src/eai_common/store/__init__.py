@@ -16,7 +16,7 @@
 | `transcript:{<digest>}` | JSON: what was heard; the digest is of audio and listener | TRANSCRIPT_CACHE_TTL |
 | `idem:<client>:<key>` | hash: which message an Idempotency-Key stands for, how far it is | IDEMPOTENCY_TTL |
 | `latency:<type>` | list: of the last 100 completed messages, `<milliseconds>@<when>` | an hour |
-| `health:board` | hash: how each process was, and what it depends on | three times HEALTH_CHECK_INTERVAL |
+| `health:board` | hash: each process's health report | three times HEALTH_CHECK_INTERVAL |
 
 The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
 
@@ -38,7 +38,6 @@ from eai_common.store.checkpoints import (
 )
 from eai_common.store.client import PoolUse, Redis, StoreUnavailable, open_memory_redis, open_redis, pool_use
 from eai_common.store.conversations import ConversationStore
-from eai_common.store.health_board import HealthBoard, Note
 from eai_common.store.idempotency import (
     FirstUse,
     IdempotencyClaim,
@@ -86,13 +85,11 @@ __all__ = [
     "ConversationStore",
     "GivenUp",
     "FailedTry",
-    "HealthBoard",
     "HeldElsewhere",
     "KeptTranscript",
     "LatencyStore",
     "Mailboxes",
     "Mine",
-    "Note",
     "Progress",
     "PoolUse",
     "Recorded",

@@ -1,4 +1,4 @@
-"""`/live`, `/ready`, `/health` and the metrics: what an orchestrator and a dashboard ask a service."""
+"""The routes `/live`, `/ready`, `/health` and the metrics, for an orchestrator and a dashboard."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from eai_common.credentials import Role
-from eai_common.gateway_health import GATEWAY
-from eai_common.health import Dependencies, Finding
+from eai_common.health.dependencies import Dependencies, Finding
+from eai_common.health.gateway import GATEWAY
 from eai_common.http.callers import require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
 from eai_common.http.front import ProbeRoute
 from eai_common.telemetry import Metrics
 from eai_common.version import gateway_version
 
-__all__ = ["Check", "Health", "probe_routes"]
+__all__ = ["Health", "ReadinessCheck", "probe_routes"]
 
-Check = Callable[[], Awaitable[bool]]
+ReadinessCheck = Callable[[], Awaitable[bool]]
 """True when the dependency works. Raises nothing."""
 
 
 @dataclass
 class Health:
-    """What this process knows of itself. `checks` are what it cannot work without: one that fails makes it unready.
+    """The state of this process. If one of the `checks` fails, the process is not ready.
 
-    `dependencies` are what it tells of; a provider that is down is told, and takes nobody out of service.
+    `dependencies` are only reported: a provider that is down takes no process out of service.
     """
 
     service: str
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    checks: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     dependencies: Dependencies | None = None
     is_detailed: bool = True
     is_started: bool = False
@@ -47,11 +47,11 @@ class Health:
     process: psutil.Process = field(default_factory=lambda: psutil.Process(os.getpid()))
 
     async def failing(self) -> list[str]:
-        """The names of the checks that fail now."""
+        """The names of the readiness checks that fail now."""
         return [name for name, check in self.checks.items() if not await check()]
 
     async def findings(self) -> dict[str, Finding]:
-        """How its dependencies are, or were a moment ago."""
+        """The last finding of each dependency."""
         return {} if self.dependencies is None else await self.dependencies.findings()
 
 
@@ -90,7 +90,7 @@ async def _report(health: Health, *, is_detailed: bool) -> Response:
     findings = await health.findings()
     status = "healthy" if health.dependencies is None else health.dependencies.verdict(findings)
     gateway = findings.pop(GATEWAY, None)
-    services = {**_seen_by_others(gateway), **_told(findings, is_detailed=is_detailed)}
+    services = {**_reported_by_others(gateway), **_described(findings, is_detailed=is_detailed)}
     body: dict[str, JsonValue] = {
         "status": status,
         "service": health.service,
@@ -105,31 +105,31 @@ async def _report(health: Health, *, is_detailed: bool) -> Response:
 
 async def _report_one(health: Health, name: str) -> Response:
     findings = await health.findings()
-    services = {**_seen_by_others(findings.get(GATEWAY)), **_told(findings, is_detailed=True)}
+    services = {**_reported_by_others(findings.get(GATEWAY)), **_described(findings, is_detailed=True)}
     if (found := services.get(name)) is None:
         known = ", ".join(sorted(services)) or "none"
-        raise HttpError(404, ErrorBody("Not Found", f"This service knows no such dependency; it knows: {known}"))
+        raise HttpError(404, ErrorBody("Not Found", f"No such dependency. This service has: {known}"))
     assert isinstance(found, dict)
     return json_response({"dependency": name, **found}, 503 if found["status"] == "unhealthy" else 200)
 
 
-def _told(findings: Mapping[str, Finding], *, is_detailed: bool) -> dict[str, JsonValue]:
+def _described(findings: Mapping[str, Finding], *, is_detailed: bool) -> dict[str, JsonValue]:
     return {
         name: {"status": finding.status, **(finding.details if is_detailed else {})}
         for name, finding in findings.items()
     }
 
 
-def _seen_by_others(gateway: Finding | None) -> dict[str, JsonValue]:
-    """What the other services depend on, as they wrote it down."""
-    seen = gateway.details.get("dependencies") if gateway is not None else None
-    return {name: {"status": status} for name, status in seen.items()} if isinstance(seen, dict) else {}
+def _reported_by_others(gateway: Finding | None) -> dict[str, JsonValue]:
+    """The dependencies of the other services, from their reports."""
+    found = gateway.details.get("dependencies") if gateway is not None else None
+    return {name: {"status": status} for name, status in found.items()} if isinstance(found, dict) else {}
 
 
 def _system(health: Health) -> dict[str, JsonValue]:
     return {
         "memory_usage_mb": round(health.process.memory_info().rss / 2**20, 1),
-        "cpu_usage_percent": health.process.cpu_percent(),  # of one core, since the last time somebody asked
+        "cpu_usage_percent": health.process.cpu_percent(),  # of one core, since the last request
         "asyncio_tasks": len(asyncio.all_tasks()),
         "uptime_seconds": round(time.perf_counter() - health.started_at_s, 1),
     }

@@ -31,22 +31,23 @@ DependencyNames = Annotated[
 
 
 class HealthSettings(Group):
-    """How a process looks at what it depends on. Readiness is not cached."""
+    """How a process checks its dependencies. Readiness is not cached."""
 
     health_check_cache_ttl: Duration = Field(
-        default=timedelta(seconds=30), description="How long /health tells what was found before it looks again."
+        default=timedelta(seconds=30), description="How long a finding is kept before /health checks again."
     )
     health_check_timeout: Duration = Field(
-        default=timedelta(seconds=5), description="Longest look at one dependency; then it counts as unhealthy."
+        default=timedelta(seconds=5),
+        description="Longest time for the check of one dependency; after it the dependency counts as unhealthy.",
     )
     health_check_interval: Duration = Field(
         default=timedelta(seconds=30),
-        description="How often a process writes down in Redis how it is, for the poller's /health to tell of all.",
+        description="How often a process writes its health report to Redis. The poller's /health shows all reports.",
     )
     health_check_dependencies: DependencyNames = Field(
-        default=(), description="Dependencies to look at. Empty: all that the service uses."
+        default=(), description="Dependencies to check. Empty: all that the service uses."
     )
     enable_detailed_health_checks: bool = Field(
         default=True,
-        description="Serve /health?detail=true and /health/{dependency}, to callers that may read.",
+        description="Serve /health?detail=true and /health/{dependency}, for the role read_only.",
     )

@@ -1,7 +1,8 @@
-"""How what a process depends on is looked at: Redis, the broker, and the providers through their breakers."""
+"""The checks of Redis, of the broker, and of the providers by the state of their breakers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
@@ -9,37 +10,54 @@ from redis.exceptions import RedisError
 
 from eai_common.broker import Broker, BrokerUnavailable
 from eai_common.clock import Clock
-from eai_common.gateway_health import GATEWAY
-from eai_common.health import Dependencies, Dependency, Finding, Look, Status
-from eai_common.settings import HealthSettings
+from eai_common.health.dependencies import Check, Dependencies, Dependency, Finding, Status
+from eai_common.health.gateway import GATEWAY
+from eai_common.health.settings import HealthSettings
 from eai_common.store import Redis, pool_use
 from eai_common.telemetry import Metrics
 
-__all__ = ["PROVIDERS", "broker_dependency", "chosen", "provider_dependencies", "redis_dependency"]
+__all__ = [
+    "PROVIDERS",
+    "broker_dependency",
+    "provider_dependencies",
+    "redis_answers",
+    "redis_dependency",
+    "select_dependencies",
+]
 
 PROVIDERS = ("google_speech", "openai_speech", "google_agent_engine", "eai_agent_service", "openai")
 """By the names that their breakers have."""
 
-_OF_BREAKER: dict[str, Status] = {"closed": "healthy", "half_open": "degraded", "open": "unhealthy"}
+_PROBE_S = 2.0  # an orchestrator gives a probe a few seconds at most
+_STATUS_BY_BREAKER: dict[str, Status] = {"closed": "healthy", "half_open": "degraded", "open": "unhealthy"}
+
+
+async def redis_answers(redis: Redis) -> bool:
+    """Whether Redis answers a ping in the time that a probe has."""
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            return bool(await redis.ping())
+    except (RedisError, OSError, TimeoutError):
+        return False
 
 
 def redis_dependency(redis: Redis, *, is_needed: bool) -> Dependency:
     """Whether Redis answers, and how much of the connection pool is in use."""
 
-    async def look() -> Finding:
+    async def check() -> Finding:
         try:
             await redis.ping()
         except (RedisError, OSError) as error:
             return Finding("unhealthy", {"error": type(error).__name__, "pool": _pool(redis)})
         return Finding("healthy", {"pool": _pool(redis)})
 
-    return Dependency("redis", look, is_needed)
+    return Dependency("redis", check, is_needed)
 
 
 def broker_dependency(broker: Broker, queues: Sequence[str], *, is_needed: bool) -> Dependency:
     """Whether the broker takes messages, and how many wait in each queue."""
 
-    async def look() -> Finding:
+    async def check() -> Finding:
         if not broker.is_ready:
             return Finding("unhealthy", {"error": "not connected, or it takes no messages now"})
         try:
@@ -48,35 +66,35 @@ def broker_dependency(broker: Broker, queues: Sequence[str], *, is_needed: bool)
             return Finding("unhealthy", {"error": type(error).__name__})
         return Finding("healthy", {"queue_depths": depths})
 
-    return Dependency("rabbitmq", look, is_needed)
+    return Dependency("rabbitmq", check, is_needed)
 
 
 def provider_dependencies(metrics: Metrics) -> list[Dependency]:
-    """The providers that this process talks to, as its calls find them: nobody is asked only to see whether it answers.
+    """The providers that this process calls, by the state of their breakers. No call is made for a health check.
 
     A provider that is down never makes the process unready: its messages wait, and other replicas would fare no better.
     """
     states = dict(_breaker_states(metrics))
-    return [Dependency(name, _breaker_look(metrics, name)) for name in PROVIDERS if name in states]
+    return [Dependency(name, _breaker_check(metrics, name)) for name in PROVIDERS if name in states]
 
 
-def chosen(dependencies: Sequence[Dependency], settings: HealthSettings, clock: Clock) -> Dependencies:
+def select_dependencies(dependencies: Sequence[Dependency], settings: HealthSettings, clock: Clock) -> Dependencies:
     """Those that the settings name; all if they name none."""
     names = settings.health_check_dependencies
     wanted = [one for one in dependencies if not names or one.name in names or one.name == GATEWAY]
-    return Dependencies(wanted, clock, ttl=settings.health_check_cache_ttl, patience=settings.health_check_timeout)
+    return Dependencies(wanted, clock, ttl=settings.health_check_cache_ttl, timeout=settings.health_check_timeout)
 
 
-def _breaker_look(metrics: Metrics, name: str) -> Look:
-    async def look() -> Finding:
+def _breaker_check(metrics: Metrics, name: str) -> Check:
+    async def check() -> Finding:
         state = dict(_breaker_states(metrics))[name]
-        return Finding(_OF_BREAKER[state], {"circuit": state})
+        return Finding(_STATUS_BY_BREAKER[state], {"circuit": state})
 
-    return look
+    return check
 
 
 def _breaker_states(metrics: Metrics) -> Iterator[tuple[str, str]]:
-    """The breakers of this process, from the gauge that they keep."""
+    """Name and state of each breaker of this process, from the gauge that they keep."""
     for metric in metrics.breaker_state.collect():
         for sample in metric.samples:
             if sample.value:

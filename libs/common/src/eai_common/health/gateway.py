@@ -1,0 +1,88 @@
+"""The health of the whole deployment: every process writes reports, and the poller's `/health` reads all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NoReturn
+
+from pydantic import JsonValue
+
+from eai_common.clock import Clock
+from eai_common.health.dependencies import Dependencies, Dependency, Finding, Status, worst
+from eai_common.health.reports import HealthReport, HealthReports
+from eai_common.store import StoreUnavailable
+
+__all__ = ["GATEWAY", "HealthReporter", "gateway_dependency"]
+
+GATEWAY = "gateway"
+"""The name of the dependency that stands for all services."""
+
+_REMOVE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReporter:
+    """Writes a process's report again and again, and removes it at the end."""
+
+    reports: HealthReports
+    service: str
+    instance: str
+    dependencies: Dependencies
+    clock: Clock
+    interval: timedelta
+
+    async def run(self) -> NoReturn:
+        """Write a report now and each `interval` until cancelled; then remove it."""
+        try:
+            while True:
+                with suppress(StoreUnavailable):  # the check of Redis shows it
+                    await self.reports.write(await self._report())
+                await asyncio.sleep(self.interval.total_seconds())
+        finally:
+            with suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(_REMOVE_TIMEOUT_S):
+                    await self.reports.remove(self.service, self.instance)
+
+    async def _report(self) -> HealthReport:
+        findings = await self.dependencies.findings()
+        findings.pop(GATEWAY, None)  # made of these reports: it would report on itself
+        statuses = {name: finding.status for name, finding in findings.items()}
+        return HealthReport(
+            self.service, self.instance, self.dependencies.verdict(findings), statuses, self.clock.now()
+        )
+
+
+def gateway_dependency(reports: HealthReports, clock: Clock, services: Sequence[str]) -> Dependency:
+    """These services and their dependencies, by their reports. Without a report a service counts as unhealthy."""
+
+    async def check() -> Finding:
+        try:
+            found = await reports.read(clock.now())
+        except StoreUnavailable as error:
+            return Finding("unhealthy", {"error": str(error)})
+        by_service = {service: [one.status for one in found if one.service == service] for service in services}
+        described: dict[str, JsonValue] = {
+            service: {"status": _combine(statuses), "instances": len(statuses)}
+            for service, statuses in by_service.items()
+        }
+        dependencies = {name: _combine(statuses) for name, statuses in _statuses_by_dependency(found).items()}
+        verdict = worst([*map(_combine, by_service.values()), *dependencies.values()])
+        return Finding(verdict, {"services": described, "dependencies": {**dependencies}})
+
+    return Dependency(GATEWAY, check)
+
+
+def _statuses_by_dependency(reports: Sequence[HealthReport]) -> Mapping[str, list[Status]]:
+    names = sorted({name for report in reports for name in report.dependencies})
+    return {name: [one.dependencies[name] for one in reports if name in one.dependencies] for name in names}
+
+
+def _combine(statuses: Sequence[Status]) -> Status:
+    """The status that all reports agree on, else degraded; unhealthy without a report."""
+    if not statuses:
+        return "unhealthy"
+    return statuses[0] if len(set(statuses)) == 1 else "degraded"

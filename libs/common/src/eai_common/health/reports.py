@@ -1,0 +1,66 @@
+"""Per-process health reports in Redis, so that any process can report on the whole deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
+
+import orjson
+
+from eai_common.health.dependencies import Status
+from eai_common.store.client import Redis, store_errors
+
+__all__ = ["HealthReport", "HealthReports"]
+
+_KEY = "health:board"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """The status of one process and of its dependencies."""
+
+    service: str
+    instance: str
+    status: Status
+    dependencies: Mapping[str, Status]
+    at: datetime
+
+
+class HealthReports:
+    """The reports of all processes; one that is not renewed expires after `ttl`. Raises StoreUnavailable."""
+
+    def __init__(self, redis: Redis, ttl: timedelta) -> None:
+        self._redis = redis
+        self._ttl = ttl
+
+    async def write(self, report: HealthReport) -> None:
+        """Replace the process's last report."""
+        body = {"status": report.status, "dependencies": dict(report.dependencies), "at": report.at.timestamp()}
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.hset(_KEY, f"{report.service}:{report.instance}", orjson.dumps(body))
+                pipeline.expire(_KEY, self._ttl)
+                await pipeline.execute()
+
+    async def remove(self, service: str, instance: str) -> None:
+        """Remove the report of a process that ends."""
+        with store_errors():
+            await self._redis.hdel(_KEY, f"{service}:{instance}")
+
+    async def read(self, now: datetime) -> list[HealthReport]:
+        """The reports that have not expired. Deletes those that have."""
+        with store_errors():
+            found = cast(dict[bytes, bytes], await self._redis.hgetall(_KEY))
+            reports = {field: _report(field.decode(), body) for field, body in found.items()}
+            if expired := [field for field, report in reports.items() if now - report.at > self._ttl]:
+                await self._redis.hdel(_KEY, *expired)
+        return [report for field, report in reports.items() if field not in expired]
+
+
+def _report(field: str, body: bytes) -> HealthReport:
+    service, _, instance = field.partition(":")
+    stored = orjson.loads(body)
+    at = datetime.fromtimestamp(stored["at"]).astimezone()
+    return HealthReport(service, instance, stored["status"], stored["dependencies"], at)
