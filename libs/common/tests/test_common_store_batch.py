@@ -18,16 +18,16 @@ from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
     Activity,
     ActivityStore,
-    Command,
     CommandBatcher,
     Redis,
-    Script,
     StoreUnavailable,
     TaskStore,
     open_batcher,
     open_memory_redis,
     open_redis,
 )
+from eai_common.store.batch import Command
+from eai_common.store.scripts import Script
 
 AT = datetime(2026, 1, 1, 10, 30, 0, 123000, tzinfo=UTC)
 PING = Command(("PING",))

@@ -10,8 +10,9 @@ import pytest
 import redis.asyncio
 
 from eai_common.settings import RedisSettings, SettingsError
-from eai_common.store import Redis, Script, StoreUnavailable, open_redis, open_wakeups
+from eai_common.store import Redis, StoreUnavailable, open_redis, open_wakeups
 from eai_common.store.client import store_errors
+from eai_common.store.scripts import Script
 
 _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 

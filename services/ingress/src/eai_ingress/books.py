@@ -9,7 +9,6 @@ from eai_common.messages import Event
 from eai_common.store import (
     ActivityStore,
     Call,
-    Command,
     CommandBatcher,
     FirstUse,
     IdempotencyClaim,
@@ -19,6 +18,7 @@ from eai_common.store import (
     Promise,
     TaskStore,
 )
+from eai_common.store.batch import Command
 
 __all__ = ["Books", "Entered", "Entry"]
 

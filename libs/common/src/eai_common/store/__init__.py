@@ -25,7 +25,7 @@ One pub/sub channel, `wakeups`: `F<id>` when a message has ended, `M<id>` when i
 
 from eai_common.store.activity import Activity, ActivityStore
 from eai_common.store.attempts import AttemptStore
-from eai_common.store.batch import Command, CommandBatcher, open_batcher
+from eai_common.store.batch import CommandBatcher, open_batcher
 from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
 from eai_common.store.checkpoints import (
     Checkpoints,
@@ -36,7 +36,17 @@ from eai_common.store.checkpoints import (
     Progress,
     Recorded,
 )
-from eai_common.store.client import PoolUse, Redis, StoreUnavailable, open_memory_redis, open_redis, pool_use
+from eai_common.store.client import (
+    PoolUse,
+    Redis,
+    RedisClient,
+    StoreUnavailable,
+    open_client,
+    open_memory_redis,
+    open_redis,
+    pool_use,
+)
+from eai_common.store.commands import Command, Reply, Request, Script, command, together, together_all
 from eai_common.store.conversations import ConversationStore
 from eai_common.store.idempotency import (
     FirstUse,
@@ -51,7 +61,7 @@ from eai_common.store.idempotency import (
 )
 from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
-from eai_common.store.scripts import Call, Script
+from eai_common.store.scripts import Call
 from eai_common.store.sharing import open_shared_redis
 from eai_common.store.sliding_window import SlidingWindow
 from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView
@@ -94,6 +104,13 @@ __all__ = [
     "PoolUse",
     "Recorded",
     "Redis",
+    "RedisClient",
+    "Reply",
+    "Request",
+    "command",
+    "open_client",
+    "together",
+    "together_all",
     "Script",
     "SlidingWindow",
     "StoreUnavailable",

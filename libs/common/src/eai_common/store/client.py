@@ -2,70 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar, overload
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
 
-from eai_common.errors import Unavailable
+from eai_common.background import run_alongside
 from eai_common.settings.groups import RedisSettings
+from eai_common.store.commands import Command, Reply, Request, command
+from eai_common.store.connection import SharedConnection
+from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.store.packing import pack_in_c
 from eai_common.store.sentinel import open_primary_pool
 
-__all__ = ["PoolUse", "Redis", "StoreUnavailable", "open_memory_redis", "open_redis", "pool_use", "store_errors"]
+__all__ = [
+    "PoolUse",
+    "Redis",
+    "RedisClient",
+    "StoreUnavailable",
+    "open_client",
+    "open_memory_redis",
+    "open_redis",
+    "pool_use",
+    "store_errors",
+]
+
+T = TypeVar("T")
+store_errors = map_redis_errors
 
 Redis = redis.asyncio.Redis
-"""Answers in bytes."""
-
-_PASSING = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
-    OSError,
-)
+"""redis-py's client, which answers in bytes."""
 
 
-_NO_REPLICAS = "NOREPLICAS"  # what a primary answers that is cut off, with `min-replicas-to-write`
+def _ignore(_: Sequence[Reply]) -> None:
+    """For commands whose replies say nothing."""
 
 
-class StoreUnavailable(Unavailable):
-    """Redis is unreachable, loading, full or failing over."""
+class RedisClient:
+    """Runs requests, those of all callers on one connection. `driver` is redis-py's client: for subscriptions only."""
 
-    error_code = "STORE_UNAVAILABLE"
+    def __init__(self, driver: Redis, connection: SharedConnection, timeout: timedelta) -> None:
+        self.driver = driver
+        self._connection = connection
+        self._timeout_s = timeout.total_seconds()
+
+    @overload
+    def request(self, *commands: Command) -> Request[None]: ...
+    @overload
+    def request(self, *commands: Command, decode: Callable[[Sequence[Reply]], T]) -> Request[T]: ...
+    def request(self, *commands: Command, decode: Callable[[Sequence[Reply]], object] = _ignore) -> Request[object]:
+        """A request that this client runs once it is awaited. `decode` gets the commands' replies, in order."""
+        return Request(self, commands, decode)
+
+    def with_timeout(self, timeout: timedelta) -> RedisClient:
+        """The same client, whose callers wait for at most so long."""
+        return RedisClient(self.driver, self._connection, timeout)
+
+    def ping(self) -> Request[None]:
+        """Whether Redis answers."""
+        return self.request(command("PING"))
+
+    async def run(self, commands: Sequence[Command]) -> Sequence[Reply]:
+        """The commands' replies, in order. Raises StoreUnavailable, else the first error reply."""
+        return await self._connection.run(commands, self._timeout_s)
 
 
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Raise StoreUnavailable for what passes by itself; a wrong command or type is our bug and goes through."""
-    try:
-        yield
-    except _PASSING as error:
-        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
-    except ResponseError as error:
-        if not str(error).startswith(_NO_REPLICAS):
-            raise
-        raise StoreUnavailable(f"Redis: {_NO_REPLICAS}") from error
+@asynccontextmanager
+async def open_client(driver: Redis, timeout: timedelta) -> AsyncIterator[RedisClient]:
+    """A client on the connections of redis-py's, as long as the context is open. `timeout` is the longest wait."""
+    connection = SharedConnection(driver.connection_pool, timeout)
+    async with run_alongside({"redis": connection.serve()}):
+        try:
+            yield RedisClient(driver, connection, timeout)
+        finally:
+            connection.close()
 
 
 @asynccontextmanager
@@ -79,6 +94,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
         "socket_connect_timeout": timeout_s,
         "retry": Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
         "health_check_interval": 30,
+        "protocol": 2,
         **({"password": password} if password else {}),
     }
     async with AsyncExitStack() as stack:
@@ -98,7 +114,7 @@ async def open_memory_redis() -> AsyncIterator[Redis]:
     import fakeredis  # imported here: production images need not carry it
 
     # Its connections are objects in memory: running out of them at 100 would only be a fault that a server has not.
-    client = fakeredis.FakeAsyncRedis(max_connections=2**31)
+    client = fakeredis.FakeAsyncRedis(max_connections=2**31, protocol=2)
     try:
         yield client
     finally:
