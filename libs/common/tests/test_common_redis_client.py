@@ -252,13 +252,13 @@ class Between:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.resets_next = False
-        self._writers: list[asyncio.StreamWriter] = []
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.append(writer)
+        self.writers.append(writer)
         answers, asks = await asyncio.open_connection("127.0.0.1", self.redis_port)
-        self._writers.append(asks)
+        self.writers.append(asks)
         answering = asyncio.create_task(self._answer(answers, writer))
         while data := await reader.read(2**16):
             if self.resets_next:
@@ -281,7 +281,7 @@ class Between:
         writer.transport.abort()
 
     def close(self) -> None:
-        for writer in self._writers:
+        for writer in self.writers:
             writer.close()
 
 
@@ -300,19 +300,25 @@ async def between(redis_url: str, timeout: timedelta, **more: str) -> AsyncItera
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_loop_that_was_blocked_while_redis_answered_gets_the_answer(redis_server: Any, run: Any) -> None:
-    async def blocked() -> list[object]:
+async def test_a_loop_that_was_blocked_while_redis_answered_gets_the_answer(redis_server: Any, run: Any) -> None:
+    async def blocked() -> list[Any]:
         settings = RedisSettings.read({"REDIS_URL": redis_server.url})
         async with open_redis(settings) as driver, open_client(driver, timedelta(seconds=0.5)) as client:
             await client.ping()
-            asked = [asyncio.ensure_future(echo(client, word)) for word in "ab"]
-            await asyncio.sleep(0)
-            asked.append(asyncio.ensure_future(echo(client, "c")))
-            await asyncio.sleep(0)
+            asked = [asyncio.ensure_future(together(client.request(SLOW.call([])), echo(client, "a")))]
+            await asyncio.sleep(0.02)
+            asked.append(asyncio.ensure_future(together(client.ping(), echo(client, "b"))))
+            await asyncio.sleep(0.02)
             time.sleep(1)
             return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert run(blocked()) == [b"a", b"b", b"c"]
+    assert await asyncio.to_thread(run, blocked()) == [(None, b"a"), (None, b"b")]
+
+
+SLOW = Script("""
+local began = redis.call('TIME')
+repeat local now = redis.call('TIME') until (now[1] - began[1]) * 1000000 + now[2] - began[2] > 100000
+""")
 
 
 async def test_a_short_silence_costs_those_who_wait_too_long_and_nobody_else(redis_server: Any) -> None:
@@ -342,18 +348,18 @@ async def test_a_connection_that_stays_silent_is_replaced(redis_server: Any) -> 
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_reset_connection_is_replaced_and_nobody_notices(redis_server: Any, run: Any) -> None:
+async def test_a_reset_connection_is_replaced_and_nobody_notices(redis_server: Any, run: Any) -> None:
     async def reset() -> list[object]:
         async with between(redis_server.url, SECOND) as (line, client):
             seen: list[object] = []
             for number in range(5):
                 line.resets_next = True
                 seen.append(await echo(client, str(number)))
-                for writer in line._writers[-2:-1]:
+                for writer in line.writers[-2:-1]:
                     line.reset(writer)  # while nothing is asked: found out by the next write
             return seen
 
-    assert run(reset()) == [b"0", b"1", b"2", b"3", b"4"]
+    assert await asyncio.to_thread(run, reset()) == [b"0", b"1", b"2", b"3", b"4"]
 
 
 @pytest.fixture()

@@ -33,7 +33,7 @@ from eai_common.store import (
     open_memory_redis,
     open_redis,
 )
-from eai_common.store.client import store_errors
+from eai_common.store.errors import map_redis_errors
 from eai_common.testing import pass_time
 
 AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
@@ -633,12 +633,12 @@ async def test_the_password_may_stand_beside_the_address(own_redis: Any) -> None
     ids=lambda error: type(error).__name__,
 )
 def test_what_passes_by_itself_is_unavailable_with_its_cause(error: Exception) -> None:
-    with pytest.raises(StoreUnavailable) as raised, store_errors():
+    with pytest.raises(StoreUnavailable) as raised, map_redis_errors():
         raise error
     assert raised.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [redis.exceptions.ResponseError("WRONGTYPE"), KeyError("x")], ids=repr)
 def test_a_mistake_of_ours_goes_through(error: Exception) -> None:
-    with pytest.raises(type(error)), store_errors():
+    with pytest.raises(type(error)), map_redis_errors():
         raise error

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from eai_common.settings import RedisSettings, SettingsError
 from eai_common.store import Redis, StoreUnavailable, open_redis, open_wakeups
-from eai_common.store.client import store_errors
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 
 _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
@@ -39,7 +39,7 @@ async def once(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30
 
 async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
     try:
-        with store_errors():
+        with map_redis_errors():
             return await condition()
     except StoreUnavailable:
         return False
@@ -54,7 +54,7 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
         with wakeups.watch("an id") as watch:
             assert await watch.changed(within_s=5)  # the subscription stands
             watched_redis.first.kill()
-            with pytest.raises(StoreUnavailable), store_errors():
+            with pytest.raises(StoreUnavailable), map_redis_errors():
                 await client.get("kept")
 
             async def is_written_and_heard() -> bool:
@@ -85,7 +85,7 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
 
     async def refuses() -> bool:
         try:
-            with store_errors():
+            with map_redis_errors():
                 await client.set("written", "after", ex=60)
         except StoreUnavailable as error:
             return "NOREPLICAS" in str(error)
@@ -101,7 +101,7 @@ async def test_more_callers_than_connections_wait_for_one(client: Redis) -> None
 async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(watched_redis: Any) -> None:
     for url in ("redis+sentinel://127.0.0.1:1/gateway", watched_redis.url.replace("/gateway", "/another")):
         async with open_redis(RedisSettings.read({"REDIS_URL": url})) as client:
-            with pytest.raises(StoreUnavailable), store_errors():
+            with pytest.raises(StoreUnavailable), map_redis_errors():
                 await client.get("key")
 
 

@@ -10,7 +10,8 @@ from typing import cast
 import orjson
 
 from eai_common.health.dependencies import Status
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 
 __all__ = ["HealthReport", "HealthReports"]
 
@@ -38,7 +39,7 @@ class HealthReports:
     async def write(self, report: HealthReport) -> None:
         """Replace the process's last report."""
         body = {"status": report.status, "dependencies": dict(report.dependencies), "at": report.at.timestamp()}
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hset(_KEY, f"{report.service}:{report.instance}", orjson.dumps(body))
                 pipeline.expire(_KEY, self._ttl)
@@ -46,12 +47,12 @@ class HealthReports:
 
     async def remove(self, service: str, instance: str) -> None:
         """Remove the report of a process that ends."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.hdel(_KEY, f"{service}:{instance}")
 
     async def read(self, now: datetime) -> list[HealthReport]:
         """The reports that have not expired. Deletes those that have."""
-        with store_errors():
+        with map_redis_errors():
             found = cast(dict[bytes, bytes], await self._redis.hgetall(_KEY))
             reports = {field: _report(field.decode(), body) for field, body in found.items()}
             if expired := [field for field, report in reports.items() if now - report.at > self._ttl]:

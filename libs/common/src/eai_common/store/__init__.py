@@ -40,7 +40,6 @@ from eai_common.store.client import (
     PoolUse,
     Redis,
     RedisClient,
-    StoreUnavailable,
     open_client,
     open_memory_redis,
     open_redis,
@@ -48,6 +47,7 @@ from eai_common.store.client import (
 )
 from eai_common.store.commands import Command, Reply, Request, Script, command, together, together_all
 from eai_common.store.conversations import ConversationStore
+from eai_common.store.errors import StoreUnavailable
 from eai_common.store.idempotency import (
     FirstUse,
     IdempotencyClaim,

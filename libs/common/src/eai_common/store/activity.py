@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
 from eai_common.store.batch import Command
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 
 __all__ = ["Activity", "ActivityStore"]
 
@@ -33,13 +34,13 @@ class ActivityStore:
 
     async def note(self, user_number: str, *, at: datetime) -> None:
         """Note a message of the user's."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.set(_key(user_number), rfc3339(at), px=self._ttl_ms)
 
     async def read(self, user_number: str) -> Activity | None:
         """The user's last message; None when none is known any more."""
         key = _key(user_number)
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.get(key)
                 pipeline.pttl(key)

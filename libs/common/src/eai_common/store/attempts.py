@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 
 __all__ = ["AttemptStore"]
 
@@ -22,7 +23,7 @@ class AttemptStore:
         `owner` is unique to this attempt.
         """
         key = _key(message_id, provider)
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.set(key, owner, nx=True, px=self._ttl_ms)
                 pipeline.get(key)
@@ -32,7 +33,7 @@ class AttemptStore:
 
     async def forget(self, message_id: str, provider: str) -> None:
         """The question came to nothing: to ask again is no repetition."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.delete(_key(message_id, provider))
 
 

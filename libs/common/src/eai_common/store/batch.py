@@ -16,7 +16,8 @@ from datetime import timedelta
 from redis.exceptions import NoScriptError
 
 from eai_common.background import run_alongside
-from eai_common.store.client import Redis, StoreUnavailable, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.store.scripts import Argument, Call
 from eai_common.telemetry import get_logger
 
@@ -72,7 +73,7 @@ class CommandBatcher:
         replies = await self.replies(*commands)
         for reply in replies:
             if isinstance(reply, Exception):
-                with store_errors():
+                with map_redis_errors():
                     raise reply
         return replies
 
@@ -150,7 +151,7 @@ class CommandBatcher:
             raise StoreUnavailable(f"Redis: no answer within {self._patience_s:g} s") from error
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[object]:
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command.arguments, **command.options)

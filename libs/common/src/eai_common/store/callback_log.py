@@ -16,7 +16,8 @@ from typing import Literal
 
 from eai_common.messages import TaskCompleted, rfc3339
 from eai_common.settings.groups import TaskSettings
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.tasks import FailedTry, status_key
 
 __all__ = ["CallbackLog", "CallbackState", "CallbackTry"]
@@ -90,5 +91,5 @@ class CallbackLog:
     ) -> None:
         pairs = [part for pair in {**fields, "updated_at": rfc3339(at)}.items() for part in pair]
         ttl_ms = max(1, ttl // timedelta(milliseconds=1))
-        with store_errors():
+        with map_redis_errors():
             await self._note(keys=[status_key(message_id)], args=[status, rfc3339(created_at or at), ttl_ms, *pairs])

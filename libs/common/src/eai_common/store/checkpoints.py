@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from eai_common.clock import Clock
-from eai_common.store.client import Redis, StoreUnavailable, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import StoreUnavailable, map_redis_errors
 
 __all__ = ["Checkpoints", "Claim", "GivenUp", "HeldElsewhere", "Mine", "Progress", "Recorded"]
 
@@ -80,7 +81,7 @@ class Checkpoints:
         """Take the lease, or learn why not, in one round trip. `owner` is unique to the delivery."""
         key, lease = self._key(message_id), _LEASE + owner.encode()
         lease_ms = _ms(self._lease)
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.set(key, lease, nx=True, px=lease_ms)
                 pipeline.get(key)
@@ -98,14 +99,14 @@ class Checkpoints:
 
     async def claim_again(self, message_id: str, owner: str) -> Claim:
         """As `claim`, for a message that was given up and is replayed."""
-        with store_errors():
+        with map_redis_errors():
             await self._if_ours(keys=[self._key(message_id)], args=[_GIVEN_UP, "0"])
         return await self.claim(message_id, owner)
 
     async def peek(self, message_id: str) -> Progress:
         """How far the message is, without claiming anything."""
         key = self._key(message_id)
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.getrange(key, 0, len(_DONE) - 1)
                 pipeline.pttl(key)
@@ -118,19 +119,19 @@ class Checkpoints:
         """The work is done; from now on a redelivery gets `outcome`."""
         # First, and also if the record fails: a lease that is renewed for ever would hold up every redelivery.
         self._held.pop(message_id, None)
-        with store_errors():
+        with map_redis_errors():
             await self._redis.set(self._key(message_id), _DONE + outcome, px=_ms(self._ttl))
 
     async def give_up(self, message_id: str) -> None:
         """The work will not be done: what else of the message is in the broker is not to try it again."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.set(self._key(message_id), _GIVEN_UP, px=_ms(self._ttl))
 
     async def release(self, message_id: str, owner: str) -> None:
         """The work was not done: the next delivery may claim at once."""
         if self._held.get(message_id) == owner:
             del self._held[message_id]
-        with store_errors():
+        with map_redis_errors():
             await self._if_ours(keys=[self._key(message_id)], args=[_LEASE + owner.encode(), "0"])
 
     @asynccontextmanager
@@ -158,7 +159,7 @@ class Checkpoints:
         """Renew the leases that are held, all in one round trip."""
         if not (held := dict(self._held)):
             return
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for message_id, owner in held.items():
                     await self._if_ours(

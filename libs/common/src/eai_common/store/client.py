@@ -16,7 +16,6 @@ from eai_common.background import run_alongside
 from eai_common.settings.groups import RedisSettings
 from eai_common.store.commands import Command, Reply, Request, command
 from eai_common.store.connection import SharedConnection
-from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.store.packing import pack_in_c
 from eai_common.store.sentinel import open_primary_pool
 
@@ -24,16 +23,13 @@ __all__ = [
     "PoolUse",
     "Redis",
     "RedisClient",
-    "StoreUnavailable",
     "open_client",
     "open_memory_redis",
     "open_redis",
     "pool_use",
-    "store_errors",
 ]
 
 T = TypeVar("T")
-store_errors = map_redis_errors
 
 Redis = redis.asyncio.Redis
 """redis-py's client, which answers in bytes."""

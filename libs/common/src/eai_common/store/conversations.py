@@ -7,7 +7,8 @@ from datetime import timedelta
 from pydantic import TypeAdapter
 
 from eai_common.messages import HistoryMessage
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 
 __all__ = ["ConversationStore"]
 
@@ -36,7 +37,7 @@ class ConversationStore:
 
     async def read(self, thread_id: str, *, without: str) -> tuple[HistoryMessage, ...]:
         """The thread's messages, oldest first, but for those of the message id `without`."""
-        with store_errors():
+        with map_redis_errors():
             turns = await self._redis.lrange(_key(thread_id), 0, -1)
         split = (turn.partition(b"\n") for turn in turns if isinstance(turn, bytes))
         return tuple(
@@ -49,7 +50,7 @@ class ConversationStore:
     async def append(self, thread_id: str, message_id: str, messages: tuple[HistoryMessage, ...]) -> None:
         """Add one turn's messages; a second time for the same `message_id` changes nothing."""
         ttl_s = max(1, round(self._ttl.total_seconds()))
-        with store_errors():
+        with map_redis_errors():
             await self._append(
                 keys=[_key(thread_id)], args=[message_id, _MESSAGES.dump_json(messages), _KEPT_TURNS, ttl_s]
             )

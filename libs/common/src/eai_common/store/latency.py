@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from eai_common.messages import MessageType
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 
 __all__ = ["Completion", "LatencyStore"]
@@ -44,7 +45,7 @@ class LatencyStore:
     async def note(self, message_type: MessageType, took: timedelta) -> None:
         """Add one, done now."""
         took_ms = round(took.total_seconds() * 1000)
-        with store_errors():
+        with map_redis_errors():
             call = self._note.call([_key(message_type)], [took_ms, _KEPT, round(_TTL.total_seconds())])
             await call.run(self._redis)
 
@@ -54,7 +55,7 @@ class LatencyStore:
 
     async def completions(self, message_type: MessageType) -> list[Completion]:
         """Newest first; none when nothing was completed for an hour."""
-        with store_errors():
+        with map_redis_errors():
             found = await self._redis.lrange(_key(message_type), 0, _KEPT - 1)
         return [_completion(cast(bytes, value)) for value in found]
 

@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Argument, Call, Script
 
 __all__ = ["Absent", "Behind", "Mailboxes", "MergeRule", "Spare", "Standing", "TooEarly", "YourTurn"]
@@ -279,7 +280,7 @@ class Mailboxes:
         return script.call(keys, (_ms(now), self._ttl_ms, *args))
 
     async def _run(self, call: Call) -> object:
-        with store_errors():
+        with map_redis_errors():
             return await call.run(self._redis)
 
 

@@ -21,7 +21,8 @@ from datetime import timedelta
 from typing import cast
 
 from eai_common.guards import Taken, Window, WindowState
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Call, Script
 
 __all__ = ["SlidingWindow"]
@@ -75,7 +76,7 @@ class SlidingWindow:
 
         A try whose answer was lost and that the client repeats counts twice: a limit is never exceeded.
         """
-        with store_errors():
+        with map_redis_errors():
             return self.taken(await self.call(subject, windows).run(self._redis), windows)
 
     def call(self, subject: str, windows: Sequence[Window]) -> Call:

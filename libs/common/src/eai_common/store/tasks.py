@@ -13,7 +13,8 @@ from typing import Literal, cast
 from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.batch import Command
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Call, Script
 from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
 
@@ -137,14 +138,14 @@ class TaskStore:
             fields[f"{_try_of(stage, tried.number)}:next_in_ms"] = str(_ms(tried.next_in.total_seconds()))
         ttl = _ms(self._settings.task_processing_ttl.total_seconds())
         pairs = [part for pair in fields.items() for part in pair]
-        with store_errors():
+        with map_redis_errors():
             await self._note_error(keys=[status_key(message_id)], args=[ttl, rfc3339(at), stage, *pairs])
 
     async def finish(
         self, message_id: str, outcome: Outcome, result: bytes, *, at: datetime, accepted_at: datetime
     ) -> Outcome:
         """Store the terminal state unless there is one; the one that holds is returned."""
-        with store_errors():
+        with map_redis_errors():
             holds = await self._finish(
                 keys=[status_key(message_id), _result_key(message_id)],
                 args=[
@@ -160,7 +161,7 @@ class TaskStore:
 
     async def read(self, message_id: str) -> TaskView:
         """Result and status in one round trip."""
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.get(_result_key(message_id))
                 pipeline.hgetall(status_key(message_id))
@@ -177,7 +178,7 @@ class TaskStore:
         return TaskView(cast(bytes | None, result), _status_of(cast(dict[bytes, bytes], hash_)))
 
     async def _noted(self, message_id: str, at: datetime, fields: dict[str, str]) -> None:
-        with store_errors():
+        with map_redis_errors():
             await self._note_call(message_id, at, fields).run(self._redis)
 
     def _note_call(self, message_id: str, at: datetime, fields: dict[str, str]) -> Call:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 
 __all__ = ["AgentIdCache", "ThreadStore"]
@@ -33,7 +34,7 @@ class ThreadStore:
     async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
         """Count a message of the user's thread, once however often it is said; the thread begins with the first."""
         call = _TOUCH.call([f"thread:{{{user_number}}}"], [user_number, message_id, rfc3339(at), self._ttl_ms])
-        with store_errors():
+        with map_redis_errors():
             await call.run(self._redis)
 
 
@@ -46,11 +47,11 @@ class AgentIdCache:
 
     async def get(self, user_number: str) -> str | None:
         """The agent's id, None when none is known."""
-        with store_errors():
+        with map_redis_errors():
             found = await self._redis.get(f"agent:id:{{{user_number}}}")
         return found.decode() if isinstance(found, bytes) else found
 
     async def put(self, user_number: str, agent_id: str) -> None:
         """Remember the agent."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.set(f"agent:id:{{{user_number}}}", agent_id, ex=self._ttl)

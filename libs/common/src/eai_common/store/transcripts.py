@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from eai_common.store.client import Redis, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import map_redis_errors
 
 __all__ = ["KeptTranscript", "TranscriptStore"]
 
@@ -32,7 +33,7 @@ class TranscriptStore:
 
     async def get(self, digest: str) -> KeptTranscript | None:
         """What was kept; None for nothing, and for what another version of us wrote in another way."""
-        with store_errors():
+        with map_redis_errors():
             kept = await self._redis.get(_key(digest))
         try:
             return None if kept is None else _JSON.validate_json(kept)
@@ -41,7 +42,7 @@ class TranscriptStore:
 
     async def put(self, digest: str, transcript: KeptTranscript) -> None:
         """Keep it for a while."""
-        with store_errors():
+        with map_redis_errors():
             await self._redis.set(_key(digest), _JSON.dump_json(transcript), px=self._ttl)
 
 

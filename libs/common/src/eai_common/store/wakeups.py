@@ -17,7 +17,8 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import NoPermissionError
 
 from eai_common.background import run_alongside
-from eai_common.store.client import Redis, StoreUnavailable, store_errors
+from eai_common.store.client import Redis
+from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.telemetry import get_logger
 
 __all__ = ["PUBLISH_FINISHED", "PUBLISH_MOVED", "Wakeups", "Watch", "open_wakeups"]
@@ -154,7 +155,7 @@ class Wakeups:
 
     async def _subscribed(self) -> None:
         """One subscription, to its end. Raises StoreUnavailable."""
-        with store_errors():
+        with map_redis_errors():
             async with self._redis.pubsub() as pubsub:
                 await pubsub.subscribe(_CHANNEL)
                 await self._read(pubsub)
