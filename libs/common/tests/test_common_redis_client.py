@@ -17,7 +17,6 @@ import uvloop
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from eai_common.broker.testing import eventually
 from eai_common.settings import RedisSettings
 from eai_common.store import (
     Command,
@@ -33,6 +32,7 @@ from eai_common.store import (
     together,
     together_all,
 )
+from eai_common.testing import eventually
 
 SECOND = timedelta(seconds=1)
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -185,7 +185,7 @@ class ClientContract:
         pipelines.may_send.clear()
         calls = [asyncio.ensure_future(client.ping()) for _ in range(10_001)]
         await asyncio.sleep(0)
-        await eventually(lambda: _now(calls[-1].done()))
+        await eventually(calls[-1].done)
         pipelines.may_send.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes].count(StoreUnavailable) == 1
@@ -234,10 +234,6 @@ async def answers(client: RedisClient) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-async def _now(holds: bool) -> bool:
-    return holds
 
 
 # Between the client and a server: silent, slow, cut
@@ -342,7 +338,7 @@ async def test_a_connection_that_stays_silent_is_replaced(redis_server: Any) -> 
         line.may_answer.clear()
         with pytest.raises(StoreUnavailable):
             await client.ping()
-        await eventually(lambda: _now(line.connections > 1))
+        await eventually(lambda: line.connections > 1)
         line.may_answer.set()
         await eventually(lambda: answers(client))
 
