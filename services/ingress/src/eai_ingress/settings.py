@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from eai_common.outbound import AllowedNetworks, OutboundPolicy
+from eai_common.outbound import OutboundPolicy
 from eai_common.service import CommonSettings
-from eai_common.settings import Duration, Group, Items, OrderingSettings
+from eai_common.settings import AllowedNetworks, Duration, Group, Items, OrderingSettings
 
 __all__ = ["IngressSettings", "Settings"]
 

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_va
 from pydantic_settings import NoDecode
 
 from eai_common.guards import Window
-from eai_common.outbound import AllowedHosts, AllowedNetworks, OutboundPolicy
-from eai_common.settings import Duration, Group, Items, SandboxHost
+from eai_common.outbound import AllowedHosts, OutboundPolicy
+from eai_common.settings import AllowedNetworks, Duration, Group, Items, SandboxHost
 from eai_transcriber.antivirus import ClamdSetting
 from eai_transcriber.google_speech import GoogleSpeechOptions
 from eai_transcriber.handler import Limits

@@ -11,12 +11,11 @@ from eai_common.outbound.errors import (
     OutboundUnreachable,
 )
 from eai_common.outbound.network import Resolver, resolve_by_system
-from eai_common.outbound.policy import AllowedHosts, AllowedNetworks, HostRule, OutboundPolicy
+from eai_common.outbound.policy import AllowedHosts, HostRule, OutboundPolicy
 from eai_common.outbound.target import Target
 
 __all__ = [
     "AllowedHosts",
-    "AllowedNetworks",
     "Answered",
     "Fetched",
     "GuardedClient",

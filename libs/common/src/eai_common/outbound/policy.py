@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -14,7 +13,7 @@ from pydantic_settings import NoDecode
 
 from eai_common.outbound.addresses import IPAddress, IPNetwork, is_public
 
-__all__ = ["AllowedHosts", "AllowedNetworks", "HostRule", "OutboundPolicy"]
+__all__ = ["AllowedHosts", "HostRule", "OutboundPolicy"]
 
 _HOST = re.compile(r"(\.?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)+|[0-9a-f:.]+")
 
@@ -78,10 +77,6 @@ def _hosts(value: object) -> object:
     return tuple(HostRule.parse(part) if isinstance(part, str) else part for part in _sequence(value))
 
 
-def _networks(value: object) -> object:
-    return tuple(ip_network(part) if isinstance(part, str) else part for part in _sequence(value))
-
-
 def _sequence(value: object) -> Sequence[object]:
     parts = _split(value)
     if not isinstance(parts, Sequence):
@@ -96,11 +91,3 @@ AllowedHosts = Annotated[
     WithJsonSchema({"type": "array", "takes": "hosts, or domains with a leading dot, separated by commas; no paths"}),
 ]
 """A setting: which hosts a guarded client may visit."""
-
-AllowedNetworks = Annotated[
-    tuple[IPNetwork, ...],
-    NoDecode,
-    BeforeValidator(_networks),
-    WithJsonSchema({"type": "array", "takes": "networks such as 127.0.0.0/8, separated by commas"}),
-]
-"""A setting: networks that a guarded client may visit although they are not public."""

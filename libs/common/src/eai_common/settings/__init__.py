@@ -1,6 +1,6 @@
 """Settings: read once at start, typed, validated, documented. No other module reads the environment."""
 
-from eai_common.settings.base import Duration, Group, Items, SettingsError, load
+from eai_common.settings.base import AllowedNetworks, Duration, Group, Items, SettingsError, load
 from eai_common.settings.describe import SettingDescription, describe
 from eai_common.settings.groups import (
     BrokerSettings,
@@ -15,6 +15,7 @@ from eai_common.settings.groups import (
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
 
 __all__ = [
+    "AllowedNetworks",
     "BrokerSettings",
     "Duration",
     "Group",

@@ -6,9 +6,10 @@ A service composes groups in a frozen dataclass; `load` reads them all and repor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
@@ -16,7 +17,7 @@ from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-__all__ = ["Duration", "Group", "Items", "SettingsError", "load", "variable_name"]
+__all__ = ["AllowedNetworks", "Duration", "Group", "Items", "SettingsError", "load", "variable_name"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.IGNORECASE | re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -63,6 +64,22 @@ Items = Annotated[
     WithJsonSchema({"type": "array", "takes": "a list separated by commas"}),
 ]
 """Several strings, separated by commas."""
+
+
+def _networks(value: object) -> object:
+    parts = _items(value)
+    if not isinstance(parts, Sequence):
+        raise ValueError("not a list")  # pydantic reports ValueError, and lets TypeError through
+    return tuple(ip_network(part) if isinstance(part, str) else part for part in parts)
+
+
+AllowedNetworks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    NoDecode,
+    BeforeValidator(_networks),
+    WithJsonSchema({"type": "array", "takes": "networks such as 127.0.0.0/8, separated by commas"}),
+]
+"""Networks of IP addresses, separated by commas."""
 
 
 class Group(BaseSettings):

@@ -11,8 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_val
 from pydantic_settings import SettingsConfigDict
 
 from eai_common.credentials import TOKENS_IN_WORDS, ApiToken, parse_api_tokens
-from eai_common.outbound.policy import AllowedNetworks
-from eai_common.settings.base import Duration, Group, Items
+from eai_common.settings.base import AllowedNetworks, Duration, Group, Items
 
 __all__ = ["HttpSettings", "JwtSettings", "ProtectionSettings"]
 

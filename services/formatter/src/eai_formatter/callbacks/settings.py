@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from eai_common.outbound import AllowedHosts, AllowedNetworks
-from eai_common.settings import Duration, Group
+from eai_common.outbound import AllowedHosts
+from eai_common.settings import AllowedNetworks, Duration, Group
 from eai_formatter.callbacks.signing import secret_keys
 
 __all__ = ["CallbackSettings"]
