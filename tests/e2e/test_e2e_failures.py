@@ -134,7 +134,7 @@ def test_sigterm_drains_eai_up_and_it_exits_0(tmp_path: Path, user: str) -> None
         eventually(lambda: running.sandbox.questions() == ["Oi"], within_s=10, what="the agent was asked")
         assert running.process.end(signal.SIGTERM) == 0
         done = [
-            line for line in running.process.output().splitlines() if message_id in line and "delivery_done" in line
+            line for line in running.process.output().splitlines() if message_id in line and "delivery_finished" in line
         ]
     assert any("agent.replied" in line for line in done)
 

@@ -22,8 +22,8 @@ from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
 from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText, decode, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import Stage, StageContext, StageParts, on, run_stage
-from eai_common.stage.steps import RUNTIME
+from eai_common.stage import Stage, StageContext, StageResources, handler_for, run_stage
+from eai_common.stage.steps import STEPS
 from eai_common.store import Redis, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM
@@ -74,13 +74,13 @@ class World:
     redis: Redis
     redis_server: FakeServer
     agent: FakeAgent
-    parts: StageParts
+    parts: StageResources
 
     @asynccontextmanager
     async def replica(self, handler: Handler | None = None) -> AsyncIterator[asyncio.Event]:
         """A running stage; setting the event, or leaving the context, stops it in good order."""
         stop = asyncio.Event()
-        stage = Stage("agent-router", (on(MessageText, handler or self.agent),))
+        stage = Stage("agent-router", (handler_for(MessageText, handler or self.agent),))
         async with asyncio.TaskGroup() as group:
             group.create_task(run_stage(stage, self.parts, stop))
             try:
@@ -118,7 +118,7 @@ async def world() -> AsyncIterator[World]:
     clock = SystemClock()
     server = FakeServer()
     async with MemoryBroker(TOPOLOGY, clock) as broker, FakeAsyncRedis(server=server) as redis:
-        parts = StageParts(
+        parts = StageResources(
             broker=broker,
             redis=redis,
             clock=clock,
@@ -316,7 +316,7 @@ async def test_a_lease_is_renewed_for_as_long_as_the_handler_works(world: World)
 async def test_a_message_whose_replica_died_is_answered_by_another(world: World) -> None:
     dying_agent = FakeAgent()
     dying_agent.may_answer.clear()
-    stage = Stage("agent-router", (on(MessageText, dying_agent),))
+    stage = Stage("agent-router", (handler_for(MessageText, dying_agent),))
     dying = asyncio.create_task(run_stage(stage, world.parts, asyncio.Event()))
     await world.send(a_message())
     await world.until(lambda: len(dying_agent.asked) == 1)
@@ -402,7 +402,7 @@ async def test_giving_up_on_a_failure_does_not_announce_another(world: World) ->
     async def cannot(message: MessageFailed, ctx: StageContext) -> None:
         raise Refused("the store refuses it")
 
-    stage = Stage("formatter", (on(MessageFailed, cannot),))
+    stage = Stage("formatter", (handler_for(MessageFailed, cannot),))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_stage(stage, world.parts, stop))
@@ -458,14 +458,14 @@ async def test_the_status_names_the_stage_and_the_last_error(world: World) -> No
 
 
 def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
-    assert [step.__name__ for step in RUNTIME] == [
-        "measure",
+    assert [step.__name__ for step in STEPS] == [
         "trace",
+        "measure",
         "settle",
         "classify",
         "wait_out",
         "read",
-        "take_turn",
+        "enforce_order",
         "deduplicate",
         "limit_time",
     ]

@@ -19,8 +19,8 @@ from eai_common.errors import Deferred
 from eai_common.ids import Ids
 from eai_common.messages import MessageText, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import Stage, StageContext, StageParts, on, run_stage
-from eai_common.stage.waiting import next_hop, wait_left, with_wait_left
+from eai_common.stage import Stage, StageContext, StageResources, handler_for, run_stage
+from eai_common.stage.delivery import next_hop, read_wait_left, with_wait_left
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM
 from eai_common.topology import LADDER, Topology
@@ -33,7 +33,7 @@ def hops(wait: timedelta) -> Iterator[timedelta]:
     while left:
         hop = next_hop(left, LADDER)
         yield hop
-        left = wait_left(with_wait_left({}, left - hop))
+        left = read_wait_left(with_wait_left({}, left - hop))
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_a_wait_that_a_rung_fits_is_one_hop(rung: timedelta) -> None:
 
 @pytest.mark.parametrize("garbled", ["", "soon", "5000", -1])
 def test_a_header_that_someone_garbled_is_no_wait(garbled: str | int) -> None:
-    assert wait_left({"x-eai-wait-left-ms": garbled}) == timedelta()
+    assert read_wait_left({"x-eai-wait-left-ms": garbled}) == timedelta()
 
 
 def test_the_last_hop_takes_the_mark_off() -> None:
     marked = with_wait_left({"x-eai-attempt": 2}, SECOND)
-    assert (wait_left(marked), with_wait_left(marked, timedelta())) == (SECOND, {"x-eai-attempt": 2})
+    assert (read_wait_left(marked), with_wait_left(marked, timedelta())) == (SECOND, {"x-eai-attempt": 2})
 
 
 async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_counted_whole() -> None:
@@ -91,7 +91,7 @@ async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_cou
         stop.set()
 
     async with MemoryBroker(Topology(ladder=(timedelta(seconds=0.2), 30 * SECOND)), clock) as broker:
-        parts = StageParts(
+        parts = StageResources(
             broker=broker,
             redis=FakeAsyncRedis(),
             clock=clock,
@@ -106,7 +106,7 @@ async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_cou
         )
         await broker.publish(_outgoing(clock))
         async with asyncio.timeout(10):
-            await run_stage(Stage("agent-router", (on(MessageText, handle),)), parts, stop)
+            await run_stage(Stage("agent-router", (handler_for(MessageText, handle),)), parts, stop)
     (first, _), (second, waited) = seen
     assert second - first >= 0.4
     assert waited == timedelta(seconds=0.4)  # the last half second is not worth a hop

@@ -18,14 +18,14 @@ from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage, Outcome
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
+    Acquired,
     AgentIdCache,
     Checkpoints,
+    Completed,
     ConversationStore,
     FailedTry,
-    HeldElsewhere,
     LatencyStore,
-    Mine,
-    Recorded,
+    Locked,
     Redis,
     StoreUnavailable,
     TaskStore,
@@ -249,25 +249,25 @@ class StoreContract:
     # Checkpoints
 
     async def test_the_first_to_claim_a_message_gets_it(self, checkpoints: Checkpoints, message_id: str) -> None:
-        assert await checkpoints.claim(message_id, "one") == Mine()
+        assert await checkpoints.claim(message_id, "one") == Acquired()
 
     async def test_a_message_in_work_is_held_elsewhere_for_as_long_as_its_lease(
         self, redis: Redis, checkpoints: Checkpoints, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         claim = await self.of_stage(redis).claim(message_id, "two")
-        assert isinstance(claim, HeldElsewhere)
+        assert isinstance(claim, Locked)
         assert timedelta(minutes=4) < claim.remaining <= LONG
 
     async def test_of_many_that_claim_at_once_one_gets_it(self, redis: Redis, message_id: str) -> None:
         replicas = [self.of_stage(redis) for _ in range(10)]
         claims = await asyncio.gather(*(one.claim(message_id, str(i)) for i, one in enumerate(replicas)))
-        assert [type(claim) for claim in claims].count(Mine) == 1
+        assert [type(claim) for claim in claims].count(Acquired) == 1
 
     async def test_an_owner_that_asks_again_still_owns(self, checkpoints: Checkpoints, message_id: str) -> None:
         # As the client does by itself when the answer to the first time was lost.
         await checkpoints.claim(message_id, "one")
-        assert await checkpoints.claim(message_id, "one") == Mine()
+        assert await checkpoints.claim(message_id, "one") == Acquired()
 
     async def test_stages_and_messages_do_not_hold_each_other_up(
         self, redis: Redis, checkpoints: Checkpoints, message_id: str
@@ -277,14 +277,14 @@ class StoreContract:
             await self.of_stage(redis, stage="formatter").claim(message_id, "two"),
             await checkpoints.claim(str(uuid.uuid4()), "two"),
         ]
-        assert claims == [Mine(), Mine()]
+        assert claims == [Acquired(), Acquired()]
 
     async def test_a_lease_that_ran_out_can_be_claimed(self, redis: Redis, message_id: str) -> None:
         await self.of_stage(redis, lease=SHORT).claim(message_id, "dead")
         other = self.of_stage(redis)
 
         async def is_taken_up() -> bool:
-            return await other.claim(message_id, "two") == Mine()
+            return await other.claim(message_id, "two") == Acquired()
 
         await eventually(is_taken_up)
 
@@ -293,14 +293,14 @@ class StoreContract:
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await checkpoints.release(message_id, "one")
-        assert await self.of_stage(redis).claim(message_id, "two") == Mine()
+        assert await self.of_stage(redis).claim(message_id, "two") == Acquired()
 
     async def test_nobody_releases_the_lease_of_another(
         self, checkpoints: Checkpoints, redis: Redis, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis).release(message_id, "two")
-        assert isinstance(await self.of_stage(redis).claim(message_id, "two"), HeldElsewhere)
+        assert isinstance(await self.of_stage(redis).claim(message_id, "two"), Locked)
 
     @pytest.mark.parametrize("outcome", [b"", b"agent.replied\n{}", b"done:x", bytes(range(256))], ids=repr)
     async def test_work_that_was_recorded_is_given_to_who_claims_it_next(
@@ -308,7 +308,7 @@ class StoreContract:
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await checkpoints.record(message_id, outcome)
-        assert await self.of_stage(redis).claim(message_id, "two") == Recorded(outcome)
+        assert await self.of_stage(redis).claim(message_id, "two") == Completed(outcome)
 
     async def test_a_record_holds_although_the_lease_ran_out_before(self, redis: Redis, message_id: str) -> None:
         slow = self.of_stage(redis, lease=SHORT)
@@ -316,11 +316,11 @@ class StoreContract:
         other = self.of_stage(redis)
 
         async def is_taken_up() -> bool:
-            return await other.claim(message_id, "other") == Mine()
+            return await other.claim(message_id, "other") == Acquired()
 
         await eventually(is_taken_up)
         await slow.record(message_id, b"reply")
-        assert await other.claim(message_id, "third") == Recorded(b"reply")
+        assert await other.claim(message_id, "third") == Completed(b"reply")
 
     async def test_a_record_outlives_the_release_of_a_late_owner(
         self, checkpoints: Checkpoints, redis: Redis, message_id: str
@@ -328,7 +328,7 @@ class StoreContract:
         await checkpoints.claim(message_id, "one")
         await checkpoints.record(message_id, b"reply")
         await checkpoints.release(message_id, "one")
-        assert await self.of_stage(redis).claim(message_id, "two") == Recorded(b"reply")
+        assert await self.of_stage(redis).claim(message_id, "two") == Completed(b"reply")
 
     async def test_a_record_lives_for_a_day(self, checkpoints: Checkpoints, redis: Redis, message_id: str) -> None:
         await checkpoints.record(message_id, b"")

@@ -12,11 +12,11 @@ import pytest
 from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
 from eai_common.store import (
+    Abandoned,
+    Acquired,
     AttemptStore,
     Checkpoints,
-    GivenUp,
     Mailboxes,
-    Mine,
     Progress,
     Redis,
     open_memory_redis,
@@ -302,8 +302,8 @@ class MailboxContract:
     async def test_what_was_given_up_can_be_claimed_on_purpose_only(self, checkpoints: Checkpoints) -> None:
         message = a_message()
         await checkpoints.give_up(message)
-        assert await checkpoints.claim(message, "one") == GivenUp()
-        assert await checkpoints.claim_again(message, "one") == Mine()
+        assert await checkpoints.claim(message, "one") == Abandoned()
+        assert await checkpoints.claim_again(message, "one") == Acquired()
 
 
 class TestMemoryMailboxes(MailboxContract):

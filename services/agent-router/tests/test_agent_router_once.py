@@ -17,7 +17,7 @@ from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
 from eai_agent_router.eai_service import EaiAgents, LettaAgent, NewAgent
 from eai_agent_router.errors import AgentConnectionLost, AgentOutcomeUnknown, AgentTimeout, AgentUnavailable
 from eai_agent_router.json_api import JsonApi, NoAuthorization
-from eai_agent_router.once import IfUncertain, OnceAgent
+from eai_agent_router.once import AskOnceAgent, IfUncertain
 from eai_agent_router.testing import a_turn, deadline_in
 from eai_common.clock import Deadline, SystemClock
 from eai_common.errors import Permanent
@@ -45,10 +45,10 @@ class FakeAgent:
         return None
 
 
-def once(agent: Agent, redis: FakeAsyncRedis, if_uncertain: IfUncertain = "ask_again") -> OnceAgent:
+def once(agent: Agent, redis: FakeAsyncRedis, if_uncertain: IfUncertain = "ask_again") -> AskOnceAgent:
     ids = map(str, itertools.count())
     attempts = AttemptStore(redis, HOUR)
-    return OnceAgent(agent, "openai", attempts, if_uncertain, new_id=lambda: next(ids), metrics=Metrics())
+    return AskOnceAgent(agent, "openai", attempts, if_uncertain, new_id=lambda: next(ids), metrics=Metrics())
 
 
 @pytest.mark.parametrize(

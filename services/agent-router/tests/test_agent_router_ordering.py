@@ -13,7 +13,7 @@ import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 
 from eai_agent_router.merging import text_of
-from eai_agent_router.ordering import OrderRules, UserTurns
+from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_common.broker import Outgoing
 from eai_common.broker.memory import MemoryBroker
 from eai_common.broker.testing import eventually
@@ -30,7 +30,7 @@ from eai_common.messages import (
     encode,
 )
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import MailboxEnds, Stage, StageContext, StageParts, on, run_stage
+from eai_common.stage import MailboxEndObserver, Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.store import Checkpoints, Mailboxes, Redis
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
@@ -90,7 +90,7 @@ class World:
     redis: Redis
     server: FakeServer
     mailboxes: Mailboxes
-    parts: StageParts
+    parts: StageResources
     rules: OrderRules
     agent: FakeAgent = field(default_factory=FakeAgent)
 
@@ -117,9 +117,13 @@ class World:
             Checkpoints(parts.redis, stage=name, lease=LEASE, ttl=parts.task_settings.checkpoint_ttl, clock=parts.clock)
             for name in ("agent-router", "transcriber")
         )
-        ends = MailboxEnds(self.mailboxes, self.broker, parts.clock, parts.ids.random_id)
-        turns = UserTurns(self.mailboxes, ends, own, earlier, self.rules, clock=parts.clock, metrics=parts.metrics)
-        return Stage("agent-router", (on(MessageText, agent), on(MessageTranscribed, agent)), turns=turns)
+        ends = MailboxEndObserver(self.mailboxes, self.broker, parts.clock, parts.ids.random_id)
+        ordering = MailboxOrdering(
+            self.mailboxes, ends, own, earlier, self.rules, clock=parts.clock, metrics=parts.metrics
+        )
+        return Stage(
+            "agent-router", (handler_for(MessageText, agent), handler_for(MessageTranscribed, agent)), ordering=ordering
+        )
 
     async def accept(self, *messages: Event) -> None:
         """What ingress does with messages, in this order, before any of them reaches the router."""
@@ -169,7 +173,7 @@ async def world() -> AsyncIterator[World]:
     server = FakeServer()
     tasks = TaskSettings()
     async with MemoryBroker(Topology(ladder=RUNGS), clock) as broker, FakeAsyncRedis(server=server) as redis:
-        parts = StageParts(
+        parts = StageResources(
             broker=broker,
             redis=redis,
             clock=clock,
@@ -341,11 +345,11 @@ async def test_a_voice_message_that_is_being_transcribed_is_not_stuck(world: Wor
 async def test_a_voice_message_that_the_transcriber_gives_up_wakes_the_next(world: World) -> None:
     audio, text = spoke("fala"), says("escrita")
     await world.accept(audio, text)
-    ends = MailboxEnds(world.mailboxes, world.broker, world.parts.clock, world.parts.ids.random_id)
+    ends = MailboxEndObserver(world.mailboxes, world.broker, world.parts.clock, world.parts.ids.random_id)
     async with world.replica():
         await world.send(text)
         await world.until(lambda: world.broker.waiting == 1)
-        await ends.ended(USER, [audio.message_id])
+        await ends.record_end(USER, [audio.message_id])
         await world.until(lambda: world.answers() == ["escrita"], within_s=0.5)
 
 
@@ -552,7 +556,7 @@ async def test_the_previous_message_of_a_burst_goes_along(world: World) -> None:
     world.rules = MERGING
     burst = [says("a", previous_message="Quer a segunda via?"), says("b"), says("c", previous_message="Alô?")]
     await world.accept(*burst)
-    stage = replace(world.stage(world.agent), handlers=(on(MessageText, looks),))
+    stage = replace(world.stage(world.agent), handlers=(handler_for(MessageText, looks),))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_stage(stage, world.parts, stop))

@@ -25,7 +25,7 @@ from eai_common.outbound import GuardedClient
 from eai_common.retry import Schedule
 from eai_common.service import Parts
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import StageParts, run_stage
+from eai_common.stage import StageResources, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM
@@ -56,7 +56,7 @@ class World:
 
     broker: MemoryBroker
     redis: Redis
-    parts: StageParts
+    parts: StageResources
     settings: CallbackSettings
     environment: str = "production"
     host_rules: HostRules = field(default_factory=lambda: HASTY)
@@ -119,7 +119,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     clock = SystemClock()
     async with MemoryBroker(TOPOLOGY, clock) as broker, open_memory_redis() as redis:
-        parts = StageParts(
+        parts = StageResources(
             broker=broker,
             redis=redis,
             clock=clock,

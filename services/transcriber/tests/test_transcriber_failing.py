@@ -28,7 +28,7 @@ from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageFailed, MessageTranscribed, decode, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import Stage, StageParts, on, run_stage
+from eai_common.stage import Stage, StageResources, handler_for, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM
@@ -115,7 +115,7 @@ async def sent(redis: Redis, **environ: str) -> Ended:
         MemoryBroker(topology, clock) as broker,
         open_transcriber(audio, speech, redis=redis, random=RANDOM, metrics=Metrics()) as transcribe,
     ):
-        parts = StageParts(
+        parts = StageResources(
             broker=broker,
             redis=redis,
             clock=clock,
@@ -141,7 +141,7 @@ async def sent(redis: Redis, **environ: str) -> Ended:
         )
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_stage(Stage("transcriber", (on(MessageAudio, transcribe),)), parts, stop))
+            group.create_task(run_stage(Stage("transcriber", (handler_for(MessageAudio, transcribe),)), parts, stop))
             event = await _end(broker)
             stop.set()
         status = (await TaskStore(redis, tasks).read(message.message_id)).status

@@ -53,7 +53,7 @@ from eai_common.settings import (
     WorkerSettings,
     load,
 )
-from eai_common.stage import Stage, StageParts, run_stage
+from eai_common.stage import Stage, StageResources, run_stage
 from eai_common.store import Redis, Wakeups, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
 
@@ -364,9 +364,9 @@ def _missing_credentials(settings: CommonSettings) -> list[str]:
     return ["API_TOKEN: is required in production without JWTs, takes tokens separated by commas"]
 
 
-def _stage_parts(one: Running) -> StageParts:
+def _stage_parts(one: Running) -> StageResources:
     parts, settings = one.parts, one.settings
-    return StageParts(
+    return StageResources(
         broker=parts.broker,
         redis=parts.redis,
         clock=parts.clock,

@@ -15,7 +15,7 @@ from eai_common.clock import Deadline
 from eai_common.errors import StageError, Unavailable
 from eai_common.telemetry import Metrics, get_logger
 
-__all__ = ["Attempts", "IfUncertain", "OnceAgent"]
+__all__ = ["Attempts", "IfUncertain", "AskOnceAgent"]
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Attempts(Protocol):
         """The provider did nothing about the question."""
 
 
-class OnceAgent:
+class AskOnceAgent:
     """Notes each question before it is asked, and keeps the note until it is certain that nothing came of it.
 
     So a note that is found means: the process died in the middle, the shutdown took longer than its grace, no answer

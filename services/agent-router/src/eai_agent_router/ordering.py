@@ -13,12 +13,12 @@ from datetime import timedelta
 from eai_agent_router.merging import as_one_turn, kind_of
 from eai_common.clock import Clock
 from eai_common.messages import Event
-from eai_common.stage import MailboxEnds, NotYourTurn, Work, parked, unparked
+from eai_common.stage import MailboxEndObserver, OutOfOrder, Work, park, unpark
 from eai_common.store import Checkpoints, Mailboxes
 from eai_common.store.mailboxes import Absent, Behind, MergeRule, Spare, TooEarly, YourTurn
 from eai_common.telemetry import Metrics, get_logger, masked_number
 
-__all__ = ["OrderRules", "UserTurns"]
+__all__ = ["OrderRules", "MailboxOrdering"]
 
 log = get_logger(__name__)
 
@@ -42,13 +42,13 @@ class OrderRules:
     others_look: tuple[timedelta, timedelta] = (timedelta(seconds=10), timedelta(seconds=60))
 
 
-class UserTurns:
-    """The port `Turns`, on mailboxes. `own` and `earlier` are the checkpoints of this stage and of the one before."""
+class MailboxOrdering:
+    """`UserOrdering` on mailboxes. `own` and `earlier` are the checkpoints of this stage and of the one before."""
 
     def __init__(
         self,
         mailboxes: Mailboxes,
-        ends: MailboxEnds,
+        end_observer: MailboxEndObserver,
         own: Checkpoints,
         earlier: Checkpoints,
         rules: OrderRules,
@@ -57,16 +57,16 @@ class UserTurns:
         metrics: Metrics,
     ) -> None:
         self._mailboxes = mailboxes
-        self._ends = ends
+        self._end_observer = end_observer
         self._own = own
         self._earlier = earlier
         self._rules = rules
         self._clock = clock
         self._metrics = metrics
 
-    async def take(self, work: Work) -> None:
-        """Return if the delivery may go now. Raises NotYourTurn or StoreUnavailable."""
-        message = _message(work)
+    async def admit(self, work: Work) -> None:
+        """Return if the delivery may go now. Raises OutOfOrder or StoreUnavailable."""
+        message = work.decoded
         for _ in range(_MOST_STEPS):
             match await self._standing(message, work):
                 case YourTurn(together):
@@ -76,7 +76,7 @@ class UserTurns:
                     work.is_spare = True
                     return
                 case TooEarly(wait):
-                    raise NotYourTurn("more may come to be answered together", delay=wait)
+                    raise OutOfOrder("more may come to be answered together", delay=wait)
                 case Behind() as behind:
                     if not await self._cleared(message, behind, work):
                         self._wait(work, behind)
@@ -89,17 +89,17 @@ class UserTurns:
                         accepted_at=message.timestamp,
                         now=self._clock.now(),
                     )
-        raise NotYourTurn("many messages before it were lost", delay=_SHORTEST)
+        raise OutOfOrder("many messages before it were lost", delay=_SHORTEST)
 
     async def hold(self, work: Work, delay: timedelta) -> None:
         """Keep the delivery's place though nobody works on it for `delay`."""
-        message, now = _message(work), self._clock.now()
+        message, now = work.decoded, self._clock.now()
         message_id = work.lead_id or message.message_id
         await self._mailboxes.hold(message.user_number, message_id, until=now + delay, now=now)
 
-    async def ended(self, user_number: str, message_ids: Sequence[str]) -> None:
+    async def record_end(self, user_number: str, message_ids: Sequence[str]) -> None:
         """Make room, and wake the next."""
-        await self._ends.ended(user_number, message_ids)
+        await self._end_observer.record_end(user_number, message_ids)
 
     async def _standing(self, message: Event, work: Work) -> YourTurn | Behind | TooEarly | Absent | Spare:
         return await self._mailboxes.arrive(
@@ -107,13 +107,13 @@ class UserTurns:
             message.message_id,
             copy=work.copy,
             now=self._clock.now(),
-            parked=parked(work, kind_of(message)),
+            parked=park(work, kind_of(message)),
             merging=self._rules.merging,
         )
 
     def _merge(self, work: Work, message: Event, together: Sequence[bytes]) -> None:
         if together:
-            turn = as_one_turn(message, [unparked(one) for one in together], now=self._clock.now())
+            turn = as_one_turn(message, [unpark(one) for one in together], now=self._clock.now())
             work.lead_id, work.event, work.along = message.message_id, turn.question, turn.merged
             self._metrics.messages_merged.inc(len(turn.merged))
             log.info("messages_merged", into=turn.question.message_id, count=len(turn.merged) + 1)
@@ -127,7 +127,7 @@ class UserTurns:
         stuck_in = behind.since + self._rules.max_wait - self._clock.now()
         if is_next and stuck_in > timedelta():
             delay = min(delay, stuck_in)
-        raise NotYourTurn(f"{behind.first} comes first", delay=delay)
+        raise OutOfOrder(f"{behind.first} comes first", delay=delay)
 
     async def _cleared(self, message: Event, behind: Behind, work: Work) -> bool:
         """Whether the first message was found to be over, or stuck, and is out of the way now."""
@@ -160,11 +160,5 @@ class UserTurns:
 
     async def _wake(self, message: Event, woken: bytes | None) -> None:
         """Unless it is the very message that is looking: it goes on by itself."""
-        if woken is not None and (copy := unparked(woken)).message_id != message.message_id:
-            await self._ends.wake(copy)
-
-
-def _message(work: Work) -> Event:
-    if work.event is None:
-        raise AssertionError("`read` comes before the turn is taken")
-    return work.event
+        if woken is not None and (copy := unpark(woken)).message_id != message.message_id:
+            await self._end_observer.wake(copy)

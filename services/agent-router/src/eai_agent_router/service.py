@@ -10,14 +10,14 @@ from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.measured import MeasuredAgent
-from eai_agent_router.once import OnceAgent
-from eai_agent_router.ordering import OrderRules, UserTurns
+from eai_agent_router.once import AskOnceAgent
+from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
 from eai_common.settings import OrderingSettings
-from eai_common.stage import MailboxEnds, Stage, on
+from eai_common.stage import MailboxEndObserver, Stage, handler_for
 from eai_common.store import (
     AgentIdCache,
     AttemptStore,
@@ -68,9 +68,13 @@ async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             stages=[
                 Stage(
                     "agent-router",
-                    (on(MessageText, route), on(MessageTranscribed, route), on(HistoryUpdate, update)),
+                    (
+                        handler_for(MessageText, route),
+                        handler_for(MessageTranscribed, route),
+                        handler_for(HistoryUpdate, update),
+                    ),
                     parallel=len(by_provider) * (guards.places + guards.line),
-                    turns=_turns(settings, parts),
+                    ordering=_ordering(settings, parts),
                     redis=parts.redis,
                 )
             ]
@@ -79,7 +83,7 @@ async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
 
 def _once(name: str, agent: Agent, settings: Settings, parts: Parts) -> Agent:
     """The agent with a note before each question. Inside of the guards: who waits for them has not asked anybody."""
-    return OnceAgent(
+    return AskOnceAgent(
         agent,
         name,
         AttemptStore(parts.redis, settings.tasks.checkpoint_ttl),
@@ -119,7 +123,7 @@ def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardP
     return Agents(ready, default=default, unnamed=unnamed)
 
 
-def _turns(settings: Settings, parts: Parts) -> UserTurns | None:
+def _ordering(settings: Settings, parts: Parts) -> MailboxOrdering | None:
     if not settings.ordering.ordering_enabled:
         return None
     own, earlier = (
@@ -133,9 +137,9 @@ def _turns(settings: Settings, parts: Parts) -> UserTurns | None:
         for stage in ("agent-router", "transcriber")
     )
     mailboxes = Mailboxes(parts.redis, settings.tasks.task_processing_ttl)
-    return UserTurns(
+    return MailboxOrdering(
         mailboxes,
-        MailboxEnds(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
+        MailboxEndObserver(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
         own,
         earlier,
         OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from eai_common.messages import AgentReplied, HistoryUpdated, MessageFailed
 from eai_common.outbound import GuardedClient
 from eai_common.service import Parts, Service, ServiceDefinition
-from eai_common.stage import Stage, on
+from eai_common.stage import Stage, handler_for
 from eai_common.store import LatencyStore, TaskStore
 from eai_formatter.callbacks import SharedResolver, callback_policy, callback_stage
 from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
@@ -24,9 +24,9 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     formats = Stage(
         "formatter",
         (
-            on(AgentReplied, FormatReply(results, LatencyStore(parts.redis), parts.clock)),
-            on(HistoryUpdated, StoreHistoryAnswer(results, parts.clock)),
-            on(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
+            handler_for(AgentReplied, FormatReply(results, LatencyStore(parts.redis), parts.clock)),
+            handler_for(HistoryUpdated, StoreHistoryAnswer(results, parts.clock)),
+            handler_for(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
         ),
     )
     async with GuardedClient(callback_policy(settings.callbacks), resolve=SharedResolver()) as client:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from eai_common.messages import MessageAudio
 from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
 from eai_common.settings import OrderingSettings
-from eai_common.stage import MailboxEnds, Stage, on
+from eai_common.stage import MailboxEndObserver, Stage, handler_for
 from eai_common.store import Mailboxes
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.wiring import open_transcriber
@@ -31,15 +31,21 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     async with open_transcriber(
         settings.audio, settings.speech, redis=parts.redis, random=parts.random, metrics=parts.metrics
     ) as transcribe:
-        yield Service(stages=[Stage("transcriber", (on(MessageAudio, transcribe),), ends=_ends(settings, parts))])
+        yield Service(
+            stages=[
+                Stage(
+                    "transcriber", (handler_for(MessageAudio, transcribe),), end_observer=_end_observer(settings, parts)
+                )
+            ]
+        )
 
 
-def _ends(settings: Settings, parts: Parts) -> MailboxEnds | None:
+def _end_observer(settings: Settings, parts: Parts) -> MailboxEndObserver | None:
     """Who wakes a user's next message when a voice message is given up here, and never reaches the agent router."""
     if not settings.ordering.ordering_enabled:
         return None
     mailboxes = Mailboxes(parts.redis, settings.tasks.task_processing_ttl)
-    return MailboxEnds(mailboxes, parts.broker, parts.clock, parts.ids.random_id)
+    return MailboxEndObserver(mailboxes, parts.broker, parts.clock, parts.ids.random_id)
 
 
 TRANSCRIBER = ServiceDefinition("transcriber", Settings, _build)

@@ -1,26 +1,24 @@
 """The runtime that turns a plain async handler into a service."""
 
-from eai_common.stage.context import Attempt, StageContext
-from eai_common.stage.journal import Journal
-from eai_common.stage.stage import Stage, StageParts, run_stage
-from eai_common.stage.turns import Ends, NotYourTurn, Turns
-from eai_common.stage.waking import MailboxEnds, parked, unparked
-from eai_common.stage.work import On, Work, on
+from eai_common.stage.delivery import Work
+from eai_common.stage.handler import Attempt, EventHandler, ProgressLog, StageContext, handler_for
+from eai_common.stage.ordering import EndObserver, MailboxEndObserver, OutOfOrder, UserOrdering, park, unpark
+from eai_common.stage.stage import Stage, StageResources, run_stage
 
 __all__ = [
     "Attempt",
-    "Ends",
-    "Journal",
-    "MailboxEnds",
-    "NotYourTurn",
-    "On",
+    "EndObserver",
+    "EventHandler",
+    "MailboxEndObserver",
+    "OutOfOrder",
+    "ProgressLog",
     "Stage",
     "StageContext",
-    "StageParts",
-    "Turns",
+    "StageResources",
+    "UserOrdering",
     "Work",
-    "on",
-    "parked",
+    "handler_for",
+    "park",
     "run_stage",
-    "unparked",
+    "unpark",
 ]

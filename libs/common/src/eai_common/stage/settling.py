@@ -1,43 +1,120 @@
-"""Turns a verdict into effects on the broker, each confirmed before the delivery is given away."""
+"""Turns a verdict into effects on the broker, each confirmed before the delivery is acked."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
-from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
+from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Publisher, Unroutable
+from eai_common.clock import Clock
 from eai_common.errors import Deferred, Retriable, StageError
-from eai_common.messages import Event, MessageFailed, encode, salvage
-from eai_common.stage.ending import end_done, end_given_up, recordable
-from eai_common.stage.runtime import Runtime, best_effort
-from eai_common.stage.waiting import StillWaiting, next_hop, with_wait_left
-from eai_common.stage.work import (
+from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
+from eai_common.retry import RetryPolicy
+from eai_common.stage.delivery import (
     Defer,
     Done,
     GiveUp,
     Retry,
     Verdict,
     Work,
-    as_first_copy,
     headers_after_deferral,
     headers_after_failure,
+    next_hop,
+    with_wait_left,
+    without_copy,
 )
-from eai_common.store import FailedTry
-from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
+from eai_common.stage.handler import Handle, ProgressLog
+from eai_common.stage.ordering import EndObserver, UserOrdering
+from eai_common.stage.reporting import StageReporter
+from eai_common.store import Checkpoints, FailedTry, StoreUnavailable
+from eai_common.telemetry import Tracing, get_logger, note_error, redacted, trace_headers
 
-__all__ = ["failed", "settled"]
+__all__ = [
+    "Runtime",
+    "carry_out",
+    "decode_outcome",
+    "encode_outcome",
+    "record_failure",
+    "run_best_effort",
+    "run_shielded",
+]
 
 log = get_logger("eai.stage")
+T = TypeVar("T")
 
 _BROKER_RETRY = timedelta(seconds=1)
 _USER_RETRY_AFTER = timedelta(seconds=300)
+_LONGEST_ERROR = 1000
 
 
-async def settled(runtime: Runtime, work: Work, verdict: Verdict) -> Verdict:
-    """Carry the verdict out; gives the one that came of it. Raises SettlementLost."""
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the steps need: one for each running stage."""
+
+    stage: str
+    queue: str
+    handlers: Mapping[type[Event], Handle]
+    publisher: Publisher
+    ladder: tuple[timedelta, ...]
+    checkpoints: Checkpoints
+    progress_log: ProgressLog
+    retry: RetryPolicy
+    timeout: timedelta
+    max_redeliveries: int
+    clock: Clock
+    random: Callable[[], float]
+    tracing: Tracing
+    reporter: StageReporter
+    ordering: UserOrdering | None = None  # None: deliveries are handled as they come
+    end_observer: EndObserver | None = None  # of a stage without ordering: learns of the messages that it gives up
+
+
+async def run_best_effort(effect: Awaitable[None]) -> None:
+    """Await an effect in Redis that the message can do without."""
+    try:
+        await effect
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", error=str(error))
+
+
+async def run_shielded(effect: Coroutine[None, None, T]) -> T:
+    """Run to the end even when cancelled; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(effect)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+def encode_outcome(emit: Event | None) -> bytes:
+    """What a checkpoint keeps of a message that is done: the event that followed, if one did."""
+    return b"" if emit is None else emit.name.encode() + b"\n" + encode(emit)
+
+
+def decode_outcome(outcome: bytes) -> Event | None:
+    """What `encode_outcome` was given. Raises InvalidMessage."""
+    if not outcome:
+        return None
+    name, _, body = outcome.partition(b"\n")
+    kind = EVENTS[name.decode()]
+    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
+
+
+def record_failure(runtime: Runtime, verdict: Retry | GiveUp) -> Verdict:
+    """Count the failure and mark the span; gives the verdict back."""
+    note_error(verdict.error)
+    runtime.reporter.errors(verdict.error.error_code).inc()
+    return verdict
+
+
+async def carry_out(runtime: Runtime, work: Work, verdict: Verdict) -> Verdict:
+    """Settle the delivery as the verdict says; gives the verdict that held in the end. Raises SettlementLost."""
     match verdict:
         case Done(emit):
             return await _settle_done(runtime, work, emit)
@@ -50,76 +127,72 @@ async def settled(runtime: Runtime, work: Work, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def failed(runtime: Runtime, verdict: Retry | GiveUp) -> Verdict:
-    """The verdict, noted as the failure that it is."""
-    note_error(verdict.error)
-    runtime.metrics.processing_errors.labels(runtime.stage, verdict.error.error_code).inc()
-    return verdict
-
-
 async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verdict:
     if work.is_spare:
         await work.delivery.ack()
-        log.info("copy_dropped", event_name=work.event_name)
         return Done(None)
     try:
         # Confirm before ack: the other way round, a crash here would lose what follows.
         await _emit_all(runtime, work, emit)
     except Unroutable as error:
         await _settle_dead_letter(runtime, work, error)
-        return failed(runtime, GiveUp(error))
-    if runtime.turns is not None:
-        await best_effort(end_done(runtime, work, runtime.turns, recordable(emit)))
+        return record_failure(runtime, GiveUp(error))
+    if runtime.ordering is not None and work.event is not None:
+        await run_best_effort(_record_done(runtime, work, work.event, runtime.ordering, encode_outcome(emit)))
     await work.delivery.ack()
-    log.info("delivery_done", event_name=work.event_name, emitted=emit.name if emit is not None else None)
     return Done(emit)
-
-
-async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
-    for event in (*work.along, *([last] if last is not None else [])):
-        await _until_confirmed(runtime, partial(_publish, runtime, event))
 
 
 async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: timedelta) -> None:
     hop = next_hop(delay, runtime.ladder)
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=hop)
     await _wait(runtime, work, hop, with_wait_left(headers, delay - hop))
-    log.info("delivery_retried", delay_s=round(delay.total_seconds(), 3), error_code=error.error_code, error=str(error))
     await _note_error(runtime, work, error, next_in=delay)
 
 
 async def _settle_deferral(runtime: Runtime, work: Work, error: Deferred) -> None:
     hop = next_hop(error.delay, runtime.ladder)
     await _wait(runtime, work, hop, with_wait_left(headers_after_deferral(work, hop), error.delay - hop))
-    if isinstance(error, StillWaiting):
-        return
-    log.info("delivery_deferred", delay_s=error.delay.total_seconds(), error_code=error.error_code, error=str(error))
-
-
-async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) -> None:
-    await _until_confirmed(runtime, lambda: work.delivery.retry_after(hop, headers))
 
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
     failure = _failure(runtime, work, error)
     await _emit_all(runtime, work, failure)
-    if failure is not None and (ends := runtime.turns or runtime.ends):
-        await best_effort(end_given_up(runtime, work, ends, failure))
-    reason = DeadLetterReason(error.error_code, str(error)[:1000], runtime.stage, _evidence(error))
+    if failure is not None and (observer := runtime.ordering or runtime.end_observer):
+        await run_best_effort(_record_given_up(runtime, work, observer, failure))
+    reason = DeadLetterReason(error.error_code, str(error)[:_LONGEST_ERROR], runtime.stage, _evidence(error))
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
-    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, as_first_copy(headers)))
-    log.warning(
-        "delivery_dead_lettered",
-        event_name=work.event_name,
-        error_code=error.error_code,
-        error=str(error),
-        user_told=failure is not None,
-    )
+    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, without_copy(headers)))
     await _note_error(runtime, work, error, next_in=None)
 
 
+async def _record_done(runtime: Runtime, work: Work, event: Event, observer: EndObserver, outcome: bytes) -> None:
+    await _record_others(runtime, work)
+    if work.lead_id is not None:
+        await runtime.checkpoints.record(event.message_id, outcome)
+    await _record_end(work, observer, event)
+
+
+async def _record_given_up(runtime: Runtime, work: Work, observer: EndObserver, failure: Event) -> None:
+    await _record_others(runtime, work)
+    # Its other copies must not try it again.
+    for message_id in dict.fromkeys((failure.message_id, work.lead_id or failure.message_id)):
+        await runtime.checkpoints.give_up(message_id)
+    await _record_end(work, observer, failure)
+
+
+async def _record_others(runtime: Runtime, work: Work) -> None:
+    for event in work.along:
+        if event.message_id != work.lead_id:  # the lead's outcome is that of the whole turn
+            await runtime.checkpoints.record(event.message_id, encode_outcome(event))
+
+
+async def _record_end(work: Work, observer: EndObserver, last: Event) -> None:
+    await observer.record_end(last.user_number, [event.message_id for event in (*work.along, last)])
+
+
 def _evidence(error: StageError) -> str:
-    """Masked in any case: dead letters are read by whoever may look at the broker, and kept for long."""
+    """Always masked: whoever may look at the broker can read dead letters, and they are kept for long."""
     if error.evidence is None:
         return ""
     masked = redacted(error.evidence)
@@ -127,10 +200,9 @@ def _evidence(error: StageError) -> str:
 
 
 def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed | None:
-    """What tells the user; None when the task's end was decided already, or nobody can say whose message it was."""
-    accepted = [on.event for on in runtime.handlers]
+    """The event that tells the user; None if the task has ended already, or nobody can say whose message it was."""
     event = work.event
-    if event is None and any(kind.fails_task for kind in accepted):
+    if event is None and any(kind.fails_task for kind in runtime.handlers):
         event = salvage(work.delivery.body)
     if event is None or not event.fails_task:
         return None
@@ -140,10 +212,16 @@ def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed |
     return MessageFailed.after(
         event,
         error_code=error.error_code,
-        error=str(error)[:1000],
+        error=str(error)[:_LONGEST_ERROR],
         failed_stage=runtime.stage,
         retry_after_s=retry_after_s,
     )
+
+
+async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
+    for event in (*work.along, last):
+        if event is not None:
+            await _until_confirmed(runtime, partial(_publish, runtime, event))
 
 
 async def _publish(runtime: Runtime, event: Event) -> None:
@@ -157,11 +235,15 @@ async def _publish(runtime: Runtime, event: Event) -> None:
             headers={"x-eai-schema": event.schema_version, **trace_headers()},
         )
     )
-    runtime.metrics.published.labels(event.name).inc()
+    runtime.reporter.published(event.name).inc()
+
+
+async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) -> None:
+    await _until_confirmed(runtime, lambda: work.delivery.retry_after(hop, headers))
 
 
 async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[None]]) -> None:
-    """Try until the broker has it: there is nowhere else to put the message, and unsettled it comes again anyway."""
+    """Repeat until the broker confirms: the message has no other place, and left unsettled it comes again anyway."""
     while True:
         try:
             return await publish()
@@ -174,6 +256,5 @@ async def _note_error(runtime: Runtime, work: Work, error: StageError, *, next_i
     if work.event is None:
         return
     tried = FailedTry(work.attempt.number, error.error_code, next_in)
-    await best_effort(
-        runtime.journal.note_error(work.event.message_id, stage=runtime.stage, at=runtime.clock.now(), tried=tried)
-    )
+    message_id, at = work.event.message_id, runtime.clock.now()
+    await run_best_effort(runtime.progress_log.note_error(message_id, stage=runtime.stage, at=at, tried=tried))

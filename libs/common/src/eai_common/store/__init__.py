@@ -28,13 +28,13 @@ from eai_common.store.attempts import AttemptStore
 from eai_common.store.batch import CommandBatcher, open_batcher
 from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
 from eai_common.store.checkpoints import (
+    Abandoned,
+    Acquired,
     Checkpoints,
     Claim,
-    GivenUp,
-    HeldElsewhere,
-    Mine,
+    Completed,
+    Locked,
     Progress,
-    Recorded,
 )
 from eai_common.store.client import (
     PoolUse,
@@ -93,16 +93,16 @@ __all__ = [
     "CommandBatcher",
     "Completion",
     "ConversationStore",
-    "GivenUp",
+    "Abandoned",
     "FailedTry",
-    "HeldElsewhere",
+    "Locked",
     "KeptTranscript",
     "LatencyStore",
     "Mailboxes",
-    "Mine",
+    "Acquired",
     "Progress",
     "PoolUse",
-    "Recorded",
+    "Completed",
     "Redis",
     "RedisClient",
     "Reply",

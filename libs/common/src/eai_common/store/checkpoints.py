@@ -16,7 +16,7 @@ from eai_common.clock import Clock
 from eai_common.store.client import Redis
 from eai_common.store.errors import StoreUnavailable, map_redis_errors
 
-__all__ = ["Checkpoints", "Claim", "GivenUp", "HeldElsewhere", "Mine", "Progress", "Recorded"]
+__all__ = ["Checkpoints", "Claim", "Abandoned", "Locked", "Acquired", "Progress", "Completed"]
 
 _LEASE = b"lease:"
 _DONE = b"done:"
@@ -31,30 +31,30 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 
 @dataclass(frozen=True, slots=True)
-class Mine:
+class Acquired:
     """Nobody works on it: go on."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldElsewhere:
+class Locked:
     """Another delivery of the same message is being worked on; its lease ends in `remaining` unless it is renewed."""
 
     remaining: timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Completed:
     """It was done; `outcome` is what was recorded."""
 
     outcome: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class Abandoned:
     """Another delivery of it was given up, and its user was told."""
 
 
-Claim = Mine | HeldElsewhere | Recorded | GivenUp
+Claim = Acquired | Locked | Completed | Abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,12 @@ class Checkpoints:
         # It may be ours already: the client asks again by itself when an answer was lost on its way.
         if was_set or value == lease:
             self._held[message_id] = owner
-            return Mine()
+            return Acquired()
         if value is not None and value.startswith(_DONE):
-            return Recorded(value.removeprefix(_DONE))
+            return Completed(value.removeprefix(_DONE))
         if value == _GIVEN_UP:
-            return GivenUp()
-        return HeldElsewhere(timedelta(milliseconds=max(0, remaining_ms)))
+            return Abandoned()
+        return Locked(timedelta(milliseconds=max(0, remaining_ms)))
 
     async def claim_again(self, message_id: str, owner: str) -> Claim:
         """As `claim`, for a message that was given up and is replayed."""

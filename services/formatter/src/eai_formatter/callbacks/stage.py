@@ -9,7 +9,7 @@ from eai_common.outbound import OutboundPolicy
 from eai_common.retry import RetryPolicy, Schedule
 from eai_common.service import Parts
 from eai_common.settings import ProcessSettings, TaskSettings
-from eai_common.stage import Stage, on
+from eai_common.stage import Stage, handler_for
 from eai_common.store import CallbackLog
 from eai_common.telemetry import get_logger
 from eai_formatter.callbacks.handler import DeliverCallback, Rules, Sender
@@ -74,8 +74,8 @@ def callback_stage(
     )
     return Stage(
         "callbacks",
-        (on(TaskCompleted, deliver),),
+        (handler_for(TaskCompleted, deliver),),
         retry=retry,
         parallel=settings.max_parallel,
-        journal=deliveries,
+        progress_log=deliveries,
     )

@@ -1,0 +1,76 @@
+"""What a stage reports of each delivery: its metrics, and one line in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from prometheus_client import Counter, Histogram
+
+from eai_common.stage.delivery import Defer, Done, GiveUp, Retry, RoutineWait, StillWaiting, Verdict, Work
+from eai_common.telemetry import Metrics, get_logger
+
+__all__ = ["StageReporter"]
+
+log = get_logger("eai.stage")
+
+_OUTCOMES: dict[type[Verdict | None], str] = {
+    Done: "done",
+    Retry: "retried",
+    Defer: "deferred",
+    GiveUp: "dead_lettered",
+    type(None): "handed_back",
+}
+
+
+class StageReporter:
+    """Counts, times and logs the deliveries of one stage. Each child of a metric is looked up once."""
+
+    def __init__(self, metrics: Metrics, stage: str, queue: str) -> None:
+        self.delivered = metrics.delivered.labels(queue)
+        self.busy_ratio = metrics.busy_ratio.labels(stage)
+        self.published: Callable[[str], Counter] = cache(metrics.published.labels)
+        self.errors: Callable[[str], Counter] = cache(lambda code: metrics.processing_errors.labels(stage, code))
+        self._duration: Callable[[str], Histogram] = cache(
+            lambda event_name: metrics.processing_duration.labels(event_name, stage)
+        )
+        self._processed: Callable[[str, str], Counter] = cache(
+            lambda message_type, outcome: metrics.processed.labels(message_type, stage, outcome)
+        )
+
+    def report(self, work: Work, verdict: Verdict | None, line: Mapping[str, object], *, took_s: float) -> None:
+        """Report a delivery that ended with `verdict`, None if unsettled; `line` is what was collected for the log."""
+        outcome = _OUTCOMES[type(verdict)]
+        self._duration(work.event_name).observe(took_s)
+        self._processed(work.message_type, outcome).inc()
+        error = None if isinstance(verdict, Done | None) else verdict.error
+        if isinstance(error, StillWaiting):
+            return
+        write = (
+            log.warning if isinstance(verdict, GiveUp) else log.debug if isinstance(error, RoutineWait) else log.info
+        )
+        write(
+            "delivery_finished",
+            outcome=outcome,
+            duration_ms=round(took_s * 1000, 1),
+            event_name=work.event_name,
+            **_fields(work, verdict),
+            **line,
+        )
+
+
+def _fields(work: Work, verdict: Verdict | None) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    if work.event is not None:
+        fields |= {"message_type": work.event.message_type, "user_number": work.event.user_number}  # the log masks it
+    if work.is_repeated:
+        fields["is_repeated"] = True
+    match verdict:
+        case Done(emit):
+            fields["emitted"] = None if emit is None else emit.name
+        case Retry(error) | Defer(error):
+            delay_s = round(verdict.delay.total_seconds(), 3)
+            fields |= {"error_code": error.error_code, "error": str(error), "delay_s": delay_s}
+        case GiveUp(error):
+            fields |= {"error_code": error.error_code, "error": str(error)}
+    return fields
