@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import looptime
 import pytest
 
 from eai_cli.servers import (
@@ -23,7 +22,7 @@ from eai_cli.servers import (
     run_private_redis,
     run_private_redis_with_sentinel,
 )
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, VirtualTimeLoop
 
 # Pants puts the packages on pytest's own path only; the processes that tests start find them by this, in any folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(place).resolve()) for place in sys.path if place.endswith("/src"))
@@ -56,7 +55,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """The loop of a test and of its fixtures: one whose time costs none where the test is marked `virtual_time`."""
     # Not by looptime's own plugin: to it, fixtures are in real time, so what they start waits for the wrong moment.
     if item.get_closest_marker("virtual_time") is not None:
-        return {"virtual": looptime.new_event_loop}
+        return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
 
 

@@ -13,6 +13,7 @@ from eai_common.settings import RedisSettings, SettingsError
 from eai_common.store import Redis, StoreUnavailable, open_redis, open_wakeups
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
+from eai_common.testing import eventually
 
 _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 
@@ -32,9 +33,7 @@ async def is_on_the_second(redis_with_sentinel: Any, key: str) -> bool:
 
 async def once(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
     """Return when it holds; a Redis that is away says no."""
-    async with asyncio.timeout(within_s):
-        while not await _holds(condition):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: _holds(condition), within_s=within_s)
 
 
 async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:

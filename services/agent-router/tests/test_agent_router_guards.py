@@ -40,7 +40,6 @@ from eai_agent_router.guards import (
 )
 from eai_agent_router.guards.booking import Booking
 from eai_agent_router.guards.circuits import is_down
-from eai_agent_router.testing import eventually
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Retriable, StageError, Unavailable
 from eai_common.guards import Taken, Window, WindowState
@@ -49,7 +48,7 @@ from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
 from eai_common.telemetry import Metrics
-from eai_common.testing import LoopClock, pass_time
+from eai_common.testing import LoopClock, eventually, pass_time
 
 pytestmark = pytest.mark.virtual_time
 

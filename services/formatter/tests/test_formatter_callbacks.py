@@ -17,7 +17,6 @@ from standardwebhooks import WebhookVerificationError
 from eai_common.broker import Outgoing
 from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE
 from eai_common.broker.memory import MemoryBroker, Message
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
@@ -28,7 +27,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import StageResources, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_formatter.callbacks import CallbackSettings, callback_policy, callback_stage
 from eai_formatter.callbacks.hosts import HostRules

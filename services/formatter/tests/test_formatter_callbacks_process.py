@@ -17,13 +17,12 @@ from pydantic import SecretStr
 
 from eai_common.broker import Outgoing
 from eai_common.broker.rabbitmq import RabbitBroker, RabbitSettings, open_rabbitmq
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import TaskStore, open_redis
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_formatter.callbacks.testing import Receiver, Reply
 

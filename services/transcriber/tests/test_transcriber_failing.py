@@ -23,7 +23,6 @@ from google.cloud.speech_v2.types import (
 
 from eai_common.broker import Outgoing
 from eai_common.broker.memory import MemoryBroker
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageFailed, MessageTranscribed, decode, encode
@@ -31,7 +30,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import Stage, StageResources, handler_for, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence

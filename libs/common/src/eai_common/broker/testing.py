@@ -7,7 +7,6 @@ class, with the reason beside it.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +28,8 @@ from eai_common.broker import (
     Unroutable,
 )
 from eai_common.broker.headers import DELIVERY_LIMIT, DeadLetter, read_dead_letter, without_dead_letter
+from eai_common.clock import Clock, SystemClock
+from eai_common.testing import eventually, run_ready
 from eai_common.topology import STAGE_BINDINGS, Topology
 
 __all__ = ["BrokerContract", "Inbox", "OpenBroker", "eventually", "listening", "outgoing"]
@@ -44,14 +45,6 @@ def outgoing(body: bytes = b"{}", *, routing_key: str = "message.text", headers:
     """A message with an id of its own."""
     message_id = str(uuid.uuid4())
     return Outgoing(routing_key, body, message_id, event=routing_key, timestamp=TOLD, headers=headers or {})
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = 10) -> None:
-    """Return once the condition holds; AssertionError if it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"still not so after {within_s} s"
-        await asyncio.sleep(0.02)
 
 
 class Inbox:
@@ -107,6 +100,11 @@ class BrokerContract:
             yield broker
 
     @pytest.fixture()
+    def clock(self) -> Clock:
+        """The one that the brokers have."""
+        return SystemClock()
+
+    @pytest.fixture()
     def router(self, topology: Topology) -> str:
         return topology.queue_of("agent-router")
 
@@ -159,8 +157,7 @@ class BrokerContract:
     async def test_a_cancelled_publish_leaves_a_working_broker(self, broker: Broker, router: str) -> None:
         publishes = [asyncio.create_task(broker.publish(outgoing(b"cancelled"))) for _ in range(50)]
         for turns, publish in enumerate(publishes):
-            for _ in range(turns % 5):
-                await asyncio.sleep(0)
+            await run_ready(turns % 5)
             publish.cancel()
         await asyncio.gather(*publishes, return_exceptions=True)
         await broker.publish(outgoing(b"after"))
@@ -329,12 +326,12 @@ class BrokerContract:
             due_s: dict[str | None, float] = {}
             for delay, rung in rungs.items():
                 delivery = await inbox.next()
-                due_s[delivery.message_id] = time.monotonic() + rung.total_seconds()
+                due_s[delivery.message_id] = asyncio.get_running_loop().time() + rung.total_seconds()
                 await delivery.retry_after(delay, {})
             late_s = []
             for _ in rungs:
                 message_id = (await _acked(inbox)).message_id
-                late_s.append(time.monotonic() - due_s[message_id])
+                late_s.append(asyncio.get_running_loop().time() - due_s[message_id])
         assert min(late_s) >= 0
         assert max(late_s) < 3
 
@@ -373,9 +370,11 @@ class BrokerContract:
 
     # Dead letters
 
-    async def test_a_dead_letter_tells_its_story_and_keeps_its_message(self, broker: Broker, router: str) -> None:
+    async def test_a_dead_letter_tells_its_story_and_keeps_its_message(
+        self, broker: Broker, router: str, clock: Clock
+    ) -> None:
         message = outgoing(b"body", headers={"old": "yes"})
-        before = datetime.now(UTC)
+        before = clock.now()
         await broker.publish(message)
         async with listening(broker, router) as inbox:
             delivery = await inbox.next()
@@ -426,7 +425,7 @@ class BrokerContract:
         async with listening(broker, router) as inbox:
             assert await inbox.is_silent()
             waiting = asyncio.create_task(_ends(inbox))
-            await asyncio.sleep(0)
+            await run_ready()
             inbox.stop.set()
             assert await waiting
 
