@@ -1,7 +1,7 @@
 """The conformance suite of the broker port. Both adapters inherit `BrokerContract` whole.
 
-An adapter's test class adds the fixture `open_broker`, an `OpenBroker`; what the adapter cannot do is a flag of the
-class, with the reason beside it.
+An adapter's test class adds the fixture `open_broker`, an `OpenBroker`. A flag of the class, with its reason,
+names what the adapter cannot do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["BrokerContract", "Inbox", "OpenBroker", "eventually", "listening", "
 
 OpenBroker = Callable[[Topology], AbstractAsyncContextManager[Broker]]
 
-TOLD = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
+PUBLISHED_AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
 REASON = DeadLetterReason("UNINTELLIGIBLE", "não há fala no áudio", stage="transcriber")
 SHORT, LONG = timedelta(seconds=0.2), timedelta(seconds=1)
 
@@ -44,7 +44,7 @@ SHORT, LONG = timedelta(seconds=0.2), timedelta(seconds=1)
 def outgoing(body: bytes = b"{}", *, routing_key: str = "message.text", headers: Headers | None = None) -> Outgoing:
     """A message with an id of its own."""
     message_id = str(uuid.uuid4())
-    return Outgoing(routing_key, body, message_id, event=routing_key, timestamp=TOLD, headers=headers or {})
+    return Outgoing(routing_key, body, message_id, event=routing_key, timestamp=PUBLISHED_AT, headers=headers or {})
 
 
 class Inbox:
@@ -84,13 +84,13 @@ class BrokerContract:
     """What every adapter of the port does. Queue names in short: see `Topology.queue_of`."""
 
     counts_redeliveries: bool = True
-    """False: it only knows whether there was one (classic queues carry a flag, no count)."""
+    """False for classic queues, which carry a flag and no count."""
     enforces_delivery_limit: bool = True
-    """False: classic queues have no such limit."""
+    """False for classic queues, which have no such limit."""
 
     @pytest.fixture()
     def topology(self) -> Topology:
-        """Of names that no other test uses, with a ladder that a test can wait for."""
+        """A topology with names that no other test uses, and a ladder short enough for a test."""
         name = f"test-{uuid.uuid4().hex[:12]}"
         return Topology(exchange=name, prefix=name, ladder=(SHORT, LONG))
 
@@ -199,7 +199,7 @@ class BrokerContract:
                 "message_id": message.message_id,
                 "event": "message.text",
                 "headers": headers,
-                "timestamp": TOLD.replace(microsecond=123000),
+                "timestamp": PUBLISHED_AT.replace(microsecond=123000),
                 "redeliveries": 0,
             }
 
@@ -266,9 +266,9 @@ class BrokerContract:
                     await inbox.next()
             async with listening(broker, f"{router}.dlq") as inbox:
                 dead = await inbox.next()
-                told = read_dead_letter(dead.headers)
-                assert told is not None
-                assert (told.reason, told.queue) == (DELIVERY_LIMIT, router)
+                found = read_dead_letter(dead.headers)
+                assert found is not None
+                assert (found.reason, found.queue) == (DELIVERY_LIMIT, router)
                 assert (dead.message_id, dead.routing_key) == (poison.message_id, "message.text")
                 assert without_dead_letter(dead.headers) == {"attempt": 1}
 
@@ -370,7 +370,7 @@ class BrokerContract:
 
     # Dead letters
 
-    async def test_a_dead_letter_tells_its_story_and_keeps_its_message(
+    async def test_a_dead_letter_names_its_reason_and_keeps_its_message(
         self, broker: Broker, router: str, clock: Clock
     ) -> None:
         message = outgoing(b"body", headers={"old": "yes"})
@@ -381,10 +381,10 @@ class BrokerContract:
             await delivery.dead_letter(REASON, {"attempt": 6})
         async with listening(broker, f"{router}.dlq") as inbox:
             dead = await inbox.next()
-            told = read_dead_letter(dead.headers)
-            assert told is not None
-            assert abs(told.at - before) < timedelta(minutes=1)
-            assert told == DeadLetter(REASON, router, told.at)
+            found = read_dead_letter(dead.headers)
+            assert found is not None
+            assert abs(found.at - before) < timedelta(minutes=1)
+            assert found == DeadLetter(REASON, router, found.at)
             assert without_dead_letter(dead.headers) == {"attempt": 6}
             unchanged = {name: value for name, value in _seen(delivery).items() if name not in ("queue", "headers")}
             assert _seen(dead).items() >= unchanged.items()
