@@ -20,10 +20,11 @@ from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
 from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText, decode, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import Stage, StageContext, StageResources, handler_for, run_stage
+from eai_common.stage import OutOfOrder, Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.stage.steps import STEPS
 from eai_common.store import Redis, TaskStore
-from eai_common.telemetry import Metrics, open_tracing
+from eai_common.telemetry import Metrics, add_to_line, open_tracing
+from eai_common.telemetry.testing import captured_log
 from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
 from eai_common.topology import Topology
 
@@ -449,6 +450,54 @@ async def test_the_status_names_the_stage_and_the_last_error(world: World) -> No
         status = (await tasks.read(message.message_id)).status
         assert status is not None
         assert (status.status, status.stage, status.fields["attempts"]) == ("processing", "agent-router", "1")
+
+
+async def test_a_delivery_is_one_line_in_the_log(world: World) -> None:
+    async def answers(message: MessageText, ctx: StageContext) -> AgentReplied:
+        add_to_line(ai_provider="openai", agent_ms=12.5, outcome="not the handler's to say")
+        return AgentReplied.after(message, messages=[], agent_id="a")
+
+    message = a_message(trace_headers={"x-correlation-id": "call-7"})
+    with captured_log() as log:
+        async with world.replica(answers):
+            await world.send(message)
+            await world.replies()
+            await eventually(lambda: world.is_settled)
+    (line,) = (line for line in log.lines if line.get("message_id") == message.message_id)
+    assert {
+        name for name in ("timestamp", "trace_id", "span_id", "worker_id", "duration_ms") if name not in line
+    } == set()
+    expected = {
+        "level": "info",
+        "event": "delivery_finished",
+        "service": "tester",
+        "correlation_id": "call-7",
+        "stage": "agent-router",
+        "queue": QUEUE,
+        "attempt": 1,
+        "outcome": "done",
+        "event_name": "message.text",
+        "emitted": "agent.replied",
+        "message_type": "text",
+        "user_number": "+55•••••0000",
+        "ai_provider": "openai",
+        "agent_ms": 12.5,
+    }
+    assert {name: line.get(name) for name in expected} == expected
+
+
+async def test_the_log_says_why_a_delivery_was_not_done_and_keeps_quiet_about_routine_waits(world: World) -> None:
+    world.agent.first = [OutOfOrder("another comes first", delay=STEP), RateLimited("quota"), Refused("safety")]
+    with captured_log() as log:
+        async with world.replica():
+            await world.send(a_message())
+            await world.dead_letter()
+            await eventually(lambda: world.is_settled)
+    lines = [line for line in log.lines if line["event"] == "delivery_finished"]
+    assert [(line["level"], line["outcome"], line["error_code"], line["attempt"]) for line in lines] == [
+        ("info", "retried", "RATE_LIMITED", 1),
+        ("warning", "dead_lettered", "REFUSED", 2),
+    ]
 
 
 def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
