@@ -96,7 +96,9 @@ class RabbitBroker:
         self._publisher = _Publisher(publishing, self._timeout_s)
 
     async def publish(self, message: Outgoing) -> None:
-        await self._publisher.send(self._topology.exchange, message.routing_key, message.body, wire.outgoing(message))
+        await self._publisher.send(
+            self._topology.exchange, message.routing_key, message.body, wire.make_properties(message)
+        )
 
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:
@@ -213,13 +215,13 @@ class _Mover:
     async def delay(self, message: DeliveredMessage, delay: timedelta, headers: Headers) -> None:
         self._check()
         rung = self._topology.rung_for(delay)
-        await self._publisher.send(rung.exchange, self.queue, message.body, wire.copied(message, headers))
+        await self._publisher.send(rung.exchange, self.queue, message.body, wire.copy_properties(message, headers))
 
     async def dead_letter(self, message: DeliveredMessage, reason: DeadLetterReason, headers: Headers) -> None:
         self._check()
         marked = dead_letter_headers(headers, DeadLetter(reason, self.queue, self._clock.now()))
         exchange = self._topology.dead_letter_exchange
-        await self._publisher.send(exchange, self.queue, message.body, wire.copied(message, marked))
+        await self._publisher.send(exchange, self.queue, message.body, wire.copy_properties(message, marked))
 
     def _check(self) -> None:
         if not self._can_move:

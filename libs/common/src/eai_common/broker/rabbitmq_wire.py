@@ -11,7 +11,16 @@ from aiormq.abc import DeliveredMessage
 from eai_common.broker import Headers, Outgoing
 from eai_common.broker.headers import DELIVERY_LIMIT, DeadLetter, dead_letter_headers
 
-__all__ = ["copied", "event", "first_routing_key", "headers", "message_id", "outgoing", "redeliveries", "timestamp"]
+__all__ = [
+    "copy_properties",
+    "event",
+    "first_routing_key",
+    "headers",
+    "make_properties",
+    "message_id",
+    "redeliveries",
+    "timestamp",
+]
 
 # Our own headers, hidden from stages. AMQP's timestamp has whole seconds; RabbitMQ's timestamp interceptor uses this
 # name for milliseconds.
@@ -26,7 +35,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _PERSISTENT = 2
 
 
-def outgoing(message: Outgoing) -> spec.Basic.Properties:
+def make_properties(message: Outgoing) -> spec.Basic.Properties:
     """The properties of a new message."""
     return spec.Basic.Properties(
         content_type=message.content_type,
@@ -38,7 +47,7 @@ def outgoing(message: Outgoing) -> spec.Basic.Properties:
     )
 
 
-def copied(message: DeliveredMessage, new_headers: Headers) -> spec.Basic.Properties:
+def copy_properties(message: DeliveredMessage, new_headers: Headers) -> spec.Basic.Properties:
     """The properties of a copy for the ladder or the dead letters: the old ones, with new headers.
 
     Two are left out: an expiration would drop the copy, and the broker compares a user id with ours.

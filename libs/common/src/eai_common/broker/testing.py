@@ -32,7 +32,7 @@ from eai_common.clock import Clock, SystemClock
 from eai_common.testing import eventually, run_ready
 from eai_common.topology import STAGE_BINDINGS, Topology
 
-__all__ = ["BrokerContract", "Inbox", "OpenBroker", "eventually", "listening", "outgoing"]
+__all__ = ["BrokerContract", "Inbox", "OpenBroker", "listening", "outgoing"]
 
 OpenBroker = Callable[[Topology], AbstractAsyncContextManager[Broker]]
 
