@@ -89,7 +89,7 @@ class Web:
         await reader.readexactly(length)
         self.calls += 1
         if self.hangs:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         writer.write(self.answer)
         await writer.drain()
 
@@ -209,8 +209,12 @@ async def test_google_is_down(redis: Redis) -> None:
     check(await sent(redis, SPEECH_ENDPOINT="127.0.0.1:1"), "TRANSCRIPTION_UNAVAILABLE", TRIES)
 
 
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
 async def test_google_is_slow(redis: Redis) -> None:
-    async with serving(lambda reader, writer: asyncio.sleep(60)) as port:
+    async with serving(hang) as port:
         check(await sent(redis, SPEECH_ENDPOINT=f"127.0.0.1:{port}"), "PROVIDER_TIMEOUT", TRIES)
 
 

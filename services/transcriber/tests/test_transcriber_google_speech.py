@@ -44,6 +44,9 @@ class SandboxedSpeech(Provider):
     def hang(self) -> None:
         self._sandbox.spoil("speech", "hang")
 
+    def calls(self) -> int:
+        return int(self._sandbox.calls())
+
 
 class TestGoogleSpeech(RecognizerContract):
     says = "today is monday"

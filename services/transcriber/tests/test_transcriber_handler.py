@@ -24,6 +24,7 @@ from eai_common.outbound import (
 )
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import StoreUnavailable
+from eai_common.testing import eventually, pass_time
 from eai_transcriber.errors import (
     AudioNotUnderstood,
     RateLimited,
@@ -35,6 +36,8 @@ from eai_transcriber.handler import Limits, Transcribe
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Workers
+
+pytestmark = pytest.mark.virtual_time
 
 ONE_SECOND = encoded(silence(1), "wav", "pcm_s16le")
 TEN_PIECES = encoded(silence(8.5), "wav", "pcm_s16le")  # each is cut at 0.85 s, in the middle of a pause
@@ -68,7 +71,7 @@ class Says:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(0.02 * (len(self.answers) - number))
+            await pass_time(timedelta(seconds=len(self.answers) - number))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -181,8 +184,7 @@ async def test_one_failed_piece_stops_the_others_and_is_the_error(workers: Worke
 async def test_cancelling_the_delivery_cancels_the_recognition(workers: Workers, ctx: StageContext) -> None:
     recognizer = Says(*(Transcript("a") for _ in range(500)))
     call = asyncio.create_task(Transcribe(Downloads(ONE_SECOND), recognizer, workers, Limits())(message(), ctx))
-    while not recognizer.asked:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: recognizer.asked)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

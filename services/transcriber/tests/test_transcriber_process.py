@@ -133,10 +133,7 @@ class Transcriber:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds, within_s=60)
+    await eventually(condition, within_s=60)
 
 
 async def in_the_download(media: Media, speech: Any) -> None:
