@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.responses import Response
 
+from eai_common.broker.testing import eventually
 from eai_common.credentials import Role
 from eai_common.http import HttpError
 from eai_common.http.callers import InvalidToken
@@ -24,7 +25,7 @@ from eai_common.http.jwks import JwksKeys, JwksUnavailable, fetch_jwks, open_jwk
 from eai_common.http.jwts import JwtVerifier
 from eai_common.http.testing import AUDIENCE, ISSUER, SECRET, Issuer, open_issuer
 from eai_common.settings import JwtSettings, SettingsError
-from eai_common.testing import eventually, pass_time, run_ready
+from eai_common.testing import pass_time
 
 HOUR = timedelta(hours=1)
 
@@ -46,7 +47,7 @@ class Gate:
 
     async def fetch(self) -> bytes:
         self.times_fetched += 1
-        await run_ready(1)
+        await asyncio.sleep(0)
         if self.is_down:
             raise JwksUnavailable("down")
         return self.issuer.key_set()

@@ -1,10 +1,10 @@
-"""One connection to RabbitMQ that reconnects by itself.
+"""One connection to RabbitMQ that comes back by itself.
 
-It uses aiormq, the protocol layer of aio-pika, and not aio-pika's robust connection, which restores channels and
-consumers behind the caller's back: a publish made while it is down waits forever, deliveries of the dead channel stay
-in the iterator and are handled although they cannot be acked, every declaration is repeated, and a failed restore is
-only a log line. Here each user sees a lost connection: publishing fails before its deadline, a consumer drops what it
-prefetched and subscribes again.
+Why not aio-pika's robust connection, on whose protocol layer (aiormq) this stands. It restores channels and consumers
+behind the caller's back: a publish made while it is down waits without end, deliveries of the dead channel stay in the
+iterator and are handled although they cannot be acked, every declaration is replayed, and a failed restore is a log
+line. Here a lost connection is an event that each user sees: publishing fails in time, a consumer drops what it had
+prefetched and subscribes anew.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from aiormq import AMQPError, AuthenticationError, Connection, ProbableAuthentic
 from eai_common.broker import BrokerUnavailable
 from eai_common.telemetry import get_logger
 
-__all__ = ["LOST", "ConnectionLost", "Link", "backoff_s", "on_wire", "redact_url"]
+__all__ = ["LOST", "ConnectionLost", "Link", "backoff_s", "masked", "on_wire"]
 
 T = TypeVar("T")
 log = get_logger("eai.broker")
 
 _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 5.0
-_REFUSED_LOGIN = (AuthenticationError, ProbableAuthenticationError)
 
 
 class ConnectionLost(Exception):
@@ -41,10 +40,10 @@ LOST = (ConnectionLost, AMQPError, OSError, TimeoutError)
 
 
 async def on_wire(operation: Awaitable[T]) -> T:
-    """Await an aiormq operation. Raises ConnectionLost if the connection closes meanwhile.
+    """Await an aiormq operation; what its dying connection does to it becomes ConnectionLost.
 
-    aiormq ends pending operations with whatever closed the connection, often a CancelledError that nobody asked for.
-    Let through, it would end the caller's task as if that had been cancelled.
+    aiormq ends pending operations with whatever closed the connection, and that is often a CancelledError that
+    nobody asked for: let through, it would end the caller's task as if that had been cancelled.
     """
     task = asyncio.current_task()
     cancelled_before = task.cancelling() if task else 0
@@ -59,7 +58,7 @@ async def on_wire(operation: Awaitable[T]) -> T:
 
 
 class Link:
-    """A connection and its supervisor. `prepare` runs on each new connection before anyone uses it."""
+    """A connection with a supervisor (`keep`). `prepare` runs on each new connection before anybody else uses it."""
 
     def __init__(
         self,
@@ -76,7 +75,6 @@ class Link:
         self._prepare = prepare
         self._connection: Connection | None = None
         self._up = asyncio.Event()
-        self._failure: BaseException | None = None
         self._down_since_s = asyncio.get_running_loop().time()
 
     @property
@@ -89,9 +87,9 @@ class Link:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker has stopped reading from this connection because of a memory or disk alarm.
+        """Whether the broker has stopped reading from this connection: a memory or disk alarm.
 
-        The broker notifies only connections that publish, and only at their next publish.
+        The broker tells only connections that publish, and only when they next do.
         """
         return self._connection is not None and not _finishes_at_once(self._connection.ready())
 
@@ -109,43 +107,47 @@ class Link:
 
     async def open(self, *, within: timedelta) -> None:
         """Connect for the first time. Raises BrokerUnavailable, TopologyMismatch or whatever `prepare` raises."""
+        failure: BaseException | None = None
         try:
             async with asyncio.timeout(within.total_seconds()):
-                await self._connect_with_backoff(fatal=_REFUSED_LOGIN)
-        except _REFUSED_LOGIN as error:
-            raise BrokerUnavailable(f"{redact_url(self._url)} refused the user or the password") from error
+                for pause_s in backoff_s(self._random):
+                    try:
+                        await self._connect()
+                        return
+                    except (AuthenticationError, ProbableAuthenticationError) as error:
+                        raise BrokerUnavailable(f"{masked(self._url)} refused the user or the password") from error
+                    except LOST as error:
+                        failure = error
+                        log.info("broker_connect_failed", connection=self._name, error=_said(error))
+                    await asyncio.sleep(pause_s)
         except TimeoutError as late:
-            reason = "no answer" if self._failure is None else _describe(self._failure)
             raise BrokerUnavailable(
-                f"no connection to {redact_url(self._url)} within {within.total_seconds():g} s: {reason}"
-            ) from (self._failure or late)
+                f"no connection to {masked(self._url)} within {within.total_seconds():g} s: "
+                f"{_said(failure) if failure else 'no answer'}"
+            ) from (failure or late)
 
-    async def keep_connected(self) -> NoReturn:
+    async def keep(self) -> NoReturn:
         """Connect again whenever the connection is lost. Ends by cancellation, or by what `prepare` raises."""
         while True:
             connection = await self.connection()
             await asyncio.wait({connection.closing})
             self._down_since_s = asyncio.get_running_loop().time()
             log.warning("broker_connection_lost", connection=self._name)
-            await self._connect_with_backoff()
+            await self._reconnect()
             log.info("broker_connection_restored", connection=self._name)
 
     async def close(self) -> None:
-        """Close the connection if one is open."""
+        """Say goodbye, if there is somebody to say it to."""
         if self._connection is not None:
             await _close(self._connection)
 
-    async def _connect_with_backoff(self, *, fatal: tuple[type[Exception], ...] = ()) -> None:
-        """Try until connected; errors in `fatal` end the attempts."""
+    async def _reconnect(self) -> None:
         for pause_s in backoff_s(self._random):
             try:
                 await self._connect()
                 return
-            except fatal:
-                raise
             except LOST as error:
-                self._failure = error
-                log.info("broker_connect_failed", connection=self._name, error=_describe(error))
+                log.info("broker_connect_failed", connection=self._name, error=_said(error))
             await asyncio.sleep(pause_s)
 
     async def _connect(self) -> None:
@@ -164,15 +166,15 @@ class Link:
 
 
 def backoff_s(random: Random) -> Iterator[float]:
-    """Seconds to wait before each attempt: doubling up to 3 s, with jitter against a herd."""
+    """Seconds to wait before each new try: doubling up to 3 s, with jitter, so that replicas come back one by one."""
     ceiling_s = 0.2
     while True:
         yield random.uniform(ceiling_s / 2, ceiling_s)
         ceiling_s = min(3.0, ceiling_s * 2)
 
 
-def redact_url(url: str) -> str:
-    """The address without password and query, for logs and errors. Raises ValueError without the address in it."""
+def masked(url: str) -> str:
+    """The address without password and query, for logs and errors. Raises ValueError, telling nothing of it."""
     try:
         parts = urlsplit(url)
         is_address = bool(parts.scheme in ("amqp", "amqps") and parts.hostname and "@" not in parts.path)
@@ -190,14 +192,14 @@ def redact_url(url: str) -> str:
 
 
 def _with_heartbeat(url: str, heartbeat: timedelta) -> str:
-    redact_url(url)
+    masked(url)
     parts = urlsplit(url)
     query = {"heartbeat": str(max(1, round(heartbeat.total_seconds()))), **dict(parse_qsl(parts.query))}
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _finishes_at_once(ready: Coroutine[object, object, None]) -> bool:
-    """Whether awaiting it would not suspend: aiormq's `ready` waits while the connection is blocked."""
+    """Whether awaiting it would not suspend: aiormq tells nobody that it was blocked, but `ready` waits for the end."""
     try:
         ready.send(None)
     except StopIteration:
@@ -206,7 +208,7 @@ def _finishes_at_once(ready: Coroutine[object, object, None]) -> bool:
     return False
 
 
-def _describe(error: BaseException) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -6,14 +6,11 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
 from standardwebhooks import Webhook
-
-from eai_common.testing import pass_time
 
 __all__ = ["Received", "Receiver", "Reply"]
 
@@ -44,7 +41,7 @@ class Reply:
 
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
-    after: timedelta = timedelta()  # in virtual time
+    after_s: float = 0.0
     hangs: bool = False
 
 
@@ -117,10 +114,7 @@ class Receiver:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            if reply.hangs:
-                await asyncio.Event().wait()
-            if reply.after:
-                await pass_time(reply.after)
+            await (asyncio.Event().wait() if reply.hangs else asyncio.sleep(reply.after_s))
         finally:
             self.under_way -= 1
         lines = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
