@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
-from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Publisher, Unroutable
-from eai_common.clock import Clock
+from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import Deferred, Retriable, StageError
 from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
-from eai_common.retry import RetryPolicy
 from eai_common.stage.delivery import (
     Defer,
     Done,
@@ -28,68 +24,18 @@ from eai_common.stage.delivery import (
     with_wait_left,
     without_copy,
 )
-from eai_common.stage.handler import Handle, ProgressLog
-from eai_common.stage.ordering import EndObserver, UserOrdering
-from eai_common.stage.reporting import StageReporter
-from eai_common.store import Checkpoints, FailedTry, StoreUnavailable
-from eai_common.telemetry import Tracing, get_logger, note_error, redacted, trace_headers
+from eai_common.stage.ordering import EndObserver
+from eai_common.stage.runtime import Runtime, run_best_effort
+from eai_common.store import FailedTry
+from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
-__all__ = [
-    "Runtime",
-    "carry_out",
-    "decode_outcome",
-    "encode_outcome",
-    "record_failure",
-    "run_best_effort",
-    "run_shielded",
-]
+__all__ = ["carry_out", "decode_outcome", "encode_outcome", "record_failure"]
 
 log = get_logger("eai.stage")
-T = TypeVar("T")
 
 _BROKER_RETRY = timedelta(seconds=1)
 _USER_RETRY_AFTER = timedelta(seconds=300)
 _LONGEST_ERROR = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What the steps need: one for each running stage."""
-
-    stage: str
-    queue: str
-    handlers: Mapping[type[Event], Handle]
-    publisher: Publisher
-    ladder: tuple[timedelta, ...]
-    checkpoints: Checkpoints
-    progress_log: ProgressLog
-    retry: RetryPolicy
-    timeout: timedelta
-    max_redeliveries: int
-    clock: Clock
-    random: Callable[[], float]
-    tracing: Tracing
-    reporter: StageReporter
-    ordering: UserOrdering | None = None  # None: deliveries are handled as they come
-    end_observer: EndObserver | None = None  # of a stage without ordering: learns of the messages that it gives up
-
-
-async def run_best_effort(effect: Awaitable[None]) -> None:
-    """Await an effect in Redis that the message can do without."""
-    try:
-        await effect
-    except StoreUnavailable as error:
-        log.warning("store_unavailable", error=str(error))
-
-
-async def run_shielded(effect: Coroutine[None, None, T]) -> T:
-    """Run to the end even when cancelled; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(effect)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 def encode_outcome(emit: Event | None) -> bytes:
@@ -144,21 +90,21 @@ async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verd
 
 
 async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: timedelta) -> None:
-    hop = next_hop(delay, runtime.ladder)
+    hop = next_hop(delay, runtime.broker.ladder)
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=hop)
     await _wait(runtime, work, hop, with_wait_left(headers, delay - hop))
     await _note_error(runtime, work, error, next_in=delay)
 
 
 async def _settle_deferral(runtime: Runtime, work: Work, error: Deferred) -> None:
-    hop = next_hop(error.delay, runtime.ladder)
+    hop = next_hop(error.delay, runtime.broker.ladder)
     await _wait(runtime, work, hop, with_wait_left(headers_after_deferral(work, hop), error.delay - hop))
 
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
     failure = _failure(runtime, work, error)
     await _emit_all(runtime, work, failure)
-    if failure is not None and (observer := runtime.ordering or runtime.end_observer):
+    if failure is not None and (observer := runtime.end_observer):
         await run_best_effort(_record_given_up(runtime, work, observer, failure))
     reason = DeadLetterReason(error.error_code, str(error)[:_LONGEST_ERROR], runtime.stage, _evidence(error))
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
@@ -225,7 +171,7 @@ async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
 
 
 async def _publish(runtime: Runtime, event: Event) -> None:
-    await runtime.publisher.publish(
+    await runtime.broker.publish(
         Outgoing(
             routing_key=event.name,
             body=encode(event),

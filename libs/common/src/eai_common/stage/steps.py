@@ -1,4 +1,4 @@
-"""What every delivery goes through around its handler, one step each; `STEPS` is their order, outermost first."""
+"""Runs a stage: takes each delivery through the steps around its handler. `STEPS` is their order, outermost first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from opentelemetry.trace import SpanKind
 
-from eai_common.broker import SettlementLost
+from eai_common.broker import Consumer, SettlementLost
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
 from eai_common.messages import decode
@@ -22,22 +22,16 @@ from eai_common.stage.delivery import (
     StillWaiting,
     Verdict,
     Work,
+    read_attempt,
     read_wait_left,
 )
 from eai_common.stage.handler import StageContext
-from eai_common.stage.settling import (
-    Runtime,
-    carry_out,
-    decode_outcome,
-    encode_outcome,
-    record_failure,
-    run_best_effort,
-    run_shielded,
-)
+from eai_common.stage.runtime import Runtime, Stage, StageResources, run_best_effort, run_shielded
+from eai_common.stage.settling import carry_out, decode_outcome, encode_outcome, record_failure
 from eai_common.store import Abandoned, Acquired, Claim, Completed, Locked
 from eai_common.telemetry import CORRELATION_ID, collect_line, get_logger, log_context, trace_ids
 
-__all__ = ["STEPS", "PoisonMessage", "Process", "StageTimeout", "UnexpectedError", "compose"]
+__all__ = ["STEPS", "PoisonMessage", "StageTimeout", "UnexpectedError", "run_stage"]
 
 log = get_logger("eai.stage")
 Process = Callable[[Work], Coroutine[None, None, Verdict]]
@@ -70,7 +64,50 @@ class AlreadyInWork(RoutineWait):
     error_code = "ALREADY_IN_WORK"
 
 
-def compose(runtime: Runtime) -> Process:
+async def run_stage(stage: Stage, resources: StageResources, stop: asyncio.Event) -> None:
+    """Consume the stage's queue until `stop`; then take no more, and give what is in flight its grace to finish.
+
+    Raises KeyError if the topology does not know the stage.
+    """
+    runtime = Runtime(stage, resources)
+    async with (
+        runtime.broker.consume(runtime.queue, prefetch=runtime.parallel) as consumer,
+        runtime.checkpoints.renewing(),
+    ):
+        log.info("stage_started", stage=stage.name, queue=runtime.queue, parallel=runtime.parallel)
+        await _handle_deliveries(runtime, consumer, stop)
+    log.info("stage_stopped", stage=stage.name)
+
+
+async def _handle_deliveries(runtime: Runtime, consumer: Consumer, stop: asyncio.Event) -> None:
+    """Start a task for each delivery until `stop`, then drain. A task that fails is our bug and ends the stage."""
+    process = _compose(runtime)
+    in_flight: set[asyncio.Task[Verdict]] = set()
+
+    def finish(task: asyncio.Task[Verdict]) -> None:
+        in_flight.discard(task)
+        runtime.reporter.busy_ratio.set(len(in_flight) / runtime.parallel)
+
+    async with asyncio.TaskGroup() as group:
+        async for delivery in consumer.until(stop):
+            work = Work(delivery, read_attempt(delivery.headers), runtime.new_id())
+            task = group.create_task(process(work), name=f"{delivery.queue}/{delivery.message_id}")
+            in_flight.add(task)
+            runtime.reporter.busy_ratio.set(len(in_flight) / runtime.parallel)
+            task.add_done_callback(finish)
+        await _drain(in_flight, runtime.grace)
+
+
+async def _drain(in_flight: set[asyncio.Task[Verdict]], grace: timedelta) -> None:
+    if not in_flight:
+        return
+    log.info("stage_draining", in_flight=len(in_flight), grace_s=grace.total_seconds())
+    _, late = await asyncio.wait(in_flight, timeout=grace.total_seconds())
+    for task in late:
+        task.cancel()  # unsettled, so the broker delivers it to another replica
+
+
+def _compose(runtime: Runtime) -> Process:
     """The steps of a stage around its handlers, as one function. Nothing but a cancellation, or our bug, comes out."""
     process: Process = partial(_call_handler, runtime)
     for step in reversed(STEPS):
@@ -161,7 +198,7 @@ async def enforce_order(runtime: Runtime, proceed: Process, work: Work) -> Verdi
     """Let the user's earlier messages end first. Raises OutOfOrder, StoreUnavailable."""
     ordering = runtime.ordering
     if ordering is None:
-        raise AssertionError("`compose` leaves this step out of a stage without ordering")
+        raise AssertionError("`_compose` leaves this step out of a stage without ordering")
     await ordering.admit(work)
     if work.is_spare:
         return Done(None)
