@@ -1,4 +1,4 @@
-"""What a poll is told, decided from what the store knows and what the id itself says."""
+"""The answer to a poll, decided from what the store holds and from the id itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Answer", "State", "answer_for"]
 
 
 class State(Enum):
-    """The poller never lies: each of these has its own answer."""
+    """What is known of a message. Each state has an HTTP status of its own."""
 
     FINISHED = auto()
     PROCESSING = auto()
@@ -22,9 +22,9 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A state with what belongs to it: the result's JSON when finished, the stage and the status while processing.
+    """A state with its data: the result's JSON when finished, the stage and the status while processing.
 
-    `since` is when the message was accepted, None where that is not known.
+    `since` is when the message was accepted; None if that is not known.
     """
 
     state: State
@@ -35,11 +35,11 @@ class Answer:
 
 
 def answer_for(view: TaskView, *, issued_at: datetime | None, now: datetime, known_for: timedelta) -> Answer:
-    """The result, else where the message is, else that it is gone, or was never here.
+    """The result if there is one; else the stage of the message; else that it expired, or that it was never accepted.
 
-    `issued_at` is when a gateway like this one issued the id, None when none did: so a message that was accepted while
-    Redis was down is processing and not unknown, and one that everything about has expired is gone and not unknown.
-    `known_for` is how long a finished message's status is kept.
+    `issued_at` is when this deployment issued the id; None if it did not. Thus a message that was accepted while Redis
+    was down counts as processing, and one whose status has expired counts as expired; neither is unknown. `known_for`
+    is how long the status of a finished message is kept.
     """
     if view.result is not None:
         return Answer(State.FINISHED, result=view.result)

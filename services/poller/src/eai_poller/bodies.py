@@ -1,4 +1,4 @@
-"""What the poller answers with beside results."""
+"""The bodies of the poller's answers other than results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class _Body(BaseModel):
 
 
 class ProcessingAnswer(_Body):
-    """The message is on its way."""
+    """The message is being processed."""
 
     status: Literal["processing"] = "processing"
     message: str = "Your message is being processed"
-    stage: str = Field(description="The service that has it, or that it waits for.", examples=["agent-router"])
+    stage: str = Field(description="The service that has the message, or that it waits for.", examples=["agent-router"])
 
 
 class ActivityAnswer(_Body):
@@ -27,4 +27,4 @@ class ActivityAnswer(_Body):
     user_number: str
     last_message_timestamp: str = Field(json_schema_extra={"format": "date-time"})
     cached: Literal[True] = True
-    ttl_seconds: int = Field(ge=0, description="How long this will still be remembered.")
+    ttl_seconds: int = Field(ge=0, description="How long this is kept.")

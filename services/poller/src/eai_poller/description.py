@@ -1,4 +1,4 @@
-"""What the poller's routes are, for programs and people: the source of its part of `/openapi.json`."""
+"""The API description of the poller's routes: its part of `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["poller_operations"]
 _MESSAGE_ID = "019b7f3e-6a10-7cc1-a3c4-5d2f8e1b9a70"
 _USUAL = (400, 401, 403, 404, 405, 429, 500, 503)
 _CALLERS_ID = Header("X-Request-ID", "The caller's id for this request, up to 128 printable ASCII characters.")
-_LAST_SEEN = Header("Last-Event-ID", "For a stream: the last event that was seen; browsers send it by themselves.")
+_LAST_SEEN = Header("Last-Event-ID", "For a stream: the id of the last received event. Browsers send it by themselves.")
 _EVENTS = (
-    "Events `status`, one for each stage, with a `ProcessingAnswer`'s `status` and `stage`; at the end one `result`, "
-    "also for a message that failed. A comment each 15 seconds shows that the stream lives. To take it up again, send "
-    "the last id as `Last-Event-ID`."
+    "One `status` event for each stage, with the `status` and `stage` of a `ProcessingAnswer`. One `result` event at "
+    "the end, also for a message that failed. A comment every 15 seconds keeps the stream open. To resume a stream, "
+    "send the last id as `Last-Event-ID`."
 )
 
 
 def poller_operations(*, like_predecessor: bool) -> list[Operation]:
-    """In the order that a client meets them, as they are with this setting of API_COMPATIBILITY."""
+    """The operations with this setting of API_COMPATIBILITY, in the order of use."""
     settled = {"user_number": {"pattern": OPAQUE_USER_NUMBER_PATTERN}} if like_predecessor else {}
     return [_response(), _last_activity(settled), _task_status()]
 
@@ -36,20 +36,20 @@ def _response() -> Operation:
         path="/api/v1/message/response",
         name="getResponse",
         summary="Fetch the answer to a message",
-        description="Answers at once; with `wait` as soon as the result is there, at the latest after so many seconds; "
-        "with `Accept: text/event-stream` as a stream. Without waiting, ask again after `Retry-After`.",
+        description="Answers at once. With `wait`, answers as soon as there is a result, or after that many seconds. "
+        "With `Accept: text/event-stream`, answers as a stream. After a 202, poll again after `Retry-After`.",
         role="read_only",
         query=ResponseQuery,
         headers=(_CALLERS_ID, _LAST_SEEN),
         answers={
-            200: Answer("It has ended: completed or failed.", ResultAnswer, examples=_RESULTS, events=_EVENTS),
+            200: Answer("The message has ended: completed or failed.", ResultAnswer, examples=_RESULTS, events=_EVENTS),
             202: Answer(
-                "It waits or is worked on.",
+                "The message is being processed.",
                 ProcessingAnswer,
                 (RETRY_AFTER,),
                 {"processing": ProcessingAnswer(stage="agent-router").model_dump()},
             ),
-            204: Answer("For a stream whose `result` was seen: nothing follows, do not come back."),
+            204: Answer("The client has received the `result` of this stream. Do not reconnect."),
             **_errors(*_USUAL, 410),
         },
     )
@@ -61,7 +61,7 @@ def _last_activity(settled: Mapping[str, Schema]) -> Operation:
         path="/api/v1/message/last-activity",
         name="getLastActivity",
         summary="When did a user last write?",
-        description="As long as it is remembered.",
+        description="Known for a limited time (`ttl_seconds`).",
         role="read_only",
         query=ActivityQuery,
         settled=settled,
@@ -80,12 +80,12 @@ def _task_status() -> Operation:
         path="/api/v1/message/debug/task-status",
         name="getTaskStatus",
         summary="Follow a message through the stages",
-        description="Each stage and try with its times, errors and delays, and the callback's. Holds no text and no "
-        "number of the user's.",
+        description="Each stage and attempt with its times, errors and delays, and those of the callback. Contains no "
+        "text and no number of the user.",
         role="admin",
         query=MessageQuery,
         headers=(_CALLERS_ID,),
-        answers={200: Answer("What is kept of the message.", TaskReport), **_errors(*_USUAL)},
+        answers={200: Answer("What is stored of the message.", TaskReport), **_errors(*_USUAL)},
         tag="operation",
     )
 

@@ -1,8 +1,8 @@
-"""The same answers as a stream of Server-Sent Events: `status` for each stage, and `result` at the end.
+"""The answers as a stream of Server-Sent Events: `status` for each stage, and `result` at the end.
 
-Source of the format: the HTML standard, section 9.2. Not with sse-starlette: that one replaces uvicorn's signal handler
-when imported and asks twice a second whether to end, while here the service itself says when it drains; and it runs
-four tasks for each stream, where two do.
+Source of the format: the HTML standard, section 9.2. This does not use sse-starlette. That library replaces uvicorn's
+signal handler on import, checks twice a second whether to end, and runs four tasks for each stream. Here the service
+reports when it drains, and two tasks are enough.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from starlette.types import Receive, Scope, Send
 from eai_common.clock import Deadline
 from eai_common.store import StoreUnavailable, Watch
 from eai_poller.answer import Answer, State
-from eai_poller.waiting import LOOK_AGAIN_S, Waiters, gives_up_on_disconnect
+from eai_poller.wait_limit import READ_AGAIN_S, WaitLimit, end_on_disconnect
 
 __all__ = ["RESULT_ID", "EventStream", "event"]
 
 RESULT_ID = "result"
-"""The id of the last event; a client that has seen it needs nothing more."""
+"""The id of the last event. A client that has seen it needs no more events."""
 
 _HEARTBEAT = b": heartbeat\n\n"
 _RECONNECT = b"retry: 2000\n\n"
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would also hold back
+    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would also buffer
     (b"x-accel-buffering", b"no"),
     (b"vary", b"Accept"),
 ]
@@ -38,21 +38,21 @@ _HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """The response. `first` is what was found before: a message that is gone or unknown has no stream.
+    """The response. `first` is the answer at the start; a message that expired or is unknown has no stream.
 
-    Holds the place in `waiters` for as long as the client is there.
+    It counts against `wait_limit` until the client disconnects.
     """
 
-    waiters: Waiters
+    wait_limit: WaitLimit
     message_id: UUID
     first: Answer
     last_seen: str
     heartbeat: timedelta
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.waiters.watch(self.message_id, wants_moves=True) as watch:
+        with self.wait_limit.watch(self.message_id, wants_moves=True) as watch:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
-            async with gives_up_on_disconnect(watch, receive):
+            async with end_on_disconnect(watch, receive):
                 async for chunk in self._chunks(watch):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -69,27 +69,27 @@ class EventStream:
             if answer is not None and answer.stage != seen:
                 seen, beat = answer.stage, self._next_beat()
                 yield event(seen, "status", orjson.dumps({"status": "processing", "stage": seen}))
-            await watch.changed(within_s=min(beat.remaining_s(), LOOK_AGAIN_S if answer is None else math.inf))
-            if watch.is_over:  # the client comes back with what it has seen, to another process if this one drains
+            await watch.changed(within_s=min(beat.remaining_s(), READ_AGAIN_S if answer is None else math.inf))
+            if watch.is_over:  # the client reconnects with the last id, to another process if this one drains
                 return
             if beat.has_passed:
                 beat = self._next_beat()
                 yield _HEARTBEAT
-            answer = await self._look()
+            answer = await self._read()
 
     def _next_beat(self) -> Deadline:
         return Deadline.after(self.heartbeat)
 
-    async def _look(self) -> Answer | None:
+    async def _read(self) -> Answer | None:
         """None while Redis is out of reach."""
         try:
-            return await self.waiters.lookup.answer(self.message_id)
+            return await self.wait_limit.lookup.answer(self.message_id)
         except StoreUnavailable:
             return None
 
 
 def event(event_id: str, name: str, data: bytes) -> bytes:
-    """One event. `data` may have line ends."""
+    """Encode one event. `data` may contain line ends."""
     lines = b"".join(b"data: %s\n" % line for line in data.splitlines() or [b""])
     return b"id: %s\nevent: %s\n%s\n" % (event_id.encode(), name.encode(), lines)
 
@@ -97,5 +97,5 @@ def event(event_id: str, name: str, data: bytes) -> bytes:
 def _final(answer: Answer) -> bytes:
     if answer.state is State.FINISHED:
         return answer.result
-    # Its end was missed by minutes, or Redis has lost it: the client is told, as there must be a last event.
+    # The client missed the result by minutes, or Redis lost it. A stream must have a last event, so it says so.
     return orjson.dumps({"status": "failed", "error": "Result expired", "error_code": "RESULT_EXPIRED"})

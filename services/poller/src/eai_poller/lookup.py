@@ -1,4 +1,4 @@
-"""Looks a message up: one read of Redis, shared by the polls that arrive together."""
+"""Reads a message's state from Redis. Polls that arrive together share a round trip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Lookup"]
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Methods raise StoreUnavailable."""
+    """Each method raises StoreUnavailable."""
 
     tasks: TaskStore
     batcher: CommandBatcher
@@ -25,11 +25,11 @@ class Lookup:
     known_for: timedelta
 
     async def answer(self, message_id: UUID) -> Answer:
-        """What a poll for the message is told now."""
+        """The answer to a poll for the message now."""
         view = await self.view(message_id)
         issued = issued_at(message_id, self.id_key)
         return answer_for(view, issued_at=issued, now=self.clock.now(), known_for=self.known_for)
 
     async def view(self, message_id: UUID) -> TaskView:
-        """What the store knows of the message."""
+        """What the store holds of the message."""
         return self.tasks.view_of(await self.batcher.run(*self.tasks.read_commands(str(message_id))))

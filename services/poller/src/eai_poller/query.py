@@ -1,4 +1,4 @@
-"""What the poller is asked: the parameters of each route, checked by the models that also describe them."""
+"""The query parameters of each route, validated by the models that also describe them."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def _whole_number(given: object) -> object:
 
 
 class MessageQuery(BaseModel):
-    """Which message."""
+    """Identifies the message."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    message_id: UUID = Field(description="The id that the webhook answered with.")
+    message_id: UUID = Field(description="The id from the webhook's answer.")
 
 
 class ResponseQuery(MessageQuery):
-    """Which message, and how long its end may be waited for."""
+    """Identifies the message, and says how long to wait for its result."""
 
     wait: Annotated[int, BeforeValidator(_whole_number)] = Field(
         default=0,
         ge=0,
         le=LONGEST_WAIT_S,
-        description="Long poll: seconds to wait for the result before answering that it is not there yet.",
+        description="Long poll: seconds to wait for the result before answering 202.",
     )
 
 
 class ActivityQuery(BaseModel):
-    """Which user."""
+    """Identifies the user."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -59,13 +59,13 @@ class ActivityQuery(BaseModel):
     @field_validator("user_number")
     @classmethod
     def _canonical(cls, value: str, info: ValidationInfo) -> str:
-        # A bare + in a query string means a blank.
+        # An unescaped + in a query string means a space.
         number = f"+{value[1:]}" if value.startswith(" ") else value
         return canonical_user_number(number, opaque_allowed=bool(info.context))
 
 
 def parse_query(model: type[QueryT], request: Request, *, context: object = None) -> QueryT:
-    """The request's parameters. Raises HttpError 400 that names each wrong one."""
+    """The request's parameters. Raises HttpError 400 that names each wrong parameter."""
     given = request.query_params
     for name in model.model_fields:
         if len(given.getlist(name)) > 1:

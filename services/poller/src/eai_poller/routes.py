@@ -1,4 +1,4 @@
-"""The poller over HTTP: what has become of a message, and when a user last wrote."""
+"""The poller's routes: the answer to a message, a user's last activity, and an operator's view of a message."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from eai_poller.answer import Answer, State
 from eai_poller.bodies import ActivityAnswer, ProcessingAnswer
 from eai_poller.events import RESULT_ID, EventStream
 from eai_poller.lookup import Lookup
-from eai_poller.pace import Pace
+from eai_poller.poll_interval import PollInterval
 from eai_poller.query import ActivityQuery, MessageQuery, ResponseQuery, parse_query
 from eai_poller.timeline import task_report
-from eai_poller.waiting import Waiters
+from eai_poller.wait_limit import WaitLimit
 
-__all__ = ["Poll"]
+__all__ = ["PollerRoutes"]
 
-_STORE_RETRY_S = 5
+_RETRY_AFTER_S = 5
 _FRESH = {"Cache-Control": "no-store", "Vary": "Accept"}
 _LAST_SEEN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
-    """The routes that clients ask."""
+class PollerRoutes:
+    """The handlers of the routes."""
 
     lookup: Lookup
-    waiters: Waiters
-    pace: Pace
+    wait_limit: WaitLimit
+    poll_interval: PollInterval
     activity: ActivityStore
     opaque_user_numbers: bool
     heartbeat: timedelta
@@ -52,23 +52,23 @@ class Poll:
         ]
 
     async def get_response(self, request: Request) -> Response | ASGIApp:
-        """What has become of a message: at once, after a wait, or as a stream."""
+        """Return the answer to a message: at once, after a wait, or as a stream."""
         require(request, Role.READ_ONLY)
         query = parse_query(ResponseQuery, request)
-        with _store_down_is_503():
+        with _store_errors_as_http():
             if request.method == "GET" and wants_events(request):
                 return await self._stream(request, query.message_id)
             answer = await self._answer(request, query)
         return await self._response(answer)
 
     async def get_last_activity(self, request: Request) -> Response:
-        """When a user last wrote."""
+        """Return when a user last wrote."""
         require(request, Role.READ_ONLY)
         user_number = parse_query(ActivityQuery, request, context=self.opaque_user_numbers).user_number
-        with _store_down_is_503():
+        with _store_errors_as_http():
             found = await self.activity.read(user_number)
         if found is None:
-            raise HttpError(404, ErrorBody("No message history found", "No message of this user is remembered"))
+            raise HttpError(404, ErrorBody("No message history found", "No message of this user is known"))
         return _model_response(
             ActivityAnswer(
                 user_number=user_number,
@@ -78,10 +78,10 @@ class Poll:
         )
 
     async def get_task_status(self, request: Request) -> Response:
-        """What an operator wants to know of a message, for as long as its status is kept."""
+        """Return an operator's view of a message, for as long as its status is kept."""
         require(request, Role.ADMIN)
         message_id = parse_query(MessageQuery, request).message_id
-        with _store_down_is_503():
+        with _store_errors_as_http():
             status = (await self.lookup.view(message_id)).status
         if status is None:
             raise _never_seen()
@@ -90,7 +90,7 @@ class Poll:
     async def _answer(self, request: Request, query: ResponseQuery) -> Answer:
         if query.wait == 0 or request.method != "GET":
             return await self.lookup.answer(query.message_id)
-        return await self.waiters.final_answer(query.message_id, timedelta(seconds=query.wait), request.receive)
+        return await self.wait_limit.final_answer(query.message_id, timedelta(seconds=query.wait), request.receive)
 
     async def _stream(self, request: Request, message_id: UUID) -> Response | ASGIApp:
         first = await self.lookup.answer(message_id)
@@ -98,16 +98,16 @@ class Poll:
         if first.state in (State.EXPIRED, State.NEVER_SEEN):
             return await self._response(first)
         if last_seen == RESULT_ID:
-            # Browsers come back after each end; only this tells them not to (source: HTML standard, section 9.2.3).
+            # Browsers reconnect after each end; only a 204 stops them (source: HTML standard, section 9.2.3).
             return Response(status_code=204, headers=_FRESH)
-        return EventStream(self.waiters, message_id, first, last_seen, self.heartbeat)
+        return EventStream(self.wait_limit, message_id, first, last_seen, self.heartbeat)
 
     async def _response(self, answer: Answer) -> Response:
         match answer.state:
             case State.FINISHED:
                 return json_response(answer.result, headers=_FRESH)
             case State.PROCESSING:
-                retry_after = {"Retry-After": str(await self.pace.retry_after_s(answer))}
+                retry_after = {"Retry-After": str(await self.poll_interval.retry_after_s(answer))}
                 return _model_response(ProcessingAnswer(stage=answer.stage), 202, retry_after)
             case State.EXPIRED:
                 raise _expired()
@@ -116,17 +116,17 @@ class Poll:
 
 
 def wants_events(request: Request) -> bool:
-    """Whether the client prefers an event stream to JSON, or takes it alone."""
-    wishes = {"text/event-stream": 0.0, "application/json": 0.0}
+    """Whether the client prefers an event stream to JSON, or accepts nothing else."""
+    qualities = {"text/event-stream": 0.0, "application/json": 0.0}
     for item in request.headers.get("accept", "").split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
-        if name in wishes:
-            wishes[name] = _quality(parameters)
-    return wishes["text/event-stream"] > 0 and wishes["text/event-stream"] >= wishes["application/json"]
+        if name in qualities:
+            qualities[name] = _quality(parameters)
+    return qualities["text/event-stream"] > 0 and qualities["text/event-stream"] >= qualities["application/json"]
 
 
 def _quality(parameters: list[str]) -> float:
-    """Source: RFC 9110, section 12.4.2. What cannot be read counts as not said."""
+    """The weight of a media type (source: RFC 9110, section 12.4.2). A malformed one counts as absent."""
     for parameter in parameters:
         if parameter.startswith("q="):
             try:
@@ -141,16 +141,16 @@ def _model_response(body: BaseModel, status: int = 200, headers: Mapping[str, st
 
 
 @contextmanager
-def _store_down_is_503() -> Iterator[None]:
+def _store_errors_as_http() -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        body = ErrorBody("Service unavailable", "Results cannot be looked up at the moment; please ask again")
-        raise HttpError(503, body, headers={"Retry-After": str(_STORE_RETRY_S)}) from error
+        body = ErrorBody("Service unavailable", "Results cannot be read at the moment. Try again after Retry-After")
+        raise HttpError(503, body, headers={"Retry-After": str(_RETRY_AFTER_S)}) from error
 
 
 def _expired() -> HttpError:
-    return HttpError(410, ErrorBody("Result expired", "The message was answered, but its result is no longer kept"))
+    return HttpError(410, ErrorBody("Result expired", "The message was answered, but its result has expired"))
 
 
 def _never_seen() -> HttpError:

@@ -1,4 +1,4 @@
-"""Puts the poller together."""
+"""Builds the poller."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from eai_common.service import Parts, Service, ServiceDefinition
 from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_batcher
 from eai_poller.description import poller_operations
 from eai_poller.lookup import Lookup
-from eai_poller.pace import Pace
-from eai_poller.routes import Poll
+from eai_poller.poll_interval import PollInterval
+from eai_poller.routes import PollerRoutes
 from eai_poller.settings import Settings
-from eai_poller.waiting import Waiters
+from eai_poller.wait_limit import WaitLimit
 
 __all__ = ["POLLER"]
 
@@ -29,15 +29,15 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
             id_key=tasks.message_id_key.get_secret_value().encode(),
             known_for=tasks.task_status_ttl,
         )
-        poll = Poll(
+        routes = PollerRoutes(
             lookup=lookup,
-            waiters=Waiters(lookup, parts.wakeups, most=settings.poller.max_waiting),
-            pace=Pace(LatencyStore(parts.redis), parts.clock),
+            wait_limit=WaitLimit(lookup, parts.wakeups, most=settings.poller.max_waiting),
+            poll_interval=PollInterval(LatencyStore(parts.redis), parts.clock),
             activity=ActivityStore(parts.redis, tasks.last_activity_ttl),
             opaque_user_numbers=like_predecessor,
             heartbeat=settings.poller.heartbeat,
         )
-        yield Service(routes=poll.routes(), operations=poller_operations(like_predecessor=like_predecessor))
+        yield Service(routes=routes.routes(), operations=poller_operations(like_predecessor=like_predecessor))
 
 
 POLLER = ServiceDefinition(
@@ -49,4 +49,4 @@ POLLER = ServiceDefinition(
     serves_clients=True,
     reports_all_services=True,
 )
-"""It reads Redis and nothing else."""
+"""The poller uses only Redis."""

@@ -1,4 +1,4 @@
-"""What the poller is told."""
+"""The settings of the poller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PollerSettings", "Settings"]
 
 
 class PollerSettings(Group):
-    """How it lets clients wait."""
+    """How clients wait."""
 
     model_config = SettingsConfigDict(env_prefix="POLLER_")
 
@@ -23,17 +23,17 @@ class PollerSettings(Group):
         default=5000,
         ge=0,
         le=100_000,
-        description="Most clients that wait in one process, by long poll or event stream; further ones get 503. "
-        "Each costs a connection and some 30 KB.",
+        description="How many clients may wait in one process, by long poll or event stream; further clients get 503. "
+        "Each costs a connection and about 30 KB.",
     )
     heartbeat: Duration = Field(
         default=timedelta(seconds=15),
-        description="How often a quiet event stream says that it is still there, so that no proxy closes it.",
+        description="How often an idle event stream sends a comment, so that no proxy closes it.",
     )
 
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    """Everything that the poller reads."""
+    """All settings of the poller."""
 
     poller: PollerSettings

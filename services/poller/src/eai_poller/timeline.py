@@ -1,4 +1,4 @@
-"""What an operator is told of one message: where it is, what went wrong, and when each stage and callback had it."""
+"""An operator's view of one message: where it is, what went wrong, and when each stage and callback ran."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from eai_common.store import TaskStatus
 
 __all__ = ["TaskReport", "task_report"]
 
-_TRY = ":try:"
+_ATTEMPT = ":try:"  # in the names of the status fields
 _CALLBACK = "callback:"
 
 
 class LogEntry(BaseModel):
-    """One thing that happened. A failed try says why, and after how many seconds the next one follows."""
+    """One event of the message. A failed attempt has its error code and the seconds until the next attempt."""
 
     stage: str = Field(examples=["agent-router"])
     event: Literal["queued", "started", "failed", "finished"]
     at: str
     attempt: int | None = None
-    took_ms: int | None = Field(default=None, description="How long the failed try took.")
+    took_ms: int | None = Field(default=None, description="How long the failed attempt took.")
     error_code: str | None = None
-    next_try_in_s: float | None = Field(default=None, description="Absent when it was the last try.")
+    next_try_in_s: float | None = Field(default=None, description="Absent if it was the last attempt.")
 
 
 class StageReport(BaseModel):
-    """A stage as a whole. `took_ms` runs to the start of the next stage, so waiting for that one is part of it."""
+    """A stage with all its attempts. `took_ms` ends when the next stage starts, so it includes that stage's queue."""
 
     stage: str
     started_at: str
@@ -39,29 +39,29 @@ class StageReport(BaseModel):
 
 
 class QueueInfo(BaseModel):
-    """What the message waits for."""
+    """The stage that the message waits for."""
 
     waiting_for: str | None
     next_try_at: str | None = None
 
 
-class CallbackTryReport(BaseModel):
-    """One try to deliver the callback."""
+class CallbackAttempt(BaseModel):
+    """One attempt to deliver the callback."""
 
     number: int = Field(serialization_alias="try")
     result: str
 
 
 class CallbackReport(BaseModel):
-    """How the callback got on."""
+    """The state of the callback."""
 
     state: str | None
     last_error: str | None
-    tries: list[CallbackTryReport]
+    tries: list[CallbackAttempt]
 
 
 class TaskReport(BaseModel):
-    """All that is kept of a message but its texts and its user."""
+    """All that is stored of a message except its texts and its user."""
 
     message_id: str
     status: Literal["processing", "completed", "failed"]
@@ -96,7 +96,7 @@ def task_report(message_id: str, status: TaskStatus) -> TaskReport:
         callback=CallbackReport(
             state=fields.get("callback:state"),
             last_error=fields.get("callback:last_error"),
-            tries=_callback_tries(fields),
+            tries=_callback_attempts(fields),
         ),
     )
 
@@ -105,21 +105,21 @@ def _entries(fields: Mapping[str, str]) -> Iterator[LogEntry]:
     if "queued_at" in fields:
         yield LogEntry(stage="ingress", event="queued", at=fields["queued_at"])
     for name, at in fields.items():
-        stage, is_try, rest = name.partition(_TRY)
+        stage, is_attempt, rest = name.partition(_ATTEMPT)
         number, _, what = rest.partition(":")
-        if is_try and what == "started_at":
+        if is_attempt and what == "started_at":
             yield LogEntry(stage=stage, event="started", at=at, attempt=_number(number))
-        elif is_try and what == "failed_at":
-            yield _failed(fields, f"{stage}{_TRY}{number}", stage, _number(number))
+        elif is_attempt and what == "failed_at":
+            yield _failed(fields, f"{stage}{_ATTEMPT}{number}", stage, _number(number))
     if "finished_at" in fields:
         yield LogEntry(stage="formatter", event="finished", at=fields["finished_at"])
 
 
-def _failed(fields: Mapping[str, str], tried: str, stage: str, attempt: int) -> LogEntry:
+def _failed(fields: Mapping[str, str], attempt_name: str, stage: str, attempt: int) -> LogEntry:
     at, began, next_in = (
-        fields[f"{tried}:failed_at"],
-        fields.get(f"{tried}:started_at"),
-        fields.get(f"{tried}:next_in_ms"),
+        fields[f"{attempt_name}:failed_at"],
+        fields.get(f"{attempt_name}:started_at"),
+        fields.get(f"{attempt_name}:next_in_ms"),
     )
     return LogEntry(
         stage=stage,
@@ -127,16 +127,16 @@ def _failed(fields: Mapping[str, str], tried: str, stage: str, attempt: int) -> 
         at=at,
         attempt=attempt,
         took_ms=_between(began, at),
-        error_code=fields.get(f"{tried}:error"),
+        error_code=fields.get(f"{attempt_name}:error"),
         next_try_in_s=None if next_in is None else _number(next_in) / 1000,
     )
 
 
 def _stages(log: list[LogEntry], finished_at: str | None) -> list[StageReport]:
-    """In the order of their first starts."""
+    """The stages, ordered by their first start."""
     firsts = {entry.stage: entry for entry in reversed(log) if entry.event == "started"}
     order = sorted(firsts.values(), key=lambda entry: entry.at)
-    ends = [*(entry.at for entry in order[1:]), finished_at][: len(order)]  # none when none has started
+    ends = [*(entry.at for entry in order[1:]), finished_at][: len(order)]  # empty if no stage has started
     return [
         StageReport(
             stage=first.stage,
@@ -149,13 +149,13 @@ def _stages(log: list[LogEntry], finished_at: str | None) -> list[StageReport]:
     ]
 
 
-def _callback_tries(fields: Mapping[str, str]) -> list[CallbackTryReport]:
+def _callback_attempts(fields: Mapping[str, str]) -> list[CallbackAttempt]:
     numbered = [
-        (int(number), told)
-        for name, told in fields.items()
+        (int(number), result)
+        for name, result in fields.items()
         if name.startswith(_CALLBACK) and (number := name.removeprefix(_CALLBACK)).isdecimal()
     ]
-    return [CallbackTryReport(number=number, result=told) for number, told in sorted(numbered)]
+    return [CallbackAttempt(number=number, result=result) for number, result in sorted(numbered)]
 
 
 def _between(began: str | None, ended: str | None) -> int | None:

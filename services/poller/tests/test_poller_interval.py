@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_poller.pace import ask_again_in
+from eai_poller.poll_interval import next_poll_in
 from eai_poller.testing import ACCEPTED, Poller, open_poller
 
 SECOND = timedelta(seconds=1)
@@ -31,16 +31,18 @@ TIMES = st.lists(st.timedeltas(timedelta(0), 100 * SECOND), max_size=100)
 def test_a_client_asks_again_when_the_next_quarter_should_be_done(
     age_s: int, times_s: list[float], wait_s: float
 ) -> None:
-    assert ask_again_in(age_s * SECOND, [one * SECOND for one in times_s]) == wait_s * SECOND
+    assert next_poll_in(age_s * SECOND, [one * SECOND for one in times_s]) == wait_s * SECOND
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=2)), TIMES, st.timedeltas(-SECOND, timedelta(hours=1)))
-def test_the_wait_is_between_1_and_15_seconds(age: timedelta, times: list[timedelta], next_try_in: timedelta) -> None:
-    assert SECOND <= ask_again_in(age, times, next_try_in=next_try_in) <= 15 * SECOND
+def test_the_wait_is_between_1_and_15_seconds(
+    age: timedelta, times: list[timedelta], next_attempt_in: timedelta
+) -> None:
+    assert SECOND <= next_poll_in(age, times, next_attempt_in=next_attempt_in) <= 15 * SECOND
 
 
 def test_the_next_try_is_waited_for() -> None:
-    assert ask_again_in(SECOND, [2 * SECOND], next_try_in=9 * SECOND) == 9 * SECOND
+    assert next_poll_in(SECOND, [2 * SECOND], next_attempt_in=9 * SECOND) == 9 * SECOND
 
 
 async def retry_after(poller: Poller, stage: str) -> str:
