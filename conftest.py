@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import looptime
 import pytest
 
 from eai_cli.servers import (
     RabbitServer,
     RedisServer,
+    RedisWithSentinel,
     ServerMissing,
-    WatchedRedis,
-    private_rabbitmq,
-    private_redis,
-    private_watched_redis,
+    run_private_rabbitmq,
+    run_private_redis,
+    run_private_redis_with_sentinel,
 )
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, VirtualTimeLoop
 
 # Pants puts the packages on pytest's own path only; the processes that tests start find them by this, in any folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(place).resolve()) for place in sys.path if place.endswith("/src"))
 
-ServerT = TypeVar("ServerT", RabbitServer, RedisServer, WatchedRedis)
+ServerT = TypeVar("ServerT", RabbitServer, RedisServer, RedisWithSentinel)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +55,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """The loop of a test and of its fixtures: one whose time costs none where the test is marked `virtual_time`."""
     # Not by looptime's own plugin: to it, fixtures are in real time, so what they start waits for the wrong moment.
     if item.get_closest_marker("virtual_time") is not None:
-        return {"virtual": looptime.new_event_loop}
+        return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
 
 
@@ -76,14 +75,14 @@ class RemoteServer:
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitServer | RemoteServer]:
     """A RabbitMQ with a `url`: the one of EAI_TEST_RABBITMQ_URL, else a private one."""
-    with _server("EAI_TEST_RABBITMQ_URL", private_rabbitmq) as server:
+    with _server("EAI_TEST_RABBITMQ_URL", run_private_rabbitmq) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer | RemoteServer]:
     """A Redis with a `url`: the one of EAI_TEST_REDIS_URL, else a private one."""
-    with _server("EAI_TEST_REDIS_URL", private_redis) as server:
+    with _server("EAI_TEST_REDIS_URL", run_private_redis) as server:
         yield server
 
 
@@ -104,10 +103,10 @@ def own_redis(redis_server: RedisServer | RemoteServer) -> RedisServer:
 
 
 @pytest.fixture()
-def watched_redis() -> Iterator[WatchedRedis]:
+def redis_with_sentinel() -> Iterator[RedisWithSentinel]:
     """A private Redis with a replica and a sentinel, for one test, which may kill the primary."""
-    with _server("", private_watched_redis) as servers:
-        assert isinstance(servers, WatchedRedis)
+    with _server("", run_private_redis_with_sentinel) as servers:
+        assert isinstance(servers, RedisWithSentinel)
         yield servers
 
 

@@ -48,7 +48,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from eai_cli.servers import private_rabbitmq, private_redis
+from eai_cli.servers import run_private_rabbitmq, run_private_redis
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
@@ -79,7 +79,7 @@ def main() -> int:
 def _report(rounds: int, seconds: float, connections: int) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        rabbitmq, redis_ = stack.enter_context(private_rabbitmq()), stack.enter_context(private_redis())
+        rabbitmq, redis_ = stack.enter_context(run_private_rabbitmq()), stack.enter_context(run_private_redis())
         asyncio.run(_declare(rabbitmq.url))
         sides = [
             stack.enter_context(_started(name, rabbitmq.url, redis_.url, folder / f"{name}.log")) for name in SIDES

@@ -27,7 +27,7 @@ from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from eai_cli.servers import private_redis
+from eai_cli.servers import run_private_redis
 from eai_common.guards import Window
 from eai_common.settings import RedisSettings
 from eai_common.store import Redis, SlidingWindow, open_redis
@@ -176,7 +176,7 @@ async def measured(url: str) -> dict[str, object]:
 
 def main() -> None:
     """Measure all and print."""
-    with private_redis() as server:
+    with run_private_redis() as server:
         report = asyncio.run(measured(server.url))
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "limits": version("limits")}
     print(json.dumps({"benchmark": "rate_limit", "machine": machine, **report}, indent=2))

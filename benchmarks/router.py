@@ -36,8 +36,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from eai_agent_router.agent import Agent, Turn
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
-from eai_cli.sandbox_process import sandbox_environment, started_sandbox
-from eai_cli.servers import private_rabbitmq, private_redis
+from eai_cli.sandbox_process import sandbox_environment, start_sandbox
+from eai_cli.servers import run_private_rabbitmq, run_private_redis
 from eai_common.broker import Broker, Outgoing
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.clock import Deadline, SystemClock
@@ -126,9 +126,9 @@ class World:
 @contextmanager
 def _world() -> Iterator[World]:
     with ExitStack() as stack:
-        sandbox = stack.enter_context(started_sandbox()).address()
-        rabbit = stack.enter_context(private_rabbitmq())
-        redis = stack.enter_context(private_redis())
+        sandbox = stack.enter_context(start_sandbox()).wait_for_address()
+        rabbit = stack.enter_context(run_private_rabbitmq())
+        redis = stack.enter_context(run_private_redis())
         # One provider, as most deployments have: the others' settings are for `router_three_providers`.
         agent = {
             key: value for key, value in sandbox_environment(sandbox).items() if key.startswith(("GOOGLE", "AGENT_E"))

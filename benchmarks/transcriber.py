@@ -37,7 +37,7 @@ import av
 import uvloop
 from redis.asyncio import Redis
 
-from eai_cli.servers import private_redis
+from eai_cli.servers import run_private_redis
 from eai_common.clock import Deadline, SystemClock
 from eai_common.messages import MessageAudio
 from eai_common.stage import Attempt, StageContext
@@ -74,7 +74,7 @@ def main() -> int:
     if given.serve:
         asyncio.run(_serve(given.latency))
         return 0
-    with _server(given.latency) as server, private_redis() as redis:
+    with _server(given.latency) as server, run_private_redis() as redis:
         report = uvloop.run(_measured(server, redis.url, given.rounds, given.latency))
     print(json.dumps(report, indent=2))
     return 0

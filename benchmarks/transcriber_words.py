@@ -28,7 +28,7 @@ from typing import Any
 
 import uvloop
 
-from eai_cli.sandbox_process import started_sandbox
+from eai_cli.sandbox_process import start_sandbox
 from eai_common.clock import Deadline
 from eai_transcriber.audio import pieces
 from eai_transcriber.google_speech import GoogleSpeechOptions, open_google_speech
@@ -72,8 +72,8 @@ def main() -> int:
     if shutil.which("espeak-ng") is None:
         print(json.dumps({"benchmark": "transcriber_words", "skipped": "espeak-ng is not installed"}))
         return 0
-    with started_sandbox() as starting:
-        report = uvloop.run(_measured(starting.address().grpc_target, given.minutes))
+    with start_sandbox() as starting:
+        report = uvloop.run(_measured(starting.wait_for_address().grpc_target, given.minutes))
     print(json.dumps(report, indent=2))
     return 0 if report["points_lost"] <= 2 else 1
 

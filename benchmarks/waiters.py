@@ -31,7 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from eai_cli.servers import private_redis
+from eai_cli.servers import run_private_redis
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.settings import RedisSettings, TaskSettings
@@ -68,7 +68,7 @@ def main() -> int:
         _serve_bare()
         return 0
     _allow_files(told.clients + 500)
-    with private_redis() as redis:
+    with run_private_redis() as redis:
         rounds = [_round(redis.url, told.clients) for _ in range(told.rounds)]
     long_poll, stream, bare = (
         {name: round(statistics.median(one[kind][name] for one in rounds), 3) for name in rounds[0][kind]}

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from eai_cli.servers import private_redis
+from eai_cli.servers import run_private_redis
 
 LIMIT, MINUTE_S = 1000, 60.0
 URL = "/api/v1/message/response?message_id=019b76da-a800-7000-8000-000000000000"  # unknown: 404 is an answer, too
@@ -115,7 +115,7 @@ async def measured(urls: list[str]) -> dict[str, Any]:
 def main() -> int:
     """Run, print, judge."""
     with ExitStack() as stack:
-        server = stack.enter_context(private_redis())
+        server = stack.enter_context(run_private_redis())
         urls = [stack.enter_context(poller(server.url)) for _ in range(2)]
         report = asyncio.run(measured(urls))
     promises = {

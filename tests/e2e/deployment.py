@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 
-from eai_cli.sandbox_process import sandbox_environment, started_sandbox
-from eai_cli.servers import RabbitServer, RedisServer, private_rabbitmq, private_redis
+from eai_cli.sandbox_process import sandbox_environment, start_sandbox
+from eai_cli.servers import RabbitServer, RedisServer, run_private_rabbitmq, run_private_redis
 
 __all__ = [
     "CALLBACK_SECRET",
@@ -254,10 +254,10 @@ class FiveProcesses(Deployment):
 def five_processes(folder: Path, **settings: str) -> Iterator[FiveProcesses]:
     """The five stages, with private servers and a sandbox."""
     with ExitStack() as stack:
-        starting_sandbox = stack.enter_context(started_sandbox())
-        rabbitmq = stack.enter_context(private_rabbitmq())
-        redis = stack.enter_context(private_redis())
-        sandbox = starting_sandbox.address()
+        starting_sandbox = stack.enter_context(start_sandbox())
+        rabbitmq = stack.enter_context(run_private_rabbitmq())
+        redis = stack.enter_context(run_private_redis())
+        sandbox = starting_sandbox.wait_for_address()
         environ = _environ(
             **{
                 **sandbox_environment(sandbox),

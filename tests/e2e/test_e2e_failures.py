@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 from e2e.deployment import STAGES, FiveProcesses, eventually, up
 
-from eai_cli.recording import served_recording
+from eai_cli.recording import serve_recording
 
 WORKERS = ("transcriber", "agent-router", "formatter")
 QUEUES = ("eai.transcriber", "eai.agent-router", "eai.formatter", "eai.callbacks")
@@ -88,7 +88,7 @@ def test_a_worker_killed_in_the_middle_of_a_voice_message_loses_nothing(
 ) -> None:
     processes.sandbox.forget_calls()
     processes.sandbox.order_fault(target="speech", kind="latency", seconds=2, times=1)
-    with served_recording(spoken_question) as url:
+    with serve_recording(spoken_question) as url:
         message_id = processes.client.send(user, url)
         eventually(
             lambda: processes.sandbox.is_asked("speech"),
@@ -105,7 +105,7 @@ def test_an_operator_sees_each_try_of_a_voice_message_and_how_long_it_waited(
     processes: FiveProcesses, user: str, spoken_question: Path
 ) -> None:
     processes.sandbox.order_fault(target="speech", kind="status", status=429, retry_after_s=2, times=1)
-    with served_recording(spoken_question) as url:
+    with serve_recording(spoken_question) as url:
         message_id = processes.client.send(user, url)
         assert processes.client.answer(message_id)["status"] == "completed"
     log = processes.client.task_status(message_id)["processing_log"]

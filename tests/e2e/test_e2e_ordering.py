@@ -6,7 +6,7 @@ from pathlib import Path
 
 from e2e.deployment import Deployment
 
-from eai_cli.recording import served_recording
+from eai_cli.recording import serve_recording
 
 
 def test_a_text_sent_right_after_a_long_audio_is_answered_after_it(
@@ -16,7 +16,7 @@ def test_a_text_sent_right_after_a_long_audio_is_answered_after_it(
     sandbox.forget_calls()
     sandbox.order_fault(target="speech", kind="latency", seconds=3)
     try:
-        with served_recording(spoken_question, deployment.host) as url:
+        with serve_recording(spoken_question, deployment.host) as url:
             audio = client.send(user, url)
             text = client.send(user, "E quanto custa?")
             answers = [client.answer(message_id) for message_id in (text, audio)]

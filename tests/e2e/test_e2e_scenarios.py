@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from e2e.deployment import Deployment
 
-from eai_cli.recording import served_recording
+from eai_cli.recording import serve_recording
 
 
 def test_a_text_is_answered_in_whatsapp_formatting(deployment: Deployment, user: str) -> None:
@@ -48,7 +48,7 @@ def test_a_history_update_is_answered_with_what_the_engine_said(deployment: Depl
 
 
 def test_a_voice_message_is_transcribed_and_answered(deployment: Deployment, user: str, spoken_question: Path) -> None:
-    with served_recording(spoken_question, deployment.host) as url:
+    with serve_recording(spoken_question, deployment.host) as url:
         result = deployment.client.answer(deployment.client.send(user, url))
     assert (result["status"], result["message_type"]) == ("completed", "audio")
     assert result["transcript"] == "where can i get a new passport"
@@ -60,7 +60,7 @@ def test_an_audio_url_that_is_no_audio_fails_with_a_code_and_a_friendly_text(
 ) -> None:
     page = tmp_path / "page.mp3"
     page.write_text("<html>não sou um áudio</html>")
-    with served_recording(page, deployment.host) as url:
+    with serve_recording(page, deployment.host) as url:
         result = deployment.client.answer(deployment.client.send(user, url))
     assert (result["status"], result["error_code"]) == ("failed", "AUDIO_UNSUPPORTED")
     assert "áudio" in result["data"]["messages"][0]["content"]

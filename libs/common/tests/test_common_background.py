@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from eai_common.background import run_alongside
+from eai_common.testing import run_ready
 
 
 async def test_work_is_cancelled_when_the_body_ends() -> None:
@@ -19,7 +20,7 @@ async def test_work_is_cancelled_when_the_body_ends() -> None:
             ended.set()
 
     async with run_alongside({"work": work()}):
-        await asyncio.sleep(0)
+        await run_ready()
     assert ended.is_set()
 
 

@@ -10,20 +10,25 @@ import pytest
 from eai_common.broker import BrokerUnavailable, SettlementLost
 from eai_common.broker.memory import MemoryBroker, Message
 from eai_common.broker.testing import BrokerContract, OpenBroker, listening, outgoing
-from eai_common.clock import SystemClock
-from eai_common.testing import LoopClock, pass_time
+from eai_common.clock import Clock
+from eai_common.testing import LoopClock, pass_time, run_ready
 from eai_common.topology import Topology
+
+pytestmark = pytest.mark.virtual_time
 
 ROUTER = "eai.agent-router"
 
 
 class TestMemoryBroker(BrokerContract):
     @pytest.fixture()
-    def open_broker(self) -> OpenBroker:
-        return lambda topology: MemoryBroker(topology, SystemClock())
+    def clock(self) -> Clock:
+        return LoopClock()
+
+    @pytest.fixture()
+    def open_broker(self, clock: Clock) -> OpenBroker:
+        return lambda topology: MemoryBroker(topology, clock)
 
 
-@pytest.mark.virtual_time()
 async def test_a_retry_waits_in_the_time_of_the_loop() -> None:
     async with MemoryBroker(Topology(), LoopClock()) as broker:
         await broker.publish(outgoing())
@@ -37,7 +42,7 @@ async def test_a_retry_waits_in_the_time_of_the_loop() -> None:
 
 
 async def test_closing_the_broker_ends_what_waits_in_the_ladder() -> None:
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         await broker.publish(outgoing())
         async with listening(broker, ROUTER) as inbox:
             await (await inbox.next()).retry_after(timedelta(hours=6), {})
@@ -46,12 +51,12 @@ async def test_closing_the_broker_ends_what_waits_in_the_ladder() -> None:
 
 async def test_an_error_inside_the_context_comes_out_as_it_is() -> None:
     with pytest.raises(KeyError):
-        async with MemoryBroker(Topology(), SystemClock()):
+        async with MemoryBroker(Topology(), LoopClock()):
             raise KeyError
 
 
 async def test_a_broker_that_is_down_refuses_everything() -> None:
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         broker.go_down()
         assert not broker.is_ready
         with pytest.raises(BrokerUnavailable):
@@ -61,12 +66,12 @@ async def test_a_broker_that_is_down_refuses_everything() -> None:
 
 
 async def test_going_down_takes_deliveries_from_their_consumers_which_resume_afterwards() -> None:
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         await broker.publish(outgoing())
         async with listening(broker, ROUTER) as inbox:
             lost = await inbox.next()
             waiting = asyncio.create_task(inbox.next())
-            await asyncio.sleep(0)
+            await run_ready()
             broker.go_down()
             with pytest.raises(SettlementLost):
                 await lost.ack()
@@ -77,7 +82,7 @@ async def test_going_down_takes_deliveries_from_their_consumers_which_resume_aft
 
 
 async def test_its_inside_can_be_seen() -> None:
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         for body in (b"first", b"second"):
             await broker.publish(outgoing(body))
         async with listening(broker, ROUTER, prefetch=1) as inbox:
@@ -86,7 +91,7 @@ async def test_its_inside_can_be_seen() -> None:
 
 
 async def test_a_foreign_message_without_properties_is_delivered_as_it_is() -> None:
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         broker.put(ROUTER, Message("message.text", b"old"))
         async with listening(broker, ROUTER) as inbox:
             delivery = await inbox.next()
@@ -95,7 +100,7 @@ async def test_a_foreign_message_without_properties_is_delivered_as_it_is() -> N
 
 async def test_the_publishers_headers_and_the_stored_ones_are_not_the_same_object() -> None:
     headers = {"attempt": 1}
-    async with MemoryBroker(Topology(), SystemClock()) as broker:
+    async with MemoryBroker(Topology(), LoopClock()) as broker:
         await broker.publish(outgoing(headers=headers))
         headers["attempt"] = 2
         assert broker.contents(ROUTER)[0].headers == {"attempt": 1}

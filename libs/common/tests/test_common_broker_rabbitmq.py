@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 
 import aiormq
 import pytest
+from structlog.testing import capture_logs
 
 from eai_common.broker import Broker, BrokerUnavailable, SettlementLost, TopologyMismatch, Unconfirmed, Unroutable
 from eai_common.broker.rabbitmq import RabbitSettings, open_rabbitmq
 from eai_common.broker.rabbitmq_topology import Exchange, Queue, declarations
-from eai_common.broker.testing import BrokerContract, OpenBroker, eventually, listening, outgoing
+from eai_common.broker.testing import BrokerContract, OpenBroker, listening, outgoing
 from eai_common.clock import SystemClock
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 
 Open = Callable[..., AbstractAsyncContextManager[Broker]]
@@ -156,7 +157,7 @@ async def test_every_confirmed_message_survives_a_power_cut_under_load(
                 await broker.publish(message)
                 confirmed.add(message.message_id)
             except BrokerUnavailable:
-                await asyncio.sleep(0.01)
+                await eventually(lambda: broker.is_ready, within_s=60)
 
     async def consume_for_ever(broker: Broker) -> None:
         async with broker.consume(router, prefetch=20) as consumer:
@@ -168,22 +169,18 @@ async def test_every_confirmed_message_survives_a_power_cut_under_load(
     async with opened(topology, publish_timeout=timedelta(seconds=1)) as broker:
         load = [asyncio.create_task(publish_for_ever(broker)) for _ in range(10)]
         consumer = asyncio.create_task(consume_for_ever(broker))
-        await eventually(lambda: _is(len(confirmed) > 200))
+        await eventually(lambda: len(confirmed) > 200)
         await asyncio.to_thread(own_rabbitmq.kill)
         before = len(confirmed)
-        await eventually(lambda: _is(not broker.is_ready))
+        await eventually(lambda: not broker.is_ready)
         await asyncio.to_thread(own_rabbitmq.start)
-        await eventually(lambda: _is(len(confirmed) > before + 200), within_s=30)
+        await eventually(lambda: len(confirmed) > before + 200, within_s=30)
         for task in load:
             task.cancel()
         await asyncio.gather(*load, return_exceptions=True)
-        await eventually(lambda: _is(arrived >= confirmed))
+        await eventually(lambda: arrived >= confirmed)
         consumer.cancel()
         await asyncio.gather(consumer, return_exceptions=True)
-
-
-async def _is(fact: bool) -> bool:
-    return fact
 
 
 async def test_a_closed_connection_loses_the_settlement_and_nothing_else(
@@ -194,10 +191,15 @@ async def test_a_closed_connection_loses_the_settlement_and_nothing_else(
             await broker.publish(outgoing(body))
         held = await inbox.next()
         await asyncio.to_thread(own_rabbitmq.ctl, "close_all_connections", "test")
-        with pytest.raises(SettlementLost):  # noqa: PT012 - it takes a moment until we hear of it
-            while True:
-                await asyncio.sleep(0.01)
-                await held.requeue() if broker.is_ready else await held.ack()
+
+        async def is_lost() -> bool:
+            try:
+                await (held.requeue() if broker.is_ready else held.ack())
+            except SettlementLost:
+                return True
+            return False
+
+        await eventually(is_lost)  # it takes a moment until we hear of it
         again = [await inbox.next(), await inbox.next()]
         assert [(delivery.body, delivery.redeliveries) for delivery in again] == [(b"held", 1), (b"prefetched", 1)]
         for delivery in again:
@@ -224,13 +226,13 @@ async def test_publishing_to_a_lost_broker_fails_in_time_and_works_again_once_it
         assert time.monotonic() - started < 0.5  # nobody waits into a long outage
         await relay.listen()
         await eventually(lambda: is_served(broker))
-        await eventually(lambda: _is(broker.is_ready))
+        await eventually(lambda: broker.is_ready)
 
 
 async def test_a_short_loss_of_the_connection_is_waited_out(relay: Relay, opened: Open, topology: Topology) -> None:
     async with opened(topology, url=relay.url) as broker:
         await relay.cut()
-        await eventually(lambda: _is(not broker.is_ready))
+        await eventually(lambda: not broker.is_ready)
         publish = asyncio.create_task(broker.publish(outgoing()))
         await relay.listen()
         await publish
@@ -289,7 +291,7 @@ async def test_a_memory_alarm_refuses_at_once_lets_consumers_work_and_passes(
         finally:
             await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0.4")
         await eventually(lambda: is_served(broker))
-        await eventually(lambda: _is(broker.is_ready))
+        await eventually(lambda: broker.is_ready)
 
 
 async def _is_blocked(broker: Broker) -> bool:
@@ -375,7 +377,7 @@ async def test_a_topology_that_differs_after_a_reconnect_ends_the_service(
             await delete(rabbitmq_server.url, topology)
             async with open_rabbitmq(RabbitSettings(rabbitmq_server.url, changed), SystemClock(), RANDOM):
                 await relay.listen()
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
 
 
 async def test_a_wrong_password_is_told_at_once_and_not_repeated(rabbitmq_server: Any, topology: Topology) -> None:
@@ -414,15 +416,16 @@ def _all_said(error: BaseException | None) -> str:
 
 async def test_a_start_waits_for_a_broker_that_comes_later(relay: Relay, opened: Open, topology: Topology) -> None:
     await relay.cut()
-    coming = asyncio.create_task(_later(relay.listen))
-    async with opened(topology, url=relay.url) as broker:
-        assert broker.is_ready
-    await coming
 
+    async def come_once_it_was_missed() -> None:
+        await eventually(lambda: "broker_connect_failed" in {line["event"] for line in lines})
+        await relay.listen()
 
-async def _later(work: Callable[[], Awaitable[None]]) -> None:
-    await asyncio.sleep(0.5)
-    await work()
+    with capture_logs() as lines:
+        coming = asyncio.create_task(come_once_it_was_missed())
+        async with opened(topology, url=relay.url) as broker:
+            assert broker.is_ready
+        await coming
 
 
 async def test_an_error_inside_the_context_comes_out_as_it_is(opened: Open, topology: Topology) -> None:

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from eai_common.broker.memory import MemoryBroker
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.guards import BreakerRules, CircuitBreaker
 from eai_common.health import (
@@ -42,7 +41,7 @@ from eai_common.service import CommonSettings, Parts
 from eai_common.settings import RedisSettings, SettingsError, load
 from eai_common.store import Redis, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM, LoopClock, pass_time
+from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 TTL, TIMEOUT = timedelta(seconds=30), timedelta(seconds=1)
@@ -59,7 +58,7 @@ class Thing:
 
     async def check(self) -> Finding:
         self.times_checked += 1
-        await asyncio.sleep(60 if self.is_stuck else 0)
+        await (asyncio.Event().wait() if self.is_stuck else run_ready(1))
         return Finding(self.status, self.details)
 
 

@@ -34,7 +34,7 @@ from eai_common.ids import Ids
 from eai_common.settings import HttpSettings, TelemetrySettings
 from eai_common.telemetry import Metrics, open_tracing, trace_id
 from eai_common.telemetry.testing import CapturedLog, captured_log
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually, run_ready
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 KIB = 1024
@@ -196,7 +196,7 @@ async def test_a_body_that_stops_coming_is_not_waited_for(app: ASGIApp) -> None:
 
     async def receive() -> Message:
         if not pieces:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         return pieces.pop()
 
     async def send(message: Message) -> None:
@@ -471,13 +471,13 @@ async def served(app: ASGIApp, *, grace_s: float = 5) -> AsyncIterator[tuple[htt
 
 
 async def answering(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await client.get("/live")
-                return
-            except httpx.TransportError:
-                await asyncio.sleep(0.01)
+    async def answers() -> bool:
+        try:
+            return bool(await client.get("/live"))
+        except httpx.TransportError:
+            return False
+
+    await eventually(answers)
 
 
 async def test_a_served_app_answers_until_it_is_stopped(app: ASGIApp) -> None:
@@ -507,7 +507,7 @@ async def test_a_request_in_work_is_answered_before_the_server_ends() -> None:
         asking = asyncio.create_task(client.get("/slow"))
         await is_in_work.wait()
         stop.set()
-        await asyncio.sleep(0)
+        await run_ready()
         may_answer.set()
         assert (await asking).json() == {"done": True}
 

@@ -19,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.health import Health, probe_routes
 from eai_common.http import (
@@ -47,7 +46,7 @@ from eai_common.settings import (
 )
 from eai_common.store import Redis, open_batcher, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 
 LIMITS = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "5", "RATE_LIMIT_BURST": "0"}
 TOKENS = {"API_TOKEN": "one:read_only:first,two:read_only:second"}

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.responses import Response
 
-from eai_common.broker.testing import eventually
 from eai_common.credentials import Role
 from eai_common.http import HttpError
 from eai_common.http.callers import InvalidToken
@@ -25,7 +24,7 @@ from eai_common.http.jwks import JwksKeys, JwksUnavailable, fetch_jwks, open_jwk
 from eai_common.http.jwts import JwtVerifier
 from eai_common.http.testing import AUDIENCE, ISSUER, SECRET, Issuer, open_issuer
 from eai_common.settings import JwtSettings, SettingsError
-from eai_common.testing import pass_time
+from eai_common.testing import eventually, pass_time, run_ready
 
 HOUR = timedelta(hours=1)
 
@@ -47,7 +46,7 @@ class Gate:
 
     async def fetch(self) -> bytes:
         self.times_fetched += 1
-        await asyncio.sleep(0)
+        await run_ready(1)
         if self.is_down:
             raise JwksUnavailable("down")
         return self.issuer.key_set()

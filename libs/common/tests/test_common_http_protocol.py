@@ -17,6 +17,9 @@ from starlette.routing import Route
 
 from eai_common.http import bound_socket, serve
 from eai_common.http.protocol import RequestLimits
+from eai_common.testing import pass_time
+
+pytestmark = pytest.mark.virtual_time
 
 LIMITS = RequestLimits(
     head_bytes=2000, headers=20, head_timeout=timedelta(seconds=0.4), body_timeout=timedelta(seconds=0.4)
@@ -36,7 +39,7 @@ class Server:
             async with asyncio.timeout(20):
                 for piece in pieces:
                     writer.write(piece)
-                    await asyncio.sleep(pause_s)
+                    await pass_time(timedelta(seconds=pause_s))
                 return await reader.read()
         except ConnectionError:
             return b"reset"

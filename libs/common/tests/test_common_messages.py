@@ -80,6 +80,7 @@ JOURNEY: dict[str, st.SearchStrategy[Any]] = {
     "provider": MAYBE_TEXT,
     "reasoning_engine_id": MAYBE_TEXT,
     "callback_url": MAYBE_TEXT,
+    "channel": TEXT,
     "trace_headers": st.dictionaries(TEXT, TEXT, max_size=2),
     "transcript": MAYBE_TEXT,
 }
@@ -184,6 +185,10 @@ def test_a_field_of_a_later_version_is_ignored() -> None:
     assert text_of({**BODY, "mood": "good", "trace_headers": {}}) == text_of(BODY)
 
 
+def test_a_message_without_a_channel_came_over_whatsapp() -> None:
+    assert text_of(BODY).channel == "whatsapp"
+
+
 @pytest.mark.parametrize("schema", [2, 0, "1", None, "x"])
 def test_a_schema_that_is_not_known_is_refused(schema: object) -> None:
     with pytest.raises(InvalidMessage, match="schema"):
@@ -199,7 +204,7 @@ def test_a_schema_that_is_not_known_is_refused(schema: object) -> None:
         (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"),
         (b'"x"', "not a JSON object"),
-        (b"{}", "no schema, and not the predecessor's message either"),
+        (b"{}", "no schema, and not a message of the previous gateway"),
         (orjson.dumps({**BODY, "message_id": "12"}), "message_id"),
         (orjson.dumps({**BODY, "user_number": ""}), "user_number"),
         (orjson.dumps({**BODY, "user_number": "5" * 65}), "user_number"),

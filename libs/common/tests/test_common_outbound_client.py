@@ -27,6 +27,7 @@ from eai_common.outbound import (
     OutboundUnreachable,
     resolve_by_system,
 )
+from eai_common.testing import eventually, pass_time
 
 LOOPBACK = OutboundPolicy(allow_http=True, allowed_networks=(ip_network("127.0.0.0/8"),), max_bytes=10_000)
 HASTY = OutboundPolicy(
@@ -238,13 +239,13 @@ async def test_a_packing_that_we_do_not_know_is_rejected() -> None:
 
 
 async def silent(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(3)
+    await asyncio.Event().wait()
 
 
 async def stalled(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     await writer.drain()
-    await asyncio.sleep(3)
+    await asyncio.Event().wait()
 
 
 async def dripping(writer: asyncio.StreamWriter) -> None:
@@ -252,18 +253,20 @@ async def dripping(writer: asyncio.StreamWriter) -> None:
     for _ in range(100):
         writer.write(b"x")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await pass_time(timedelta(seconds=0.05))
 
 
+@pytest.mark.virtual_time()
 @pytest.mark.parametrize("page", [silent, stalled])
 async def test_a_server_that_falls_silent_is_given_up_long_before_the_deadline(page: Answer) -> None:
     async with site(a=page) as at:
         started = asyncio.get_running_loop().time()
         with pytest.raises(OutboundTimeout):
             await fetch(f"{at.url}/a", HASTY, seconds=60)
-        assert asyncio.get_running_loop().time() - started < 2
+        assert asyncio.get_running_loop().time() - started < 1
 
 
+@pytest.mark.virtual_time()
 async def test_a_server_that_drips_is_given_up_at_the_deadline() -> None:
     async with site(a=dripping) as at:
         with pytest.raises(OutboundTimeout):
@@ -328,8 +331,7 @@ async def test_a_host_without_addresses_is_unknown() -> None:
 async def test_a_call_can_be_cancelled_and_the_client_goes_on_working() -> None:
     async with site(slow=silent, fast=answer(b"x")) as at, GuardedClient(LOOPBACK) as client:
         call = asyncio.create_task(client.fetch(f"{at.url}/slow", deadline=soon()))
-        while not at.requests:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: at.requests)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

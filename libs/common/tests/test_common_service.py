@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from eai_common.broker import TopologyMismatch
 from eai_common.broker.memory import MemoryBroker
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.errors import Permanent
 from eai_common.health import Health, readiness_checks
@@ -34,7 +33,7 @@ from eai_common.settings import SettingsError, TelemetrySettings, load
 from eai_common.stage import Stage
 from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing, reset_logging
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 
 BOTH = {"RABBITMQ_URL": "amqp://guest:hunter2@127.0.0.1:1/", "REDIS_URL": "redis://127.0.0.1:1/0"}
 

@@ -16,18 +16,19 @@ from opentelemetry import trace as otel
 from eai_common.broker import Outgoing
 from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE, DEAD_LETTER_EVIDENCE
 from eai_common.broker.memory import MemoryBroker, Message
-from eai_common.broker.testing import eventually
-from eai_common.clock import SystemClock
 from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
 from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText, decode, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import Stage, StageContext, StageResources, handler_for, run_stage
+from eai_common.stage import OutOfOrder, Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.stage.steps import STEPS
 from eai_common.store import Redis, TaskStore
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.telemetry import Metrics, add_to_line, open_tracing
+from eai_common.telemetry.testing import captured_log
+from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
 from eai_common.topology import Topology
+
+pytestmark = pytest.mark.virtual_time
 
 QUEUE = "eai.agent-router"
 FORMATTER = "eai.formatter"
@@ -95,18 +96,12 @@ class World:
 
     async def replies(self, count: int = 1) -> list[str]:
         """The events that reached the formatter, once there are `count`."""
-        await self.until(lambda: len(self.broker.contents(FORMATTER)) >= count)
+        await eventually(lambda: len(self.broker.contents(FORMATTER)) >= count)
         return [message.event or "" for message in self.broker.contents(FORMATTER)]
 
     async def dead_letter(self) -> Message:
-        await self.until(lambda: len(self.broker.contents(DEAD)) >= 1)
+        await eventually(lambda: len(self.broker.contents(DEAD)) >= 1)
         return self.broker.contents(DEAD)[0]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async def holds() -> bool:
-            return condition()
-
-        await eventually(holds, within_s=5)
 
     @property
     def is_settled(self) -> bool:
@@ -115,7 +110,7 @@ class World:
 
 @pytest.fixture()
 async def world() -> AsyncIterator[World]:
-    clock = SystemClock()
+    clock = LoopClock()
     server = FakeServer()
     async with MemoryBroker(TOPOLOGY, clock) as broker, FakeAsyncRedis(server=server) as redis:
         parts = StageResources(
@@ -139,7 +134,7 @@ async def world() -> AsyncIterator[World]:
 def a_message(**fields: object) -> MessageText:
     return MessageText.model_validate(
         {
-            "message_id": Ids(SystemClock(), RANDOM).message_id(),
+            "message_id": Ids(LoopClock(), RANDOM).message_id(),
             "user_number": "+5521999990000",
             "timestamp": datetime(2026, 1, 1, tzinfo=UTC),
             "message": "Qual o horário?",
@@ -156,7 +151,7 @@ async def test_what_a_handler_returns_is_emitted_and_its_delivery_is_acked(world
     async with world.replica():
         await world.send(a_message())
         assert await world.replies() == ["agent.replied"]
-        await world.until(lambda: world.is_settled)
+        await eventually(lambda: world.is_settled)
 
 
 async def test_a_retriable_error_is_tried_again_and_then_answered(world: World) -> None:
@@ -243,8 +238,8 @@ async def test_a_providers_wish_to_wait_is_honoured(world: World) -> None:
     world.agent.first = [RateLimited("quota", retry_after=timedelta(seconds=3))]
     async with world.replica():
         await world.send(a_message())
-        await world.until(lambda: world.broker.waiting == 1)
-        await asyncio.sleep(3 * STEP.total_seconds())  # three of the short rungs: it must not come back by one of them
+        await eventually(lambda: world.broker.waiting == 1)
+        await pass_time(3 * STEP)  # three of the short rungs: it must not come back by one of them
         assert world.agent.attempts == [1]
 
 
@@ -293,7 +288,7 @@ async def test_two_deliveries_of_one_message_at_the_same_time_ask_the_agent_once
     async with world.replica():
         await world.send(message)
         await world.send(message)
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         world.agent.may_answer.set()
         await world.replies(2)
         assert len(world.agent.asked) == 1
@@ -304,10 +299,10 @@ async def test_a_lease_is_renewed_for_as_long_as_the_handler_works(world: World)
     world.agent.may_answer.clear()
     async with world.replica():
         await world.send(message)
-        await world.until(lambda: len(world.agent.asked) == 1)
-        await asyncio.sleep(2 * world.parts.worker_settings.checkpoint_lease.total_seconds())
+        await eventually(lambda: len(world.agent.asked) == 1)
+        await pass_time(2 * world.parts.worker_settings.checkpoint_lease)
         await world.send(message)
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         assert len(world.agent.asked) == 1
         world.agent.may_answer.set()
         await world.replies(2)
@@ -319,7 +314,7 @@ async def test_a_message_whose_replica_died_is_answered_by_another(world: World)
     stage = Stage("agent-router", (handler_for(MessageText, dying_agent),))
     dying = asyncio.create_task(run_stage(stage, world.parts, asyncio.Event()))
     await world.send(a_message())
-    await world.until(lambda: len(dying_agent.asked) == 1)
+    await eventually(lambda: len(dying_agent.asked) == 1)
     dying.cancel()
     await asyncio.gather(dying, return_exceptions=True)
     async with world.replica():
@@ -342,7 +337,7 @@ async def test_while_redis_is_gone_messages_wait_and_lose_no_attempt(world: Worl
     world.redis_server.connected = False
     async with world.replica():
         await world.send(a_message())
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         world.redis_server.connected = True
         await world.replies()
         assert world.agent.attempts == [1]
@@ -352,13 +347,13 @@ async def test_a_reply_waits_for_a_broker_that_is_down_and_the_agent_is_asked_on
     world.agent.may_answer.clear()
     async with world.replica():
         await world.send(a_message())
-        await world.until(lambda: len(world.agent.asked) == 1)
+        await eventually(lambda: len(world.agent.asked) == 1)
         world.broker.go_down()
         world.agent.may_answer.set()
-        await asyncio.sleep(0.1)
+        await run_ready()
         world.broker.come_back()
         await world.replies()
-        await world.until(lambda: world.is_settled)
+        await eventually(lambda: world.is_settled)
         assert len(world.agent.asked) == 1
 
 
@@ -366,7 +361,7 @@ async def test_on_stop_what_is_in_flight_is_finished_and_nothing_new_is_taken(wo
     world.agent.may_answer.clear()
     async with world.replica() as stop:
         await world.send(a_message())
-        await world.until(lambda: len(world.agent.asked) == 1)
+        await eventually(lambda: len(world.agent.asked) == 1)
         stop.set()
         await world.send(a_message())
         world.agent.may_answer.set()
@@ -382,7 +377,7 @@ async def test_what_is_not_finished_within_the_grace_is_handed_back_with_its_lea
     world.agent.may_answer.clear()
     async with world.replica():
         await world.send(a_message())
-        await world.until(lambda: len(world.agent.asked) == 1)
+        await eventually(lambda: len(world.agent.asked) == 1)
     assert len(world.broker.contents(QUEUE)) == 1
     world.agent.may_answer.set()
     async with world.replica():
@@ -408,7 +403,7 @@ async def test_giving_up_on_a_failure_does_not_announce_another(world: World) ->
         group.create_task(run_stage(stage, world.parts, stop))
         failed = MessageFailed.after(a_message(), error_code="X", error="x", failed_stage="y")
         await world.send(failed)
-        await world.until(lambda: len(world.broker.contents("eai.formatter.dlq")) == 1)
+        await eventually(lambda: len(world.broker.contents("eai.formatter.dlq")) == 1)
         stop.set()
     assert world.broker.contents(FORMATTER) == ()
 
@@ -455,6 +450,54 @@ async def test_the_status_names_the_stage_and_the_last_error(world: World) -> No
         status = (await tasks.read(message.message_id)).status
         assert status is not None
         assert (status.status, status.stage, status.fields["attempts"]) == ("processing", "agent-router", "1")
+
+
+async def test_a_delivery_is_one_line_in_the_log(world: World) -> None:
+    async def answers(message: MessageText, ctx: StageContext) -> AgentReplied:
+        add_to_line(ai_provider="openai", agent_ms=12.5, outcome="not the handler's to say")
+        return AgentReplied.after(message, messages=[], agent_id="a")
+
+    message = a_message(trace_headers={"x-correlation-id": "call-7"})
+    with captured_log() as log:
+        async with world.replica(answers):
+            await world.send(message)
+            await world.replies()
+            await eventually(lambda: world.is_settled)
+    (line,) = (line for line in log.lines if line.get("message_id") == message.message_id)
+    assert {
+        name for name in ("timestamp", "trace_id", "span_id", "worker_id", "duration_ms") if name not in line
+    } == set()
+    expected = {
+        "level": "info",
+        "event": "delivery_finished",
+        "service": "tester",
+        "correlation_id": "call-7",
+        "stage": "agent-router",
+        "queue": QUEUE,
+        "attempt": 1,
+        "outcome": "done",
+        "event_name": "message.text",
+        "emitted": "agent.replied",
+        "message_type": "text",
+        "user_number": "+55•••••0000",
+        "ai_provider": "openai",
+        "agent_ms": 12.5,
+    }
+    assert {name: line.get(name) for name in expected} == expected
+
+
+async def test_the_log_says_why_a_delivery_was_not_done_and_keeps_quiet_about_routine_waits(world: World) -> None:
+    world.agent.first = [OutOfOrder("another comes first", delay=STEP), RateLimited("quota"), Refused("safety")]
+    with captured_log() as log:
+        async with world.replica():
+            await world.send(a_message())
+            await world.dead_letter()
+            await eventually(lambda: world.is_settled)
+    lines = [line for line in log.lines if line["event"] == "delivery_finished"]
+    assert [(line["level"], line["outcome"], line["error_code"], line["attempt"]) for line in lines] == [
+        ("info", "retried", "RATE_LIMITED", 1),
+        ("warning", "dead_lettered", "REFUSED", 2),
+    ]
 
 
 def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:

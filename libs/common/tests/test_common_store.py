@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage, Outcome
 from eai_common.settings import RedisSettings, TaskSettings
@@ -34,7 +33,7 @@ from eai_common.store import (
     open_redis,
 )
 from eai_common.store.errors import map_redis_errors
-from eai_common.testing import pass_time
+from eai_common.testing import eventually, pass_time
 
 AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
 LATER = AT + timedelta(seconds=90)
@@ -529,7 +528,7 @@ class TestMemoryStore(StoreContract):
         async with checkpoints.renewing():
             await checkpoints.claim(message_id, "one")
             for _ in range(3):
-                await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+                await redis.expire(f"checkpoint:{{{message_id}}}:router", LONG / 2)
                 await pass_time(LONG / 3)
                 assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 

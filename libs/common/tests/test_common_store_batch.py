@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from eai_common.broker.testing import eventually
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
     Activity,
@@ -28,6 +27,7 @@ from eai_common.store import (
 )
 from eai_common.store.batch import Command
 from eai_common.store.scripts import Script
+from eai_common.testing import eventually, run_ready
 
 AT = datetime(2026, 1, 1, 10, 30, 0, 123000, tzinfo=UTC)
 PING = Command(("PING",))
@@ -96,10 +96,10 @@ class BatchContract:
         counted.may_send.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(batcher.run(PING))
-            await asyncio.sleep(0.01)
+            await run_ready()
             for _ in range(50):
                 group.create_task(batcher.run(PING))
-            await asyncio.sleep(0.01)
+            await run_ready()
             counted.may_send.set()
         assert counted.pipelines == 2
 
@@ -127,9 +127,9 @@ class BatchContract:
     ) -> None:
         counted.may_send.clear()
         first = asyncio.create_task(batcher.run(echo("first")))
-        await asyncio.sleep(0.01)
+        await run_ready()
         waiting = [asyncio.create_task(batcher.run(echo(word))) for word in "abc"]
-        await asyncio.sleep(0.01)
+        await run_ready()
         first.cancel()
         waiting[1].cancel()
         counted.may_send.set()
@@ -141,9 +141,9 @@ class BatchContract:
         counted.may_send.clear()
         async with open_batcher(counted) as other:  # type: ignore[arg-type]
             under_way = asyncio.create_task(other.run(PING))
-            await asyncio.sleep(0.01)
+            await run_ready()
             waiting = asyncio.create_task(other.run(PING))
-            await asyncio.sleep(0.01)
+            await run_ready()
         outcomes = await asyncio.gather(under_way, waiting, other.run(PING), return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
 
@@ -152,8 +152,7 @@ class BatchContract:
     ) -> None:
         counted.may_send.clear()
         calls = [asyncio.create_task(batcher.run(PING)) for _ in range(10_001)]
-        await asyncio.sleep(0)
-        await eventually(lambda: _now(calls[-1].done()))
+        await eventually(lambda: calls[-1].done())
         counted.may_send.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes].count(StoreUnavailable) == 1
@@ -217,7 +216,7 @@ class TestRealBatch(BatchContract):
                     await batcher.run(PING)
             finally:
                 own_redis.start()
-            await eventually(lambda: _now(not batcher.is_down))
+            await eventually(lambda: not batcher.is_down)
             assert await batcher.run(PING) == [True]
 
 
@@ -241,7 +240,3 @@ async def test_a_server_that_does_not_answer_costs_its_first_callers_half_a_seco
             await batcher.run(PING)
         outcomes = await asyncio.gather(*(batcher.run(PING) for _ in range(100)), return_exceptions=True)
         assert {str(outcome) for outcome in outcomes} == {"Redis: out of reach a moment ago"}
-
-
-async def _now(holds: bool) -> bool:
-    return holds

@@ -13,28 +13,27 @@ from eai_common.settings import RedisSettings, SettingsError
 from eai_common.store import Redis, StoreUnavailable, open_redis, open_wakeups
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
+from eai_common.testing import eventually
 
 _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 
 
 @pytest.fixture()
-async def client(watched_redis: Any) -> AsyncIterator[Redis]:
-    settings = RedisSettings.read({"REDIS_URL": watched_redis.url, "REDIS_POOL_SIZE": "3", "REDIS_TIMEOUT": "1s"})
+async def client(redis_with_sentinel: Any) -> AsyncIterator[Redis]:
+    settings = RedisSettings.read({"REDIS_URL": redis_with_sentinel.url, "REDIS_POOL_SIZE": "3", "REDIS_TIMEOUT": "1s"})
     async with open_redis(settings) as client:
         yield client
 
 
-async def is_on_the_second(watched_redis: Any, key: str) -> bool:
+async def is_on_the_second(redis_with_sentinel: Any, key: str) -> bool:
     """Whether the second server has the key."""
-    async with redis.asyncio.Redis.from_url(watched_redis.second.url) as second:
+    async with redis.asyncio.Redis.from_url(redis_with_sentinel.second.url) as second:
         return bool(await second.exists(key))
 
 
 async def once(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
     """Return when it holds; a Redis that is away says no."""
-    async with asyncio.timeout(within_s):
-        while not await _holds(condition):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: _holds(condition), within_s=within_s)
 
 
 async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
@@ -46,14 +45,14 @@ async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
 
 
 async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes_who_waits(
-    client: Redis, watched_redis: Any
+    client: Redis, redis_with_sentinel: Any
 ) -> None:
     await client.set("kept", "value", ex=60)
-    await once(lambda: is_on_the_second(watched_redis, "kept"))
+    await once(lambda: is_on_the_second(redis_with_sentinel, "kept"))
     async with open_wakeups(client) as wakeups:
         with wakeups.watch("an id") as watch:
             assert await watch.changed(within_s=5)  # the subscription stands
-            watched_redis.first.kill()
+            redis_with_sentinel.first.kill()
             with pytest.raises(StoreUnavailable), map_redis_errors():
                 await client.get("kept")
 
@@ -68,11 +67,11 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
         return await client.mget("kept", "written") == [b"value", b"after"]
 
     await once(has_what_was_stored)
-    assert await is_on_the_second(watched_redis, "written")
+    assert await is_on_the_second(redis_with_sentinel, "written")
 
 
 async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_command(
-    client: Redis, watched_redis: Any
+    client: Redis, redis_with_sentinel: Any
 ) -> None:
     await client.config_set("min-replicas-max-lag", 1)
     await client.config_set("min-replicas-to-write", 1)
@@ -81,7 +80,7 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
         return bool(await client.set("written", "before", ex=60))
 
     await once(is_taken)
-    watched_redis.second.kill()
+    redis_with_sentinel.second.kill()
 
     async def refuses() -> bool:
         try:
@@ -98,8 +97,8 @@ async def test_more_callers_than_connections_wait_for_one(client: Redis) -> None
     assert await asyncio.gather(*(client.set(f"key:{n}", n, ex=60) for n in range(50))) == [True] * 50
 
 
-async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(watched_redis: Any) -> None:
-    for url in ("redis+sentinel://127.0.0.1:1/gateway", watched_redis.url.replace("/gateway", "/another")):
+async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(redis_with_sentinel: Any) -> None:
+    for url in ("redis+sentinel://127.0.0.1:1/gateway", redis_with_sentinel.url.replace("/gateway", "/another")):
         async with open_redis(RedisSettings.read({"REDIS_URL": url})) as client:
             with pytest.raises(StoreUnavailable), map_redis_errors():
                 await client.get("key")

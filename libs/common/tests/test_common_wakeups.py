@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from eai_common.broker.testing import eventually
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import Redis, TaskStore, Wakeups, Watch, open_memory_redis, open_redis, open_wakeups
+from eai_common.testing import eventually, run_ready
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 SETTINGS = TaskSettings.read({})
@@ -108,7 +108,7 @@ class WakeupsContract:
         with wakeups.watch(message_id) as watch:
             await until_it_listens(watch)
             waiting = asyncio.ensure_future(watch.changed(within_s=60))
-            await asyncio.sleep(0)
+            await run_ready()
             wakeups.end_waiting()
             async with asyncio.timeout(5):
                 assert (await waiting, await watch.changed(within_s=60)) == (False, False)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from pydantic import JsonValue
@@ -25,31 +25,37 @@ from eai_agent_router.errors import (
     AgentUnavailable,
 )
 from eai_agent_router.guards import (
-    GUARDS,
     FallbackAgent,
-    GuardParts,
+    GuardResources,
     GuardSettings,
-    Patient,
     ProviderBusy,
     ProviderDown,
     ProviderLimited,
     ProviderWait,
     RetriesSpent,
-    circuit_names,
-    guarded,
+    engine_targets,
+    guard_agent,
+    is_down,
+    provider_guards,
 )
-from eai_agent_router.guards.booking import Booking
-from eai_agent_router.guards.circuits import is_down
-from eai_agent_router.testing import eventually
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Retriable, StageError, Unavailable
-from eai_common.guards import Taken, Window, WindowState
-from eai_common.messages import Event, MessageText
+from eai_common.guards import (
+    Bulkhead,
+    GuardsByTarget,
+    Measure,
+    RateLimit,
+    RetryBudget,
+    Taken,
+    TimeLimit,
+    Window,
+    WindowState,
+    enforce_max_wait,
+)
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.settings import SettingsError
-from eai_common.stage import Attempt, StageContext
 from eai_common.telemetry import Metrics
-from eai_common.testing import LoopClock, pass_time
+from eai_common.testing import eventually, pass_time
 
 pytestmark = pytest.mark.virtual_time
 
@@ -104,22 +110,22 @@ class FakeLimiter:
 class Scene:
     """One guarded agent."""
 
-    def __init__(self, *, places: int = 2, line: int = 0, random: float = 0.0, **settings: object) -> None:
+    def __init__(self, *, parallel: int = 2, max_queued: int = 0, random: float = 0.0, **settings: object) -> None:
         self.agent = FakeAgent()
         self.limiter = FakeLimiter()
         self.metrics = Metrics()
-        self.parts = GuardParts(
+        self.resources = GuardResources(
             settings=GuardSettings.model_validate(settings),
             limiter=self.limiter,
             random=lambda: random,
             metrics=self.metrics,
-            places=places,
-            line=line,
+            parallel=parallel,
+            max_queued=max_queued,
         )
         self.guarded = self.guard(self.agent)
 
     def guard(self, agent: Agent) -> Agent:
-        return guarded(agent, "google_agent_engine", circuit_names("google_agent_engine"), self.parts)
+        return guard_agent(agent, "google_agent_engine", engine_targets("google_agent_engine"), self.resources)
 
     async def ask(self, attempt: int = 1) -> Answer:
         return await ask(self.guarded, attempt=attempt)
@@ -149,12 +155,13 @@ def a_history() -> History:
 # --- the order -------------------------------------------------------------------------------------------------------
 
 
-def test_the_guards_have_an_order() -> None:
-    assert list(GUARDS) == ["budget", "places", "circuits", "limit"]
+async def test_the_guards_have_an_order() -> None:
+    order = [type(guard) for guard in provider_guards("google_agent_engine", Scene().resources)]
+    assert order == [RetryBudget, Bulkhead, TimeLimit, GuardsByTarget, RateLimit, Measure]
 
 
 async def test_a_retry_that_is_one_too_many_takes_no_place() -> None:
-    scene = Scene(places=1)
+    scene = Scene(parallel=1)
     for _ in range(20):
         await scene.ask(attempt=2)
     scene.agent.may_answer.clear()
@@ -167,7 +174,7 @@ async def test_a_retry_that_is_one_too_many_takes_no_place() -> None:
 
 
 async def test_who_stood_in_line_sees_that_the_provider_went_down_meanwhile() -> None:
-    scene = Scene(places=1, line=1, agent_breaker_failures=1)
+    scene = Scene(parallel=1, max_queued=1, agent_breaker_failures=1)
     scene.agent.may_answer.clear()
     scene.agent.failure = AgentTimeout("slow")
     first = asyncio.create_task(scene.ask())
@@ -194,11 +201,11 @@ async def test_a_history_passes_the_same_guards() -> None:
     assert scene.agent.remembered == []
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- the bulkhead ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_provider_that_hangs_takes_no_more_than_its_places() -> None:
-    scene = Scene(places=2)
+    scene = Scene(parallel=2)
     scene.agent.may_answer.clear()
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
@@ -212,7 +219,7 @@ async def test_a_provider_that_hangs_takes_no_more_than_its_places() -> None:
 
 
 async def test_those_sent_away_come_back_one_after_the_other() -> None:
-    scene = Scene(places=2)
+    scene = Scene(parallel=2)
     scene.agent.may_answer.clear()
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
@@ -224,7 +231,7 @@ async def test_those_sent_away_come_back_one_after_the_other() -> None:
 
 
 async def test_who_stands_in_line_gets_the_next_place() -> None:
-    scene = Scene(places=1, line=1)
+    scene = Scene(parallel=1, max_queued=1)
     scene.agent.may_answer.clear()
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
@@ -236,7 +243,7 @@ async def test_who_stands_in_line_gets_the_next_place() -> None:
 
 
 async def test_who_stands_in_line_for_long_is_sent_away_and_the_line_has_room_again() -> None:
-    scene = Scene(places=1, line=1)
+    scene = Scene(parallel=1, max_queued=1)
     scene.agent.may_answer.clear()
     async with asyncio.TaskGroup() as group:
         group.create_task(scene.ask())
@@ -249,7 +256,7 @@ async def test_who_stands_in_line_for_long_is_sent_away_and_the_line_has_room_ag
 
 @pytest.mark.parametrize("failure", [AgentUnavailable("down"), AgentRefused("no"), asyncio.CancelledError()])
 async def test_a_turn_that_ends_gives_its_place_back_however_it_ends(failure: BaseException) -> None:
-    scene = Scene(places=1)
+    scene = Scene(parallel=1)
     scene.agent.failure = failure  # type: ignore[assignment]  # a cancellation is no Exception, and is raised all the same
     with pytest.raises(type(failure)):
         await scene.ask()
@@ -257,37 +264,7 @@ async def test_a_turn_that_ends_gives_its_place_back_however_it_ends(failure: Ba
     assert await scene.ask() is ANSWER
 
 
-# --- booking ---------------------------------------------------------------------------------------------------------
-
-
-async def test_places_are_booked_after_the_first_that_becomes_free() -> None:
-    booking = Booking(lambda: 0.0, horizon=MINUTE)
-    assert [booking.wait(first=10 * SECOND, step=SECOND) for _ in range(3)] == [11 * SECOND, 12 * SECOND, 13 * SECOND]
-
-
-async def test_what_was_booked_is_over_once_its_time_has_passed() -> None:
-    booking = Booking(lambda: 0.0, horizon=MINUTE)
-    for _ in range(30):
-        booking.wait(first=timedelta(), step=SECOND)
-    await pass_time(30 * SECOND)
-    assert booking.wait(first=timedelta(), step=SECOND) == SECOND
-
-
-@pytest.mark.parametrize(("random", "waits_s"), [(0.0, 30), (1.0, 60)])
-async def test_beyond_the_horizon_nothing_is_booked(random: float, waits_s: int) -> None:
-    booking = Booking(lambda: random, horizon=MINUTE)
-    waits = [booking.wait(first=timedelta(), step=SECOND) for _ in range(500)]
-    assert waits[59] == MINUTE
-    assert set(waits[60:]) == {timedelta(seconds=waits_s)}
-
-
-async def test_a_place_that_is_free_beyond_the_horizon_only_is_booked_once() -> None:
-    booking = Booking(lambda: 0.0, horizon=MINUTE)
-    waits = [booking.wait(first=10 * MINUTE, step=MINUTE) for _ in range(2)]
-    assert waits == [11 * MINUTE, MINUTE / 2]
-
-
-# --- circuits --------------------------------------------------------------------------------------------------------
+# --- breakers --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
@@ -360,12 +337,14 @@ ENGINES = Engines("p", "us-central1", "1", frozenset({"2"}))
 def test_an_engine_that_a_message_names_has_a_breaker_of_its_own_with_a_bounded_name(
     requested: str | None, name: str
 ) -> None:
-    assert circuit_names("google", ENGINES)(requested) == name
+    assert engine_targets("google", ENGINES)(requested) == name
 
 
 async def test_a_broken_engine_that_clients_name_does_not_close_the_providers_own() -> None:
     scene = Scene(agent_breaker_failures=1)
-    agent = guarded(scene.agent, "google_agent_engine", circuit_names("google_agent_engine", ENGINES), scene.parts)
+    agent = guard_agent(
+        scene.agent, "google_agent_engine", engine_targets("google_agent_engine", ENGINES), scene.resources
+    )
     scene.agent.failure = AgentUnavailable("does not start")
     with suppress(AgentUnavailable):
         await ask(agent, engine="3")
@@ -382,7 +361,7 @@ async def test_over_the_limit_a_message_waits_until_a_place_is_free_and_each_a_l
     scene = Scene(google_api_rate_limit=61)
     scene.limiter.places = 1
     await scene.ask()
-    assert [await scene.wait_of(ProviderLimited) for _ in range(3)] == [13 * SECOND, 14 * SECOND, 15 * SECOND]
+    assert [await scene.wait_of(ProviderLimited) for _ in range(3)] == [12 * SECOND, 13 * SECOND, 14 * SECOND]
     assert len(scene.agent.asked) == 1
 
 
@@ -433,7 +412,7 @@ async def _retries_until_spent(scene: Scene) -> int:
     return len(scene.agent.asked) - before
 
 
-# --- patience --------------------------------------------------------------------------------------------------------
+# --- max wait --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -446,37 +425,19 @@ async def _retries_until_spent(scene: Scene) -> int:
     ],
 )
 async def test_a_message_that_has_waited_for_long_pays_with_tries(
-    wait: type[ProviderWait], overdue: type[StageError]
+    wait: type[ProviderWait], overdue: type[Retriable]
 ) -> None:
-    handler = Patient(_raising(wait("not now", delay=SECOND)), patience=MINUTE)
-    with pytest.raises(wait):
-        await handler(a_message(), a_context(waited=MINUTE - SECOND))
-    with pytest.raises(overdue):
-        await handler(a_message(), a_context(waited=MINUTE))
+    error = wait("not now", delay=SECOND)
+    with pytest.raises(wait), enforce_max_wait(MINUTE, waited=MINUTE - SECOND):
+        raise error
+    with pytest.raises(overdue) as caught, enforce_max_wait(MINUTE, waited=MINUTE):
+        raise error
+    assert caught.value.retry_after == SECOND
 
 
 async def test_our_own_outage_never_costs_a_try() -> None:
-    handler = Patient(_raising(Unavailable("no redis")), patience=MINUTE)
-    with pytest.raises(Deferred):
-        await handler(a_message(), a_context(waited=MINUTE))
-
-
-def _raising(error: Exception) -> Callable[[MessageText, StageContext], Awaitable[Event | None]]:
-    async def handle(message: MessageText, ctx: StageContext) -> Event | None:
-        raise error
-
-    return handle
-
-
-def a_message() -> MessageText:
-    return MessageText.model_validate(
-        {"message_id": "01890a5d-ac96-774b-bcce-b302099a8057", "user_number": "+5521999999999", "message": "Oi",
-         "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
-    )  # fmt: skip
-
-
-def a_context(*, waited: timedelta) -> StageContext:
-    return StageContext(Deadline.after(MINUTE), Attempt(1, waited), LoopClock())
+    with pytest.raises(Deferred), enforce_max_wait(MINUTE, waited=MINUTE):
+        raise Unavailable("no redis")
 
 
 # --- fallback --------------------------------------------------------------------------------------------------------

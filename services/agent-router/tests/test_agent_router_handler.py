@@ -22,6 +22,7 @@ pytestmark = pytest.mark.virtual_time
 
 MESSAGE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
+MAX_WAIT = timedelta(minutes=10)
 ANSWER = Answer((AssistantMessage(id="a", content="Olá!"), UsageStatistics(total_tokens=3)), "user_+5521999999999")
 
 
@@ -79,7 +80,7 @@ def history() -> HistoryUpdate:
 
 def routing(agent: FakeAgent, threads: FakeThreads | None = None) -> RouteMessage:
     agents = Agents({Provider.GOOGLE_AGENT_ENGINE: agent}, default=Provider.GOOGLE_AGENT_ENGINE)
-    return RouteMessage(agents, threads or FakeThreads())
+    return RouteMessage(agents, threads or FakeThreads(), MAX_WAIT)
 
 
 async def test_what_the_user_wrote_becomes_the_agents_reply() -> None:
@@ -116,7 +117,7 @@ async def test_how_sure_a_transcript_is_goes_along_with_it() -> None:
 async def test_a_message_goes_to_the_provider_that_it_names() -> None:
     default, other = FakeAgent(), FakeAgent()
     agents = Agents({"google_agent_engine": default, "openai": other}, default=Provider.GOOGLE_AGENT_ENGINE)
-    await RouteMessage(agents, FakeThreads())(text(provider="openai"), context())
+    await RouteMessage(agents, FakeThreads(), MAX_WAIT)(text(provider="openai"), context())
     assert (len(default.turns), len(other.turns)) == (0, 1)
 
 
@@ -156,7 +157,7 @@ async def test_the_agent_has_a_little_less_time_than_the_delivery(remaining_s: f
 async def test_a_history_is_remembered_and_what_the_provider_said_to_it_goes_on() -> None:
     agent, threads = FakeAgent(), FakeThreads()
     agents = Agents({"google_agent_engine": agent}, default=Provider.GOOGLE_AGENT_ENGINE)
-    updated = await UpdateHistory(agents, threads)(history(), context())
+    updated = await UpdateHistory(agents, threads, MAX_WAIT)(history(), context())
     assert (updated.message_id, updated.answer) == (MESSAGE_ID, {"status": "ok"})
     said = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))
     assert agent.histories == [History(MESSAGE_ID, "+5521999999999", said)]

@@ -24,7 +24,7 @@ from eai_agent_router.errors import (
     AgentUnauthorized,
     AgentUnavailable,
 )
-from eai_agent_router.google_credentials import GoogleToken
+from eai_agent_router.google_token import GoogleToken
 from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken
 from eai_agent_router.testing import deadline_in
 from eai_common.clock import Deadline

@@ -11,11 +11,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from eai_agent_router.agent import Turn
 from eai_agent_router.guards import ProviderLimited
-from eai_agent_router.guards.booking import Booking
-from eai_agent_router.guards.limit import Limit
-from eai_common.guards import Window
+from eai_common.clock import Deadline
+from eai_common.guards import Call, RateLimit, Window
 from eai_common.settings import RedisSettings
 from eai_common.store import SlidingWindow, open_redis
 from eai_common.testing import RANDOM
@@ -28,12 +26,12 @@ async def test_replicas_keep_a_limit_together_and_no_turn_is_lost(redis_server: 
     made: list[float] = []
     refused = 0
 
-    async def turn(number: int, replicas: list[Limit]) -> None:
+    async def turn(replicas: list[RateLimit]) -> None:
         nonlocal refused
-        asked = Turn(f"{number}", "+5521999999999", "Oi")
         while True:
             try:
-                async with random.choice(replicas).passing(asked):  # as the broker would: whoever is free
+                replica = random.choice(replicas)  # as the broker would: whoever is free
+                async with replica.enter(Call(Deadline.after(PERIOD))):
                     made.append(time.monotonic())
                     return
             except ProviderLimited as error:
@@ -43,16 +41,17 @@ async def test_replicas_keep_a_limit_together_and_no_turn_is_lost(redis_server: 
     async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as redis:
         await redis.delete("ratelimit:{provider:together}")
         replicas = [
-            Limit(
+            RateLimit(
                 "together",
                 Window(LIMIT, PERIOD),
                 SlidingWindow(redis),
-                Booking(RANDOM.random, horizon=2 * PERIOD),
+                refusal=ProviderLimited,
+                random=RANDOM.random,
             )
             for _ in range(REPLICAS)
         ]
         async with asyncio.timeout(30):
-            await asyncio.gather(*(turn(number, replicas) for number in range(TURNS)))
+            await asyncio.gather(*(turn(replicas) for _ in range(TURNS)))
     made.sort()
     tolerance_s = 0.4  # how much later than Redis took a place this process may have seen it, on a busy machine
     windows = [made[first + LIMIT] - made[first] for first in range(TURNS - LIMIT)]

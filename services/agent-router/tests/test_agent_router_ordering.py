@@ -16,7 +16,6 @@ from eai_agent_router.merging import text_of
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_common.broker import Outgoing
 from eai_common.broker.memory import MemoryBroker
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
@@ -34,7 +33,7 @@ from eai_common.stage import MailboxEndObserver, Stage, StageContext, StageResou
 from eai_common.store import Checkpoints, Mailboxes, Redis
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 
 QUEUE = "eai.agent-router"

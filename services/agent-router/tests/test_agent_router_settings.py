@@ -10,10 +10,10 @@ import pytest
 from google.oauth2 import service_account
 
 from eai_agent_router.agent import Provider
-from eai_agent_router.google_credentials import is_loopback, read_credentials
 from eai_agent_router.settings import AgentEngineSettings, AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.clock import SystemClock
+from eai_common.guards.google import is_sandbox, read_google_credentials
 from eai_common.messages import HistoryMessage
 from eai_common.settings import SettingsError, describe, load
 
@@ -128,8 +128,8 @@ def test_the_endpoint_is_googles_own_or_the_given_one(environ: dict[str, str], h
         ("", False),
     ],
 )
-def test_only_this_machine_is_loopback(address: str, expected: bool) -> None:
-    assert is_loopback(address) is expected
+def test_only_this_machine_is_asked_without_credentials(address: str, expected: bool) -> None:
+    assert is_sandbox(address) is expected
 
 
 def test_engines_may_be_named_in_full_in_the_settings() -> None:
@@ -164,7 +164,14 @@ async def test_a_default_provider_that_is_not_configured_is_a_start_up_error(env
 
 
 @pytest.mark.parametrize(
-    "credentials", ["/no/such/file.json", "{}", '{"type": "service_account", "private_key": "s3cret"}']
+    "credentials",
+    [
+        "/no/such/file.json",
+        "{}",
+        "W10=",
+        '{"type": "external_account"}',
+        '{"type": "service_account", "private_key": "s3cret"}',
+    ],
 )
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
 async def test_credentials_that_cannot_be_read_are_a_start_up_error_without_them(
@@ -204,7 +211,7 @@ def test_credentials_are_a_path_or_the_key_itself(form: str, tmp_path_factory: p
         path = tmp_path_factory.mktemp("key") / "key.json"
         path.write_text(given)
         given = str(path)
-    credentials = read_credentials(given)
+    credentials = read_google_credentials(given)
     assert isinstance(credentials, service_account.Credentials)
     assert credentials.service_account_email == "gateway@rio.example.org"
 

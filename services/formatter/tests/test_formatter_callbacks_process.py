@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,13 +17,12 @@ from pydantic import SecretStr
 
 from eai_common.broker import Outgoing
 from eai_common.broker.rabbitmq import RabbitBroker, RabbitSettings, open_rabbitmq
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import TaskStore, open_redis
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_formatter.callbacks.testing import Receiver, Reply
 
@@ -92,13 +91,6 @@ async def send(broker: RabbitBroker, events: Sequence[TaskCompleted]) -> None:
         await broker.publish(Outgoing(event.name, encode(event), event.message_id, event.name, event.timestamp))
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 30) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds, within_s=within_s)
-
-
 async def until_it_waits_in_the_ladder(event: TaskCompleted, redis_server: Server) -> None:
     async with open_redis(RedisSettings(url=SecretStr(redis_server.url))) as redis:
         tasks = TaskStore(redis, TaskSettings())
@@ -119,14 +111,18 @@ async def test_killed_while_it_delivers_it_loses_nothing_and_repeats_under_the_s
         cut_off, retried, first, later = ends(hanging, 3), ends(failing, 1), ends(quick, 20), ends(quick, 20)
         async with formatter.running() as process:
             await send(broker, [*cut_off, *retried, *first])
-            await until(lambda: len(set(quick.ids)) == 20 and len(hanging.ids) == 3 and len(failing.ids) == 1)
+            await eventually(
+                lambda: len(set(quick.ids)) == 20 and len(hanging.ids) == 3 and len(failing.ids) == 1, within_s=30
+            )
             await until_it_waits_in_the_ladder(retried[0], redis_server)  # where the death does not find it
             process.send_signal(signal.SIGKILL)
             await process.wait()
         hanging.usually = Reply()
         await send(broker, later)
         async with formatter.running() as process:
-            await until(lambda: len(set(quick.ids)) == 40 and len(hanging.ids) == 6 and len(failing.ids) >= 2)
+            await eventually(
+                lambda: len(set(quick.ids)) == 40 and len(hanging.ids) == 6 and len(failing.ids) >= 2, within_s=30
+            )
             process.terminate()
             assert await process.wait() == 0
         queue = formatter.topology.queue_of("callbacks")

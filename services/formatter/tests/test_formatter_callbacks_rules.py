@@ -30,7 +30,7 @@ from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import CallbackTry, StoreUnavailable
 from eai_common.telemetry import Metrics
-from eai_common.testing import LoopClock, pass_time
+from eai_common.testing import LoopClock, pass_time, run_ready
 from eai_common.topology import LADDER
 from eai_formatter.callbacks import CallbackSettings, DeliverCallback, SharedResolver
 from eai_formatter.callbacks.answers import CallbackFailed, tried_by_answer, tried_by_error
@@ -374,7 +374,7 @@ async def test_a_name_is_looked_up_once_for_all_who_ask_at_the_same_time_and_ane
     resolve = SharedResolver(slowly)
     impatient = asyncio.ensure_future(resolve("a.example"))
     others = [asyncio.ensure_future(resolve("a.example")) for _ in range(5)]
-    await asyncio.sleep(0)
+    await run_ready()
     impatient.cancel()
     may_answer.set()
     assert await asyncio.gather(*others) == [["93.184.215.14"]] * 5
@@ -384,7 +384,7 @@ async def test_a_name_is_looked_up_once_for_all_who_ask_at_the_same_time_and_ane
 
 async def test_a_failed_lookup_fails_for_all_who_asked() -> None:
     async def unknown(host: str) -> Sequence[str]:
-        await asyncio.sleep(0)
+        await run_ready(1)
         raise OutboundUnknownHost(host)
 
     resolve = SharedResolver(unknown)

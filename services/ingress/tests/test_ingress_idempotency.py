@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
 from eai_common.store import Redis, open_memory_redis, open_redis
+from eai_common.testing import LoopClock, eventually, pass_time
 from eai_common.topology import Topology
 from eai_ingress.testing import BODY, PATH, ROUTER, Ingress, World, open_ingress
 
@@ -36,6 +37,11 @@ def ids_in(broker: MemoryBroker) -> list[str | None]:
 
 async def keys_of(redis: Redis, pattern: str) -> list[Any]:
     return [key async for key in redis.scan_iter(pattern)]
+
+
+def in_work(ingress: Ingress) -> float:
+    """How many requests it has not answered yet."""
+    return ingress.metrics.registry.get_sample_value("http_requests_in_flight") or 0.0
 
 
 # What a client sees
@@ -124,9 +130,14 @@ async def test_fifty_requests_at_once_on_two_replicas_are_one_message_and_fifty_
         redis = await stack.enter_async_context(open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})))
         await redis.flushall()
         broker = await stack.enter_async_context(MemoryBroker(Topology(), SystemClock()))
-        world = World(redis, broker, seen_as=lambda broker: Trouble(broker, slow_s=0.2))
+        may_publish = asyncio.Event()
+        slow = Trouble(broker, may_publish)
+        world = World(redis, broker, seen_as=lambda _: slow)
         replicas = [await stack.enter_async_context(open_ingress(world)) for _ in range(2)]
-        answers = await asyncio.gather(*(replicas[number % 2].post(Idempotency_Key="k") for number in range(50)))
+        requests = [asyncio.create_task(replicas[number % 2].post(Idempotency_Key="k")) for number in range(50)]
+        await eventually(lambda: slow.publishes == 1 and sum(map(in_work, replicas)) == 50)
+        may_publish.set()
+        answers = await asyncio.gather(*requests)
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.content for answer in answers}) == 1
         assert [answer.headers.get(REPLAYED) for answer in answers].count(None) == 1
@@ -141,9 +152,9 @@ class Trouble:
     """A broker that is slow, that loses its confirms, or under which the process dies."""
 
     broker: MemoryBroker
-    slow_s: float = 0.0
+    may_publish: asyncio.Event | None = None  # None: at once
     loses_confirms: bool = False
-    never_answers: bool = False
+    publishes: int = 0
 
     @property
     def is_ready(self) -> bool:
@@ -160,19 +171,16 @@ class Trouble:
         raise NotImplementedError
 
     async def publish(self, message: Outgoing) -> None:
-        if self.never_answers:
-            await asyncio.Event().wait()
-        await asyncio.sleep(self.slow_s)
+        self.publishes += 1
+        if self.may_publish is not None:
+            await self.may_publish.wait()
         await self.broker.publish(message)
         if self.loses_confirms:
             raise Unconfirmed("the connection was lost before the confirm")
 
 
-class ClockAhead(SystemClock):
-    """As if ten minutes had gone by."""
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(minutes=10)
+def hangs(broker: MemoryBroker) -> Trouble:
+    return Trouble(broker, may_publish=asyncio.Event())
 
 
 async def test_while_the_broker_is_down_nothing_of_a_request_is_left_behind(ingress: Ingress) -> None:
@@ -207,15 +215,17 @@ async def test_after_a_lost_confirm_the_request_sent_again_goes_under_the_same_i
         assert ids_in(ingress.broker) == [answer.json()["message_id"]] * 2  # the stages do it once
 
 
+@pytest.mark.virtual_time()
 async def test_a_process_that_died_before_it_published_leaves_its_id_to_the_next(ingress: Ingress) -> None:
-    dying = World(ingress.redis, ingress.broker, seen_as=lambda broker: Trouble(broker, never_answers=True))
+    dying = World(ingress.redis, ingress.broker, hangs, LoopClock())
     async with open_ingress(dying) as killed:
         request = asyncio.create_task(killed.post(Idempotency_Key="k"))
-        while not (statuses := await keys_of(ingress.redis, "task:status:*")):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: keys_of(ingress.redis, "task:status:*"))
+        statuses = await keys_of(ingress.redis, "task:status:*")
         request.cancel()
         await asyncio.wait({request})
-    async with open_ingress(World(ingress.redis, ingress.broker, clock=ClockAhead())) as later:
+    await pass_time(timedelta(minutes=10))
+    async with open_ingress(World(ingress.redis, ingress.broker, clock=LoopClock())) as later:
         answers = await asyncio.gather(*(later.post(Idempotency_Key="k") for _ in range(5)))
     (message_id,) = {answer.json()["message_id"] for answer in answers}
     assert ids_in(ingress.broker) == [message_id]
@@ -223,15 +233,15 @@ async def test_a_process_that_died_before_it_published_leaves_its_id_to_the_next
 
 
 async def test_who_waits_for_a_process_that_died_takes_over_from_it(ingress: Ingress) -> None:
-    dying = World(ingress.redis, ingress.broker, seen_as=lambda broker: Trouble(broker, never_answers=True))
+    dying = World(ingress.redis, ingress.broker, hangs)
     async with open_ingress(dying) as killed:
         request = asyncio.create_task(killed.post(Idempotency_Key="k"))
-        while not (held := await keys_of(ingress.redis, "idem:*")):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: keys_of(ingress.redis, "idem:*"))
+        (held,) = await keys_of(ingress.redis, "idem:*")
         waiting = [asyncio.create_task(ingress.post(Idempotency_Key="k")) for _ in range(5)]
         request.cancel()
         await asyncio.wait({request})
-        await ingress.redis.hset(held[0], "lease", 0)
+        await ingress.redis.hset(held, "lease", 0)
         answers = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {202}
     assert ids_in(ingress.broker) == [answers[0].json()["message_id"]]
@@ -243,20 +253,22 @@ async def test_without_redis_a_request_with_a_key_is_taken_all_the_same() -> Non
         assert (await ingress.post(Idempotency_Key="k")).status_code == 202
 
 
+@pytest.mark.virtual_time()
 async def test_who_waits_when_redis_goes_is_told_to_come_again_as_the_message_may_be_there() -> None:
     async with open_memory_redis() as redis:
         pool: Any = redis.connection_pool
         connection = await pool.get_connection()
         server = connection._server
         await pool.release(connection)
-        world = World(redis, seen_as=lambda broker: Trouble(broker, slow_s=0.5))
+        may_publish = asyncio.Event()
+        world = World(redis, seen_as=lambda broker: Trouble(broker, may_publish))
         async with open_ingress(world) as ingress:
             first = asyncio.create_task(ingress.post(Idempotency_Key="k"))
-            while not await keys_of(redis, "idem:*"):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: keys_of(redis, "idem:*"))
             waiting = asyncio.create_task(ingress.post(Idempotency_Key="k"))
-            await asyncio.sleep(0.1)
+            await pass_time(timedelta(milliseconds=100))
             server.connected = False
+            may_publish.set()
             answers: list[httpx.Response] = [await first, await waiting]
             assert [answer.status_code for answer in answers] == [202, 503]
             assert len(ids_in(ingress.broker)) == 1

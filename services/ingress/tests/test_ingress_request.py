@@ -11,28 +11,28 @@ from hypothesis import strategies as st
 
 from eai_common.http import HttpError
 from eai_common.outbound import OutboundPolicy
-from eai_ingress.request import Rules, WebhookRequest, parse_webhook
+from eai_ingress.request import RequestRules, WebhookRequest, parse_webhook
 
-RULES = Rules(providers=frozenset({"google_agent_engine", "openai"}))
-PREDECESSOR = Rules(providers=frozenset(), opaque_user_numbers=True)
-HTTP_CALLBACKS = Rules(providers=frozenset(), callbacks=OutboundPolicy(allow_http=True))
+RULES = RequestRules(providers=frozenset({"google_agent_engine", "openai"}))
+PREDECESSOR = RequestRules(providers=frozenset(), opaque_user_numbers=True)
+HTTP_CALLBACKS = RequestRules(providers=frozenset(), callbacks=OutboundPolicy(allow_http=True))
 BODY: dict[str, Any] = {"user_number": "5521999990000", "message": "Oi"}
 AUDIO = "https://host/a.ogg"
 ENGINE = "projects/rj-eai-1/locations/us-central1/reasoningEngines/123"
 
 
-def parse(fields: dict[str, Any], rules: Rules = RULES) -> WebhookRequest:
+def parse(fields: dict[str, Any], rules: RequestRules = RULES) -> WebhookRequest:
     return parse_webhook(orjson.dumps({**BODY, **fields}), rules)
 
 
-def refused(body: bytes, rules: Rules = RULES) -> HttpError:
+def refused(body: bytes, rules: RequestRules = RULES) -> HttpError:
     with pytest.raises(HttpError) as raised:
         parse_webhook(body, rules)
     assert (raised.value.status, raised.value.body.error) == (400, "Invalid request")
     return raised.value
 
 
-def wrong_fields(fields: dict[str, Any], rules: Rules = RULES) -> list[str]:
+def wrong_fields(fields: dict[str, Any], rules: RequestRules = RULES) -> list[str]:
     return [detail.field for detail in refused(orjson.dumps({**BODY, **fields}), rules).body.details]
 
 

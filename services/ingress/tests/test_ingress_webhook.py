@@ -11,11 +11,11 @@ from uuid import UUID
 import orjson
 import pytest
 
-from eai_common.broker.testing import eventually
 from eai_common.ids import issued_at
 from eai_common.messages import MessageAudio, MessageText, decode
 from eai_common.settings import RedisSettings
 from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_redis
+from eai_common.testing import eventually
 from eai_ingress.testing import BODY, PATH, ROUTER, TRANSCRIBER, Ingress, World, open_ingress
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -12,9 +12,9 @@ import httpx
 import orjson
 import pytest
 
-from eai_common.broker.testing import eventually
 from eai_common.settings import RedisSettings
 from eai_common.store import open_redis
+from eai_common.testing import eventually
 from eai_poller.events import event
 from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from eai_common.ids import Ids
 from eai_common.settings import RedisSettings
 from eai_common.store import FailedTry, TaskStatus, TaskView, open_redis
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, pass_time
 from eai_poller.answer import State, answer_for
 from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
 
@@ -79,16 +79,18 @@ async def test_a_message_whose_result_is_gone_is_expired(poller: Poller) -> None
     assert (answer.status_code, answer.json()["error"]) == (410, "Result expired")
 
 
+@pytest.mark.virtual_time()
 async def test_a_message_of_ours_that_nothing_is_known_of_is_processing_while_it_is_young(poller: Poller) -> None:
     message_id = poller.ids.message_id()
-    poller.clock.moment += 9 * MINUTE
+    await pass_time(9 * MINUTE)
     answer = await poller.get(message_id)
     assert (answer.status_code, answer.json()["stage"]) == (202, "ingress")
 
 
+@pytest.mark.virtual_time()
 async def test_a_message_of_ours_that_everything_has_expired_of_is_expired(poller: Poller) -> None:
     message_id = poller.ids.message_id()
-    poller.clock.moment += 10 * MINUTE
+    await pass_time(10 * MINUTE)
     assert (await poller.get(message_id)).status_code == 410
 
 

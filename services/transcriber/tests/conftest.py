@@ -130,16 +130,16 @@ async def ctx() -> StageContext:
 
 @pytest.fixture()
 async def stalls() -> AsyncIterator[list[float]]:
-    """How late, in seconds, the event loop came to a task that wanted to run every millisecond."""
-    late: list[float] = []
+    """How late, in seconds, the event loop came to a call that was due every millisecond."""
+    loop, late = asyncio.get_running_loop(), list[float]()
+    timer: asyncio.Handle
 
-    async def watch() -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + 0.001
-            await asyncio.sleep(0.001)
-            late.append(loop.time() - due)
+    def look(due_s: float) -> None:
+        nonlocal timer
+        late.append(loop.time() - due_s)
+        due_s = loop.time() + 0.001
+        timer = loop.call_at(due_s, look, due_s)
 
-    watching = asyncio.create_task(watch())
+    timer = loop.call_soon(look, loop.time())
     yield late
-    watching.cancel()
+    timer.cancel()

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from eai_common.messages import MessageAudio
 from eai_common.outbound import Fetched
 from eai_common.settings import SettingsError
 from eai_common.stage import StageContext
+from eai_common.testing import wait_until
 from eai_transcriber.antivirus import ClamAV, ClamdAddress
 from eai_transcriber.errors import AntivirusUnavailable, AudioInfected, AudioTooLarge
 from eai_transcriber.handler import Limits, Transcribe
@@ -218,20 +218,16 @@ def real_clamd() -> Iterator[Path]:
             [program, "--config-file", str(folder / "clamd.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         ) as process:
             try:
-                _wait_for(folder / "clamd", process)
+                wait_until(lambda: _answers(folder / "clamd", process), within_s=60)
                 yield folder / "clamd"
             finally:
                 process.terminate()
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, f"clamd ended with {process.returncode}"
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-            return client.connect(str(path))
-        assert time.monotonic() < deadline, "clamd did not come up"
-        time.sleep(0.05)
+def _answers(path: Path, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"clamd ended with {process.returncode}"
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 Checked = Callable[[bytes], Awaitable[None]]

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import struct
+import threading
 import time
 import wave
 import zipfile
@@ -21,6 +22,7 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from eai_common.testing import eventually, wait_until
 from eai_transcriber.audio import pieces
 from eai_transcriber.errors import AudioTooLong, AudioUnsupported
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes
@@ -312,15 +314,22 @@ def test_work_that_nobody_waits_for_stops() -> None:
         next(pieces(encoded(silence(1), "ogg", "libopus", rate=48_000), GOOGLE, LONGEST, stop))
 
 
-async def test_a_cancelled_call_frees_its_thread() -> None:
-    def wait(stop: Stop) -> None:
-        while True:
-            stop.check()
-            time.sleep(0.001)
+class Endless:
+    """Work that ends only when it is told to."""
 
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def __call__(self, stop: Stop) -> None:
+        self.began.set()
+        wait_until(lambda: stop.check(), within_s=60)
+
+
+async def test_a_cancelled_call_frees_its_thread() -> None:
+    work = Endless()
     async with Workers(1) as workers:
-        call = asyncio.create_task(workers.run(wait))
-        await asyncio.sleep(0.05)
+        call = asyncio.create_task(workers.run(work))
+        await eventually(work.began.is_set)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -328,22 +337,19 @@ async def test_a_cancelled_call_frees_its_thread() -> None:
 
 
 async def test_closing_the_workers_ends_what_still_runs() -> None:
-    def wait(stop: Stop) -> None:
-        while True:
-            stop.check()
-            time.sleep(0.001)
-
+    work = Endless()
     async with Workers(1) as workers:
-        call = asyncio.create_task(workers.run(wait))
-        await asyncio.sleep(0.05)
+        call = asyncio.create_task(workers.run(work))
+        await eventually(work.began.is_set)
     with pytest.raises(Stopped):
         await call
 
 
 async def test_the_event_loop_does_not_stall_while_ten_files_are_converted(stalls: list[float]) -> None:
     content = encoded(talk(30, []), "adts", "aac", rate=44_100)
-    await asyncio.sleep(0.01)
     stalls.clear()
+    await eventually(lambda: stalls)
+    stalls.clear()  # making the recording was one
     async with Workers(2) as workers:
         work = partial(pieces, content, GOOGLE, LONGEST)
         found = await asyncio.gather(*(all_of(workers.each(work)) for _ in range(10)))

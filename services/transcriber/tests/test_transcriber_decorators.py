@@ -12,10 +12,11 @@ import redis.asyncio
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
-from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen, Window
+from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, RateLimit, TimeLimit, Window
 from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
+from eai_transcriber.cached import CachedRecognizer
 from eai_transcriber.errors import (
     AudioNotUnderstood,
     ProviderMisconfigured,
@@ -24,11 +25,9 @@ from eai_transcriber.errors import (
     TranscriptionError,
     TranscriptionUnavailable,
 )
-from eai_transcriber.fallback import FirstThatAnswers
-from eai_transcriber.guarded import GuardedRecognizer, is_down
-from eai_transcriber.limited import LimitedRecognizer, QuotaUsedUp
+from eai_transcriber.fallback import FallbackRecognizer
+from eai_transcriber.guarded import GuardedRecognizer, QuotaSpent, RecognizerDown, is_down
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
-from eai_transcriber.remembered import RememberedRecognizer
 
 PIECE = Audio(b"one", SoundFormat.FLAC, timedelta(seconds=1))
 OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))
@@ -70,8 +69,8 @@ def within(seconds: float) -> Deadline:
     return Deadline.after(timedelta(seconds=seconds))
 
 
-def remembering(recognizer: Says, store: Redis, *, asked: str = "google long pt-BR") -> RememberedRecognizer:
-    return RememberedRecognizer(recognizer, TranscriptStore(store, timedelta(minutes=1)), asked=asked)
+def remembering(recognizer: Says, store: Redis, *, variant: str = "google long pt-BR") -> CachedRecognizer:
+    return CachedRecognizer(recognizer, TranscriptStore(store, timedelta(minutes=1)), variant=variant)
 
 
 async def test_the_same_audio_is_not_asked_about_twice(store: Redis) -> None:
@@ -84,7 +83,7 @@ async def test_other_audio_or_another_way_of_asking_is_something_else(store: Red
     recognizer = Says(Transcript("bom dia"))
     await remembering(recognizer, store).transcribe(PIECE, deadline=within(9))
     await remembering(recognizer, store).transcribe(OTHER, deadline=within(9))
-    await remembering(recognizer, store, asked="google short pt-BR").transcribe(PIECE, deadline=within(9))
+    await remembering(recognizer, store, variant="google short pt-BR").transcribe(PIECE, deadline=within(9))
     assert len(recognizer.asked) == 3
 
 
@@ -119,13 +118,14 @@ async def test_without_the_store_the_recogniser_is_asked() -> None:
         async def put(self, digest: str, transcript: KeptTranscript) -> None:
             raise StoreUnavailable("x")
 
-    recognizer = RememberedRecognizer(Says(Transcript("bom dia")), Gone(), asked="")
+    recognizer = CachedRecognizer(Says(Transcript("bom dia")), Gone(), variant="")
     assert (await recognizer.transcribe(PIECE, deadline=within(9))).text == "bom dia"
 
 
-def limited(recognizer: Says, store: Redis, *, limit: int = 2, provider: str = "google_speech") -> LimitedRecognizer:
-    windows = (Window(limit, timedelta(minutes=1)),)
-    return LimitedRecognizer(recognizer, SlidingWindow(store), windows, provider=provider, random=lambda: 0.5)
+def limited(recognizer: Says, store: Redis, *, limit: int = 2, provider: str = "google_speech") -> GuardedRecognizer:
+    window = Window(limit, timedelta(minutes=1))
+    limit_calls = RateLimit(provider, window, SlidingWindow(store), refusal=QuotaSpent, random=lambda: 0.5)
+    return GuardedRecognizer(recognizer, [limit_calls], count_call=lambda: None)
 
 
 async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody_asked(store: Redis) -> None:
@@ -133,7 +133,7 @@ async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody
     replicas = [limited(recognizer, store), limited(recognizer, store)]
     for replica in replicas:
         await replica.transcribe(PIECE, deadline=within(9))
-    with pytest.raises(QuotaUsedUp) as caught:
+    with pytest.raises(QuotaSpent) as caught:
         await replicas[0].transcribe(PIECE, deadline=within(9))
     assert len(recognizer.asked) == 2
     assert timedelta(seconds=50) < caught.value.delay < timedelta(seconds=63)
@@ -149,11 +149,12 @@ async def test_each_provider_has_a_limit_of_its_own(store: Redis) -> None:
 
 def breaker() -> CircuitBreaker:
     rules = BreakerRules(failures_to_open=3, open_for=timedelta(seconds=10), probes=1)
-    return CircuitBreaker("s", rules, judge=is_down, random=lambda: 0.0, metrics=Metrics())
+    return CircuitBreaker("s", rules, judge=is_down, refusal=RecognizerDown, random=lambda: 0.0, metrics=Metrics())
 
 
 def guarded(recognizer: Says, breaker: CircuitBreaker, *, longest_s: float = 60) -> GuardedRecognizer:
-    return GuardedRecognizer(recognizer, breaker, longest_call=timedelta(seconds=longest_s))
+    time_limit = TimeLimit("s", timedelta(seconds=longest_s), ProviderTimeout)
+    return GuardedRecognizer(recognizer, [time_limit, breaker], count_call=lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def guarded(recognizer: Says, breaker: CircuitBreaker, *, longest_s: float = 60)
         (TranscriptionError("x"), False),
         (ProviderMisconfigured("x"), False),
         (RateLimited("x"), None),
-        (QuotaUsedUp("x", delay=timedelta()), None),
+        (QuotaSpent("x", delay=timedelta()), None),
         (StoreUnavailable("x"), None),
         (RuntimeError("x"), None),
     ],
@@ -180,7 +181,7 @@ async def test_a_recogniser_that_is_down_is_left_alone_and_found_again() -> None
     for _ in range(3):
         with pytest.raises(TranscriptionUnavailable):
             await call.transcribe(PIECE, deadline=within(9))
-    with pytest.raises(CircuitOpen) as caught:
+    with pytest.raises(RecognizerDown) as caught:
         await call.transcribe(PIECE, deadline=within(9))
     assert len(recognizer.asked) == 3
     await pass_time(caught.value.delay)
@@ -211,13 +212,13 @@ async def test_the_wait_that_a_provider_asks_one_call_for_holds_for_the_others()
     call = guarded(recognizer, breaker())
     with pytest.raises(RateLimited):
         await call.transcribe(PIECE, deadline=within(99))
-    with pytest.raises(CircuitOpen) as caught:
+    with pytest.raises(RecognizerDown) as caught:
         await call.transcribe(PIECE, deadline=within(99))
     assert (caught.value.delay, len(recognizer.asked)) == (timedelta(seconds=30), 1)
 
 
 def deferred() -> Deferred:
-    return QuotaUsedUp("x", delay=timedelta(seconds=5))
+    return QuotaSpent("x", delay=timedelta(seconds=5))
 
 
 def unavailable() -> StageError:
@@ -230,14 +231,14 @@ def misconfigured() -> StageError:
 
 @pytest.mark.parametrize("failure", [deferred, unavailable, misconfigured, lambda: RateLimited("x")])
 async def test_the_next_recogniser_is_asked_when_the_first_cannot_help(failure: Callable[[], StageError]) -> None:
-    both = FirstThatAnswers([Says(failure()), Says(Transcript("second"))])
+    both = FallbackRecognizer([Says(failure()), Says(Transcript("second"))])
     assert (await both.transcribe(PIECE, deadline=within(9))).text == "second"
 
 
 @pytest.mark.virtual_time()
 async def test_a_slow_recogniser_leaves_the_next_its_share_of_the_time() -> None:
     slow, quick = Says(Transcript("late"), takes_s=1000), Says(Transcript("a"), takes_s=1)
-    both = FirstThatAnswers([slow, quick])
+    both = FallbackRecognizer([slow, quick])
     assert (await both.transcribe(PIECE, deadline=within(60))).text == "a"
     assert (slow.time_given_s, quick.time_given_s) == ([30], [30])
 
@@ -246,15 +247,15 @@ async def test_a_slow_recogniser_leaves_the_next_its_share_of_the_time() -> None
 async def test_an_error_about_the_audio_is_final(refusal: StageError) -> None:
     second = Says(Transcript("second"))
     with pytest.raises(type(refusal)):
-        await FirstThatAnswers([Says(refusal), second]).transcribe(PIECE, deadline=within(9))
+        await FallbackRecognizer([Says(refusal), second]).transcribe(PIECE, deadline=within(9))
     assert second.asked == []
 
 
 @pytest.mark.parametrize(
     ("failures", "raised"),
     [
-        ([unavailable, deferred], QuotaUsedUp),
-        ([deferred, misconfigured], QuotaUsedUp),
+        ([unavailable, deferred], QuotaSpent),
+        ([deferred, misconfigured], QuotaSpent),
         ([misconfigured, unavailable], TranscriptionUnavailable),
         ([unavailable, misconfigured], TranscriptionUnavailable),
         ([misconfigured, misconfigured], ProviderMisconfigured),
@@ -264,4 +265,4 @@ async def test_when_none_can_help_the_error_with_the_best_way_out_is_raised(
     failures: list[Callable[[], StageError]], raised: type[StageError]
 ) -> None:
     with pytest.raises(raised):
-        await FirstThatAnswers([Says(failure()) for failure in failures]).transcribe(PIECE, deadline=within(9))
+        await FallbackRecognizer([Says(failure()) for failure in failures]).transcribe(PIECE, deadline=within(9))

@@ -23,7 +23,6 @@ from google.cloud.speech_v2.types import (
 
 from eai_common.broker import Outgoing
 from eai_common.broker.memory import MemoryBroker
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageFailed, MessageTranscribed, decode, encode
@@ -31,7 +30,7 @@ from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, T
 from eai_common.stage import Stage, StageResources, handler_for, run_stage
 from eai_common.store import Redis, TaskStatus, TaskStore
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence
@@ -90,7 +89,7 @@ class Web:
         await reader.readexactly(length)
         self.calls += 1
         if self.hangs:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         writer.write(self.answer)
         await writer.drain()
 
@@ -210,8 +209,12 @@ async def test_google_is_down(redis: Redis) -> None:
     check(await sent(redis, SPEECH_ENDPOINT="127.0.0.1:1"), "TRANSCRIPTION_UNAVAILABLE", TRIES)
 
 
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
 async def test_google_is_slow(redis: Redis) -> None:
-    async with serving(lambda reader, writer: asyncio.sleep(60)) as port:
+    async with serving(hang) as port:
         check(await sent(redis, SPEECH_ENDPOINT=f"127.0.0.1:{port}"), "PROVIDER_TIMEOUT", TRIES)
 
 

@@ -20,6 +20,7 @@ from google.cloud.speech_v2.types import (
 
 from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Retriable
+from eai_common.settings import SettingsError
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -43,6 +44,9 @@ class SandboxedSpeech(Provider):
 
     def hang(self) -> None:
         self._sandbox.spoil("speech", "hang")
+
+    def calls(self) -> int:
+        return int(self._sandbox.calls())
 
 
 class TestGoogleSpeech(RecognizerContract):
@@ -201,7 +205,7 @@ def test_only_an_endpoint_on_this_machine_goes_without_tls(
     ["/nowhere/key.json", "{not json", '{"type": "service_account"}', '{"a": 1}', "[]", '{"type": "authorized_user"}'],
 )
 async def test_credentials_that_cannot_be_read_are_an_error_at_the_start_that_does_not_show_them(given: str) -> None:
-    with pytest.raises(ProviderMisconfigured) as caught:
+    with pytest.raises(SettingsError) as caught:
         async with open_google_speech(GoogleSpeechOptions("p", credentials=given)):
             pass
     assert "GOOGLE_APPLICATION_CREDENTIALS" in str(caught.value)

@@ -11,7 +11,6 @@ import pytest
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
-from eai_common.guards import CircuitOpen
 from eai_common.messages import MessageAudio
 from eai_common.outbound import (
     Fetched,
@@ -25,17 +24,20 @@ from eai_common.outbound import (
 )
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import StoreUnavailable
+from eai_common.testing import eventually, pass_time
 from eai_transcriber.errors import (
     AudioNotUnderstood,
     RateLimited,
     TranscriptionUnavailable,
 )
-from eai_transcriber.fallback import FirstThatAnswers
+from eai_transcriber.fallback import FallbackRecognizer
+from eai_transcriber.guarded import QuotaSpent, RecognizerDown
 from eai_transcriber.handler import Limits, Transcribe
-from eai_transcriber.limited import QuotaUsedUp
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Workers
+
+pytestmark = pytest.mark.virtual_time
 
 ONE_SECOND = encoded(silence(1), "wav", "pcm_s16le")
 TEN_PIECES = encoded(silence(8.5), "wav", "pcm_s16le")  # each is cut at 0.85 s, in the middle of a pause
@@ -69,7 +71,7 @@ class Says:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(0.02 * (len(self.answers) - number))
+            await pass_time(timedelta(seconds=len(self.answers) - number))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -182,8 +184,7 @@ async def test_one_failed_piece_stops_the_others_and_is_the_error(workers: Worke
 async def test_cancelling_the_delivery_cancels_the_recognition(workers: Workers, ctx: StageContext) -> None:
     recognizer = Says(*(Transcript("a") for _ in range(500)))
     call = asyncio.create_task(Transcribe(Downloads(ONE_SECOND), recognizer, workers, Limits())(message(), ctx))
-    while not recognizer.asked:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: recognizer.asked)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -193,20 +194,20 @@ async def test_cancelling_the_delivery_cancels_the_recognition(workers: Workers,
 def test_several_recognisers_take_what_each_of_them_takes() -> None:
     first, second = Says(), Says(longest=timedelta(seconds=10))
     first.takes = Takes(frozenset({SoundFormat.WAV_LINEAR16, SoundFormat.MP3}), timedelta(seconds=20), 5)
-    assert FirstThatAnswers([first, second]).takes == Takes(first.takes.formats, timedelta(seconds=10), 5)
+    assert FallbackRecognizer([first, second]).takes == Takes(first.takes.formats, timedelta(seconds=10), 5)
 
 
 @pytest.mark.parametrize(
     ("wait", "overdue"),
     [
-        (CircuitOpen("x", delay=timedelta(seconds=7)), TranscriptionUnavailable),
-        (QuotaUsedUp("x", delay=timedelta(seconds=7)), RateLimited),
+        (RecognizerDown("x", delay=timedelta(seconds=7)), TranscriptionUnavailable),
+        (QuotaSpent("x", delay=timedelta(seconds=7)), RateLimited),
     ],
 )
-async def test_waiting_for_a_recogniser_costs_no_attempt_until_patience_is_over(
+async def test_waiting_for_a_recogniser_costs_no_attempt_until_it_has_waited_for_long(
     workers: Workers, ctx: StageContext, wait: Deferred, overdue: type[Retriable]
 ) -> None:
-    transcribe = Transcribe(Downloads(ONE_SECOND), Says(wait, wait), workers, Limits(patience=timedelta(minutes=5)))
+    transcribe = Transcribe(Downloads(ONE_SECOND), Says(wait, wait), workers, Limits(max_wait=timedelta(minutes=5)))
     patient = replace(ctx, attempt=Attempt(1, timedelta(seconds=299)))
     with pytest.raises(type(wait)):
         await transcribe(message(), patient)
@@ -218,4 +219,4 @@ async def test_waiting_for_a_recogniser_costs_no_attempt_until_patience_is_over(
 async def test_an_outage_of_our_own_store_never_costs_an_attempt(workers: Workers, ctx: StageContext) -> None:
     gone = StoreUnavailable("x")
     with pytest.raises(StoreUnavailable):
-        await Transcribe(Downloads(ONE_SECOND), Says(gone), workers, Limits(patience=timedelta()))(message(), ctx)
+        await Transcribe(Downloads(ONE_SECOND), Says(gone), workers, Limits(max_wait=timedelta()))(message(), ctx)

@@ -10,6 +10,7 @@ import pytest
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred
+from eai_common.testing import run_ready
 from eai_transcriber.errors import AudioUnsupported
 from eai_transcriber.in_pieces import recognize_in_pieces
 from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
@@ -64,16 +65,11 @@ async def heard(recording: Recording, listener: Listener, *, side_by_side: int =
     return (await recognize_in_pieces(found, listener, side_by_side=side_by_side, deadline=deadline)).text
 
 
-async def until_idle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 async def test_the_first_piece_is_recognised_while_the_next_is_cut_and_no_more_are_cut_than_needed() -> None:
     recording, listener = Recording(10), Listener()
     listener.may_answer.clear()
     call = asyncio.create_task(heard(recording, listener, side_by_side=2))
-    await until_idle()
+    await run_ready()
     assert (listener.asked, recording.cut) == (["0", "1"], 3)
     listener.may_answer.set()
     assert await call == "0 1 2 3 4 5 6 7 8 9"

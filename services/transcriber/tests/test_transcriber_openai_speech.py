@@ -37,6 +37,9 @@ class SandboxedOpenAI(Provider):
     def hang(self) -> None:
         self._sandbox.spoil("openai", "hang")
 
+    def calls(self) -> int:
+        return int(self._sandbox.calls())
+
 
 class TestOpenAISpeech(RecognizerContract):
     says = "today is monday"

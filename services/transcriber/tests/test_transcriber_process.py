@@ -23,11 +23,10 @@ from google.cloud.speech_v2.types import (
 
 from eai_common.broker import Outgoing
 from eai_common.broker.rabbitmq import RabbitBroker, RabbitSettings, open_rabbitmq
-from eai_common.broker.testing import eventually
 from eai_common.clock import SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageTranscribed, decode, encode
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
 from eai_transcriber.testing import encoded, silence
 
@@ -134,10 +133,7 @@ class Transcriber:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds, within_s=60)
+    await eventually(condition, within_s=60)
 
 
 async def in_the_download(media: Media, speech: Any) -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from eai_common.guards import Window
 from eai_common.settings import SettingsError
 from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
 
@@ -94,7 +93,7 @@ def test_what_tells_transcripts_apart_holds_all_that_shapes_the_words_and_no_sec
         OPENAI_TRANSCRIPTION_URL="http://w/v1",
         OPENAI_TRANSCRIPTION_KEY="secret",
     )
-    google, openai = told.asked_of("google"), told.asked_of("openai")
+    google, openai = told.variant("google"), told.variant("openai")
     assert all(word in google for word in ("google", "chirp_2", "es-419", "IPTU", "us-central1"))
     assert all(word in openai for word in ("openai", "whisper-1", "pt", "IPTU", "http://w/v1"))
     assert "secret" not in google + openai
@@ -102,6 +101,6 @@ def test_what_tells_transcripts_apart_holds_all_that_shapes_the_words_and_no_sec
 
 def test_googles_limit_is_on_unless_it_is_0_and_another_services_is_off() -> None:
     told = speech(GOOGLE_PROJECT_ID="p")
-    assert told.windows_of("google") == (Window(100, timedelta(seconds=61)),)
-    assert told.windows_of("openai") == ()
-    assert speech(GOOGLE_PROJECT_ID="p", GOOGLE_API_RATE_LIMIT="0").windows_of("google") == ()
+    assert told.rate_limit("google") == 100
+    assert told.rate_limit("openai") == 0
+    assert speech(GOOGLE_PROJECT_ID="p", GOOGLE_API_RATE_LIMIT="0").rate_limit("google") == 0

@@ -57,7 +57,7 @@ def test_the_settings_are_shown_as_a_table() -> None:
 
 def test_a_check_of_a_usable_environment_says_so() -> None:
     checked = CliRunner(env=GOOGLE).invoke(app, ["config", "--check"])
-    assert (checked.exit_code, checked.stdout) == (0, "every setting can be used\n")
+    assert (checked.exit_code, checked.stdout) == (0, "all settings are valid\n")
 
 
 def test_a_check_tells_every_mistake_once() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from eai_cli.app import app
 from eai_cli.gateway import Gateway, GatewayError
-from eai_cli.recording import served_recording
+from eai_cli.recording import serve_recording
 
 ID = "018f2b5e-0000-7000-8000-00000000abcd"
 ACCEPTED = (202, {"message_id": ID, "status": "queued"})
@@ -125,24 +125,24 @@ def test_the_result_is_polled_until_it_is_there_and_each_stage_is_told(
     fake: FakeGateway, open_gateway: OpenGateway
 ) -> None:
     stages: list[str] = []
-    reply = open_gateway(PROCESSING, PROCESSING, COMPLETED).answer(ID, wait_s=10, on_stage=stages.append)
+    reply = open_gateway(PROCESSING, PROCESSING, COMPLETED).wait_for_reply(ID, wait_s=10, on_stage=stages.append)
     assert (reply.is_completed, reply.text, stages) == (True, "Olá!", ["agent-router", "agent-router"])
     assert {path for _, path, _, _ in fake.asked} == {f"/api/v1/message/response?message_id={ID}"}
 
 
 def test_a_failed_message_is_a_reply_with_the_users_words(open_gateway: OpenGateway) -> None:
-    reply = open_gateway(FAILED).answer(ID, wait_s=10)
+    reply = open_gateway(FAILED).wait_for_reply(ID, wait_s=10)
     assert (reply.is_completed, reply.text) == (False, "Desculpe")
 
 
 def test_an_outage_while_polling_is_waited_out(open_gateway: OpenGateway) -> None:
-    assert open_gateway(PROCESSING, UNAVAILABLE, COMPLETED).answer(ID, wait_s=10).text == "Olá!"
+    assert open_gateway(PROCESSING, UNAVAILABLE, COMPLETED).wait_for_reply(ID, wait_s=10).text == "Olá!"
 
 
 @pytest.mark.parametrize("answer", [PROCESSING, UNAVAILABLE], ids=["processing", "outage"])
 def test_a_result_that_does_not_come_in_time_can_be_asked_for_again(open_gateway: OpenGateway, answer: Answer) -> None:
     with pytest.raises(GatewayError, match=f"no answer after 0.2 s; ask again with message id {ID}"):
-        open_gateway(answer).answer(ID, wait_s=0.2)
+        open_gateway(answer).wait_for_reply(ID, wait_s=0.2)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_what_is_not_accepted_is_told_as_it_was_answered(open_gateway: OpenGatew
 )
 def test_an_answer_that_is_no_result_is_told_as_it_came(open_gateway: OpenGateway, answer: Answer, told: str) -> None:
     with pytest.raises(GatewayError) as refused:
-        open_gateway(answer).answer(ID, wait_s=10)
+        open_gateway(answer).wait_for_reply(ID, wait_s=10)
     assert str(refused.value) == told
 
 
@@ -210,7 +210,7 @@ def test_a_recording_can_be_fetched_while_it_is_asked_for_and_not_afterwards(tmp
     file = tmp_path / "minha gravação.ogg"
     file.write_bytes(b"OggS")
     with httpx.Client(trust_env=False) as client:
-        with served_recording(file) as url:
+        with serve_recording(file) as url:
             assert client.get(url).content == b"OggS"
             assert client.get(url.rsplit("/", 1)[0] + "/other").status_code == 404
         with pytest.raises(httpx.ConnectError):

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eai_cli.app import app
-from eai_cli.up import NotInProduction, environment_for_up, refuse_in_production
+from eai_cli.up import NotInProduction, merge_environment, refuse_in_production
 
 RECORDING = Path(__file__).parents[3] / "tests" / "e2e" / "data" / "spoken-question.wav"
 PRODUCTION = {
@@ -27,7 +27,7 @@ PRODUCTION = {
 
 
 def environment(*, environ: dict[str, str] | None = None, dotenv: dict[str, str] | None = None) -> dict[str, str]:
-    return environment_for_up(environ or {}, dotenv or {}, host="127.0.0.1", port=8000)
+    return merge_environment(environ or {}, dotenv or {}, host="127.0.0.1", port=8000)
 
 
 # What the services read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -16,6 +15,7 @@ from google.cloud.speech_v2 import SpeechAsyncClient, types
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
 
+from eai_common.testing import eventually
 from eai_sandbox import Fault, FaultKind, Sandbox, Target
 
 NAME = "projects/local/locations/us-central1/reasoningEngines/123"
@@ -114,9 +114,7 @@ async def test_a_hang_lasts_until_the_http_client_gives_up(http: httpx.AsyncClie
 
 
 async def eventually_cancelled(sandbox: Sandbox) -> None:
-    async with asyncio.timeout(5):
-        while sandbox.calls.of()[-1].outcome != "cancelled":
-            await asyncio.sleep(0.01)
+    await eventually(lambda: sandbox.calls.of()[-1].outcome == "cancelled")
 
 
 async def test_a_hang_that_nobody_gives_up_on_ends(http: httpx.AsyncClient, sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""The error types that tell the runtime what to do next: give up, try again, or come back later."""
+"""The errors that tell the runtime what to do next: give up, retry, or defer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ __all__ = ["Deferred", "Permanent", "Retriable", "StageError", "Unavailable"]
 
 
 class StageError(Exception):
-    """The root of what a stage may raise on purpose.
+    """The base of all errors that a stage raises on purpose.
 
-    `error_code` reaches clients, metrics and dead letters, so it is stable; the text is for the operator and never
-    holds a secret or a user's number.
+    `error_code` reaches clients, metrics and dead letters, so it is stable. The text is for the operator, and never
+    contains a secret or a user's number.
     """
 
     error_code: ClassVar[str] = "INTERNAL_ERROR"
     evidence: object = None
-    """What came from outside and could not be understood. It goes, masked, into the dead letter and nowhere else."""
+    """What an outside service answered and we could not read. It goes into the dead letter only, redacted."""
 
 
 class Permanent(StageError):
-    """No repetition helps: the delivery is dead-lettered at once and the user gets an answer."""
+    """A retry cannot help: the delivery is dead-lettered at once and the user gets a failure."""
 
 
 class Retriable(StageError):
-    """The same message may succeed later; `retry_after` is the provider's own wish, if it gave one."""
+    """A retry may succeed; `retry_after` is the wait that the provider asked for, if any."""
 
     def __init__(self, text: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class Retriable(StageError):
 
 
 class Deferred(StageError):
-    """Not now, and nobody's fault (a rate limit, a place in a queue): it waits `delay` and costs no attempt."""
+    """Not possible now, though nothing failed (a rate limit, a full bulkhead): wait `delay`. It uses no attempt."""
 
     error_code = "DEFERRED"
 
@@ -43,7 +43,7 @@ class Deferred(StageError):
 
 
 class Unavailable(Deferred):
-    """A part of our own (broker, Redis) is out of reach. Its outage is not the message's, so it costs no attempt."""
+    """Our own broker or Redis cannot be reached. The message is not to blame, so it uses no attempt."""
 
     error_code = "SERVICE_UNAVAILABLE"
 

@@ -1,14 +1,15 @@
-"""The typed events that travel the broker, and the one place where they become bytes and bytes become events.
+"""The typed events that pass the broker, and the one place where they become bytes and bytes become events.
 
-A body is JSON with a schema version. Readers ignore fields they do not know, so adding one is no new version; a version
-they do not know is refused, and goes to the dead-letter queue from where a newer reader can replay it.
+A body is JSON with a schema version. Readers ignore unknown fields, so a new field needs no new version. They refuse an
+unknown version: it goes to the dead-letter queue, to be replayed once the readers know it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from uuid import UUID
 
 import orjson
@@ -19,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    TypeAdapter,
     ValidationError,
 )
 
@@ -52,19 +52,21 @@ SCHEMA_VERSION = 1
 
 MessageType = Literal["text", "audio"]
 
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
 
 class InvalidMessage(Permanent):
-    """The body is not an event that the consumer can read; the text says where it fails, without its content."""
+    """The consumer cannot read the body as an event. The text says where reading fails, without the content."""
 
     error_code = "INVALID_MESSAGE"
 
 
 def _canonical_uuid(value: str) -> str:
-    return str(UUID(value))
+    return value if _CANONICAL_UUID.fullmatch(value) else str(UUID(value))  # parsing costs several times the match
 
 
 def _in_utc(value: datetime) -> datetime:
-    """Whoever writes no zone means UTC."""
+    """A time without a zone is in UTC."""
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError as error:
@@ -72,7 +74,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _not_too_deep(value: object) -> object:
-    """JSON's libraries end at a depth of about 250, and a result holds the metadata some levels deeper."""
+    """JSON libraries stop at a depth of about 250, and a result nests the metadata some levels deeper."""
     level: list[object] = [value]
     for _ in range(_METADATA_DEPTH + 1):
         level = [child for parent in level for child in _children(parent)]
@@ -89,21 +91,21 @@ def _children(value: object) -> Iterable[object]:
 
 _METADATA_DEPTH = 32
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_not_too_deep)]
-"""A client's own data, handed through."""
+"""A client's own data, passed through unchanged."""
 MessageId = Annotated[str, AfterValidator(_canonical_uuid)]
 Timestamp = Annotated[datetime, AfterValidator(_in_utc)]
 EventT = TypeVar("EventT", bound="Event")
 
 
 class Event(BaseModel):
-    """What every event carries from the first hop to the last, so that no stage has to look anything up."""
+    """What every event carries from the first stage to the last, so that no stage has to look anything up."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=())
 
     name: ClassVar[str] = "unknown"
     """The event's name: its routing key and its AMQP `type`."""
     fails_task: ClassVar[bool] = True
-    """Whether giving up on it must be told to the user as `message.failed`."""
+    """Whether the user must get a `message.failed` when a stage gives it up."""
 
     schema_version: Literal[1] = Field(default=1, validation_alias="schema", serialization_alias="schema")
     message_id: MessageId
@@ -115,25 +117,26 @@ class Event(BaseModel):
     provider: str | None = None
     reasoning_engine_id: str | None = None
     callback_url: str | None = None
+    channel: str = "whatsapp"  # where the user writes; decides how the reply is formatted
     trace_headers: dict[str, str] = Field(default_factory=dict)
     transcript: str | None = None
 
     @classmethod
     def after(cls, event: Event, **fields: object) -> Self:
-        """The event of this type that follows `event`: its own fields, and the journey's taken over."""
-        journey = {name: getattr(event, name) for name in Event.model_fields}
-        return cls.model_validate({**journey, **fields})
+        """The event of this type that follows `event`: `fields`, and all fields of `Event` copied from it."""
+        copied = {name: getattr(event, name) for name in Event.model_fields}
+        return cls.model_validate({**copied, **fields})
 
 
 class MessageText(Event):
-    """The user wrote something."""
+    """The user wrote a text."""
 
     name = "message.text"
     message: str
 
 
 class MessageAudio(Event):
-    """The user sent a voice message; `message` is where to fetch it."""
+    """The user sent a voice message; `message` is its URL."""
 
     name = "message.audio"
     message_type: MessageType = "audio"
@@ -141,7 +144,7 @@ class MessageAudio(Event):
 
 
 class MessageTranscribed(Event):
-    """A voice message became text, in `transcript`; `confidence` from 0 to 1, None when the recogniser gave none."""
+    """A voice message was transcribed; `confidence` is from 0 to 1, None if the recogniser gave none."""
 
     name = "message.transcribed"
     transcript: str
@@ -157,23 +160,23 @@ class HistoryMessage(BaseModel):
 
 
 class HistoryUpdate(Event):
-    """Messages to put into the user's thread without an answer."""
+    """Messages to add to the user's thread without asking for an answer."""
 
     name = "history.update"
     messages: list[HistoryMessage]
 
 
 class HistoryUpdated(Event):
-    """The messages are in the thread; `answer` is what the provider said to that, as it said it."""
+    """The messages are in the thread; `answer` is the provider's own response."""
 
     name = "history.updated"
     answer: JsonValue = None
 
 
 class AgentReplied(Event):
-    """The agent's messages of this turn, closed by the usage statistics; texts still in Markdown.
+    """The agent's messages of this turn, usage statistics last; texts are still Markdown.
 
-    Of messages that were answered as one turn, the last has the answer; the others name it in `merged_into`.
+    When several messages were answered as one turn, the last has the answer; the others name it in `merged_into`.
     """
 
     name = "agent.replied"
@@ -183,7 +186,7 @@ class AgentReplied(Event):
 
 
 class MessageFailed(Event):
-    """The message cannot be answered. `error` is for the operator; the formatter finds the user's words by the code."""
+    """The message cannot be answered. `error` is for the operator; the formatter finds the user's text by the code."""
 
     name = "message.failed"
     fails_task = False
@@ -197,7 +200,7 @@ Outcome = Literal["completed", "failed"]
 
 
 class TaskCompleted(Event):
-    """A terminal state was stored; `result` is what the poller answers, so that callbacks do not depend on its TTL."""
+    """A terminal state was stored. `result` is what the poller answers: callbacks must not depend on its TTL."""
 
     name = "task.completed"
     fails_task = False
@@ -206,7 +209,7 @@ class TaskCompleted(Event):
 
 
 class _Predecessor(BaseModel):
-    """A body that the gateway before this one wrote: no schema, `id` for `message_id`."""
+    """A body that the previous gateway wrote: no schema, `id` instead of `message_id`."""
 
     id: str
     type: Literal["user_message"]
@@ -227,8 +230,16 @@ EVENTS: Mapping[str, type[Event]] = {
 }
 """Every event by its name."""
 
-_IDENTITY = ("message_id", "user_number", "message_type", "timestamp", "metadata", "callback_url", "trace_headers")
-_JSON_OBJECT = TypeAdapter(dict[str, Any])
+_IDENTITY = (
+    "message_id",
+    "user_number",
+    "message_type",
+    "timestamp",
+    "metadata",
+    "callback_url",
+    "channel",
+    "trace_headers",
+)
 
 
 def encode(event: Event) -> bytes:
@@ -241,8 +252,8 @@ def decode(
 ) -> EventT:
     """The event in a body; `event_name` (AMQP `type`, else the routing key) says which of `accepts` it is.
 
-    A predecessor's body, or a name that is none of ours, is read as the first of `accepts`. `fallback_time` stands in
-    for a missing timestamp. Raises InvalidMessage.
+    The first of `accepts` is used for the previous gateway's bodies and for unknown names. `fallback_time` replaces a
+    missing timestamp. Raises InvalidMessage.
     """
     fields = _json_object(body)
     if "schema" not in fields:
@@ -253,14 +264,13 @@ def decode(
     try:
         return chosen.model_validate(fields)
     except ValidationError as error:
-        raise InvalidMessage(f"not a {chosen.name} of schema {SCHEMA_VERSION}: {_where(error)}") from error
+        raise InvalidMessage(f"not a {chosen.name} of schema {SCHEMA_VERSION}: {_describe(error)}") from error
 
 
 def salvage(body: bytes) -> Event | None:
-    """What can be told of a body that no handler reads: whose message it was. None when not even that.
+    """Whose message an unreadable body was; None if that is unreadable, too.
 
-    So that a message which was accepted once still ends in an answer, when its body is of a schema that this version
-    does not know.
+    With it, an accepted message ends in an answer even if its body has a schema that this version does not know.
     """
     try:
         fields = _json_object(body)
@@ -274,24 +284,25 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytes) -> dict[str, object]:
     try:
-        return _JSON_OBJECT.validate_python(orjson.loads(body))
+        fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidMessage(f"not JSON: {error.msg} at byte {error.pos} of {len(body)}") from error
-    except ValidationError as error:
-        raise InvalidMessage("not a JSON object") from error
+    if not isinstance(fields, dict):
+        raise InvalidMessage("not a JSON object")
+    return fields
 
 
-def _from_predecessor(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _from_predecessor(fields: Mapping[str, object]) -> dict[str, object]:
     try:
         predecessor = _Predecessor.model_validate(fields)
     except ValidationError as error:
-        raise InvalidMessage(f"no schema, and not the predecessor's message either: {_where(error)}") from error
-    given = {name: value for name, value in fields.items() if value is not None}  # it wrote null for absent
-    return {**given, "schema": SCHEMA_VERSION, "message_id": predecessor.id}
+        raise InvalidMessage(f"no schema, and not a message of the previous gateway: {_describe(error)}") from error
+    present = {name: value for name, value in fields.items() if value is not None}  # it wrote null for absent
+    return {**present, "schema": SCHEMA_VERSION, "message_id": predecessor.id}
 
 
-def _where(error: ValidationError) -> str:
+def _describe(error: ValidationError) -> str:
     found = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_input=False)]
     return "; ".join(found[:5])

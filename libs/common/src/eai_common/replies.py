@@ -1,6 +1,6 @@
 """The agent's messages of one turn, in the shape that clients know (`data.messages`).
 
-Source of the shape: the predecessor's poll answer. A field that a provider does not give is null, never left out.
+The shape is that of the previous gateway. A field that a provider does not give is null, never left out.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ class _ModelMessage(_Message):
 
 
 class UserMessage(_Message):
-    """What the user said."""
+    """The user's message."""
 
     message_type: Literal["user_message"] = "user_message"
     content: str
 
 
 class AssistantMessage(_ModelMessage):
-    """What the agent says to the user. Clients take the text of the last one."""
+    """The agent's text for the user. Clients use the last one."""
 
     message_type: Literal["assistant_message"] = "assistant_message"
     content: str
 
 
 class ReasoningMessage(_ModelMessage):
-    """What the model thought before it spoke."""
+    """The model's reasoning before its answer."""
 
     message_type: Literal["reasoning_message"] = "reasoning_message"
     source: str | None = None
@@ -79,7 +79,7 @@ class ReasoningMessage(_ModelMessage):
 
 
 class ToolCall(_Shape):
-    """A tool that the agent asked for; `arguments` as the provider gave them."""
+    """A tool call; `arguments` as the provider gave them."""
 
     name: str
     arguments: JsonValue = None
@@ -94,7 +94,7 @@ class ToolCallMessage(_ModelMessage):
 
 
 class ToolReturnMessage(_Message):
-    """What the tool gave back."""
+    """The tool's result."""
 
     message_type: Literal["tool_return_message"] = "tool_return_message"
     tool_return: JsonValue = None
@@ -105,7 +105,7 @@ class ToolReturnMessage(_Message):
 
 
 class UsageStatistics(_Shape):
-    """Closes the list: the sums of the turn. `completion_tokens` counts output and thoughts."""
+    """The sums of the turn, at the end of the list. `completion_tokens` counts output and thoughts."""
 
     message_type: Literal["usage_statistics"] = "usage_statistics"
     completion_tokens: int = 0

@@ -1,4 +1,4 @@
-"""How a message ended, as clients are told: stored by the formatter, handed out as stored, held to this by a test."""
+"""The result of a message as clients get it. The formatter stores it, the poller returns it; a test checks both."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ class _Body(BaseModel):
 
 
 class TurnData(_Body):
-    """The turn as clients of the predecessor know it."""
+    """The turn, in the shape of the previous gateway."""
 
     messages: list[ReplyMessage] = Field(
-        description="What the agent said and did, closed by one `usage_statistics`; the text is in the last "
-        "`assistant_message`."
+        description="The agent's messages and tool calls, one `usage_statistics` last. The text for the user is in the "
+        "last `assistant_message`."
     )
     agent_id: str
-    processed_at: str = Field(description="The message id; the predecessor put it here.")
+    processed_at: str = Field(description="The message id. The name is historical.")
     status: str = Field(examples=["done"])
 
 
 class _Result(_Body):
     message_id: str | None = None
-    content: str = Field(description="The reply for the user, whole.")
-    contents: list[str] = Field(description="The reply in pieces that the channel can send.")
+    content: str = Field(description="The whole reply for the user.")
+    contents: list[str] = Field(description="The reply split into pieces that the channel can send.")
     thread_id: str = Field(description="The user's number.", examples=["+5521999999999"])
     processing_time_ms: int = Field(ge=0)
     message_type: MessageType
-    transcript: str | None = Field(default=None, description="What was said, if it was audio.")
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="The client's own, as it was sent.")
+    transcript: str | None = Field(default=None, description="The transcript, if the message was audio.")
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="The client's own data, as sent.")
     data: TurnData
 
 
 class CompletedAnswer(_Result):
-    """The agent has answered."""
+    """The agent answered."""
 
     status: Literal["completed"]
 
 
 class FailedAnswer(_Result):
-    """Nobody could answer; `content` has friendly words for the user."""
+    """The message failed; `content` is a friendly text for the user."""
 
     status: Literal["failed"]
     error: str
-    error_code: str = Field(description="Stable, for programs.", examples=["TRANSCRIPTION_ERROR"])
+    error_code: str = Field(description="Stable and machine-readable.", examples=["TRANSCRIPTION_ERROR"])
     retry_after: int | None = Field(
-        default=None, description="Seconds after which sending the message again can help; absent when it cannot."
+        default=None, description="Seconds after which sending the message again may succeed; absent if it cannot."
     )
 
 
 class ResultAnswer(RootModel[Annotated[CompletedAnswer | FailedAnswer, Field(discriminator="status")]]):
-    """How the message ended."""
+    """The result of the message."""

@@ -1,4 +1,4 @@
-"""When to try again: by exponential backoff with jitter, or by a fixed schedule; and when it was the last attempt."""
+"""How often and when a failed delivery is retried: exponential backoff with jitter, or a fixed schedule."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["Backoff", "RetryPolicy", "Schedule"]
 
 
 class RetryPolicy(Protocol):
-    """How often and when a failed delivery is tried again."""
+    """How often and when a failed delivery is retried."""
 
     def allows_another(self, attempt: int) -> bool:
-        """Whether a failed try number `attempt` (1 is the first delivery) may be followed by another."""
+        """Whether another attempt may follow the failed attempt number `attempt`; 1 is the first delivery."""
 
     def delay(self, attempt: int, *, retry_after: timedelta | None, random: Callable[[], float]) -> timedelta:
-        """How long to wait after the failed try number `attempt`; a policy says how far it honours `retry_after`."""
+        """How long to wait after the failed attempt number `attempt`; each policy decides what `retry_after` does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One retry after each of these waits, without jitter: what a receiver was promised."""
+    """One retry after each of these waits, without jitter."""
 
     waits: tuple[timedelta, ...]
 
@@ -36,11 +36,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """`max_retries` tries follow the first; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`.
+    """`max_retries` retries; the n-th waits a random time up to `base` x 2^(n-1), at most `longest`.
 
-    The whole time is random (full jitter): what failed together is spread as wide as it can be. Source of the idea: AWS
-    Architecture Blog, "Exponential Backoff And Jitter". A provider's own wish comes before that time, and is limited by
-    `longest`, too: some ask for days, and the user is waiting.
+    The whole time is random (full jitter), which spreads what failed together (source: AWS Architecture Blog,
+    "Exponential Backoff And Jitter"). It comes after the provider's `retry_after`. That is limited to `longest`, too,
+    because some providers ask for days and the user is waiting.
     """
 
     max_retries: int = 5

@@ -5,7 +5,7 @@
                                             ▼
     <exchange>.retry.<seconds> (fanout) ──▶ eai.delay.<seconds> ──TTL──▶ <exchange>.retry.return (direct) ──▶ the queue
 
-A message goes into the ladder with its queue's name as routing key and keeps it, which is how it finds its way back.
+A message enters the ladder with its queue's name as routing key and keeps that key, so that it returns to the queue.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ STAGE_BINDINGS: dict[str, tuple[str, ...]] = {
     "formatter": ("agent.replied", "message.failed", "history.updated"),
     "callbacks": ("task.completed",),
 }
-"""Which events each consumer takes."""
+"""The events of each consumer."""
 
 LADDER: tuple[timedelta, ...] = tuple(
     timedelta(seconds=s) for s in (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
 )
-"""The rungs that a delay is rounded up to."""
+"""The waits of the delay queues. A wait that no rung fits goes over several (`eai_common.stage.delivery.next_hop`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StageQueue:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One delay queue. Everything in it waits equally long, so the head is always the next to leave."""
+    """One delay queue. All its messages wait equally long, so the head is always the next to leave."""
 
     queue: str
     exchange: str
@@ -52,10 +52,10 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The whole of it, from the two names and the type that are settings.
+    """The whole topology, from the settings.
 
-    `delivery_limit` is the broker's own backstop against a message that kills its consumer; the runtime gives up well
-    before it, so that the user gets an answer.
+    `delivery_limit` is the broker's own protection against a message that kills its consumers. The runtime gives up
+    well before that, so that the user gets an answer.
     """
 
     exchange: str = "eai_agent_exchange"
@@ -79,7 +79,7 @@ class Topology:
 
     @property
     def consumable_queues(self) -> frozenset[str]:
-        """What can be consumed: the stages' queues and their dead letters. The delay queues empty themselves."""
+        """The queues that can be consumed: those of the stages and their dead letters."""
         return frozenset(name for queue in self.stage_queues for name in (queue.name, queue.dead_letter_queue))
 
     @property
@@ -87,7 +87,7 @@ class Topology:
         return tuple(self._rung(delay) for delay in self.ladder)
 
     def queue_of(self, consumer: str) -> str:
-        """The queue's name for a consumer of STAGE_BINDINGS. Raises KeyError for any other."""
+        """The queue of a consumer in STAGE_BINDINGS. Raises KeyError for any other name."""
         if consumer not in STAGE_BINDINGS:
             raise KeyError(consumer)
         return f"{self.prefix}.{consumer}"

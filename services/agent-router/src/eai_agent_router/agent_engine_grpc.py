@@ -11,7 +11,6 @@ import grpc.aio
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import struct_pb2
-from google.rpc.error_details_pb2 import RetryInfo
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Answer, History, Provider, Turn
@@ -20,6 +19,7 @@ from eai_agent_router.errors import AgentTimeout
 from eai_agent_router.failures import Failure, error_for
 from eai_agent_router.lean_import import import_service
 from eai_common.clock import Clock, Deadline
+from eai_common.guards.google import retry_delay
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -127,10 +127,9 @@ def _json(value: struct_pb2.Value) -> JsonValue:
 
 def _failure_of(error: GoogleAPICallError) -> Failure:
     code = error.grpc_status_code
-    delays = [detail.retry_delay for detail in error.details if isinstance(detail, RetryInfo)]
     return Failure(
         provider=Provider.GOOGLE_AGENT_ENGINE,
         code=code.name if code is not None else "UNKNOWN",
         says=error.message or "",
-        retry_after=delays[0].ToTimedelta() if delays else None,
+        retry_after=retry_delay(error.details),
     )

@@ -10,6 +10,7 @@ from eai_agent_router.agent import Agent, History, Provider, Turn
 from eai_agent_router.errors import ProviderNotConfigured
 from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
+from eai_common.guards import enforce_max_wait
 from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdated, MessageText, MessageTranscribed
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
@@ -52,14 +53,16 @@ class RouteMessage:
 
     consumes = (MessageText, MessageTranscribed)
 
-    def __init__(self, agents: Agents, threads: Threads) -> None:
+    def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
         self._agents = agents
         self._threads = threads
+        self._max_wait = max_wait
 
     async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
         agent = self._agents.named(message.provider)
         turn = turn_of(message, attempt=ctx.attempt.number)
-        answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
+        with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
+            answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
@@ -69,9 +72,10 @@ class UpdateHistory:
 
     consumes = (HistoryUpdate,)
 
-    def __init__(self, agents: Agents, threads: Threads) -> None:
+    def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
         self._agents = agents
         self._threads = threads
+        self._max_wait = max_wait
 
     async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> HistoryUpdated:
         agent = self._agents.named(message.provider)
@@ -82,7 +86,8 @@ class UpdateHistory:
             reasoning_engine_id=message.reasoning_engine_id,
             attempt=ctx.attempt.number,
         )
-        said = await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
+        with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
+            said = await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
         await _note_use(self._threads, message, at=ctx.clock.now())
         return HistoryUpdated.after(message, answer=said)
 

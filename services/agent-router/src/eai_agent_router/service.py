@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from eai_agent_router.agent import Agent, Provider
-from eai_agent_router.guards import FallbackAgent, GuardParts, Patient, circuit_names, guarded
+from eai_agent_router.guards import FallbackAgent, GuardResources, engine_targets, guard_agent
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
-from eai_agent_router.measured import MeasuredAgent
 from eai_agent_router.once import AskOnceAgent
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_agent_router.settings import AgentSettings
@@ -57,13 +56,13 @@ async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
         conversations=ConversationStore(parts.redis, ttl),
         clock=parts.clock,
     ) as by_provider:
-        guards = _guard_parts(settings, parts, providers=len(by_provider))
+        guards = _guard_resources(settings, parts, providers=len(by_provider))
         asked_once = {name: _once(name, agent, settings, parts) for name, agent in by_provider.items()}
         agents = _agents(settings, asked_once, guards)
         threads = ThreadStore(parts.redis, ttl)
-        patience = settings.guards.agent_patience
-        route = Patient(RouteMessage(agents, threads), patience)
-        update = Patient(UpdateHistory(agents, threads), patience)
+        max_wait = settings.guards.agent_max_wait
+        route = RouteMessage(agents, threads, max_wait)
+        update = UpdateHistory(agents, threads, max_wait)
         yield Service(
             stages=[
                 Stage(
@@ -73,7 +72,7 @@ async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                         handler_for(MessageTranscribed, route),
                         handler_for(HistoryUpdate, update),
                     ),
-                    parallel=len(by_provider) * (guards.places + guards.line),
+                    parallel=len(by_provider) * (guards.parallel + guards.max_queued),
                     ordering=_ordering(settings, parts),
                     redis=parts.redis,
                 )
@@ -93,28 +92,28 @@ def _once(name: str, agent: Agent, settings: Settings, parts: Parts) -> Agent:
     )
 
 
-def _guard_parts(settings: Settings, parts: Parts, *, providers: int) -> GuardParts:
-    """Each provider has as many places as the process would have for all, so that one that hangs fills its own only.
+def _guard_resources(settings: Settings, parts: Parts, *, providers: int) -> GuardResources:
+    """Each provider has as many calls as the process would have for all, so that one that hangs fills its own only.
 
-    A line before them is for those who share the process: where there is one provider, the queue itself is the line.
+    Only providers that share a process have a queue before them: where there is one, the broker's queue is enough.
     """
-    places = settings.guards.agent_parallel or settings.worker.max_parallel or settings.broker.prefetch_count
-    return GuardParts(
+    parallel = settings.guards.agent_parallel or settings.worker.max_parallel or settings.broker.prefetch_count
+    return GuardResources(
         settings=settings.guards,
         limiter=SlidingWindow(parts.redis),
         random=parts.random.random,
         metrics=parts.metrics,
-        places=places,
-        line=(places + 1) // 2 if providers > 1 else 0,
+        parallel=parallel,
+        max_queued=(parallel + 1) // 2 if providers > 1 else 0,
     )
 
 
-def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardParts) -> Agents:
-    """Every agent measured and guarded, and the chain of them for messages that name no provider."""
+def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardResources) -> Agents:
+    """Every agent behind its guards, and the chain of them for messages that name no provider."""
     ready: dict[str, Agent] = {}
     for name, agent in by_provider.items():
         engines = settings.agent_engine.engines if name == Provider.GOOGLE_AGENT_ENGINE else None
-        ready[name] = guarded(MeasuredAgent(agent, name, guards.metrics), name, circuit_names(name, engines), guards)
+        ready[name] = guard_agent(agent, name, engine_targets(name, engines), guards)
     default = settings.router.agent_provider
     order = list(dict.fromkeys([default, *settings.guards.agent_fallback]))
     last_attempt = settings.broker.max_retries + 1

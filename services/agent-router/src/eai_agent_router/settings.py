@@ -14,10 +14,10 @@ from eai_agent_router.agent import Provider
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.eai_service import NewAgent
 from eai_agent_router.errors import AgentBadRequest
-from eai_agent_router.google_credentials import is_loopback
 from eai_agent_router.guards import GuardSettings
 from eai_agent_router.once import IfUncertain
 from eai_agent_router.openai_chat import ChatOptions
+from eai_common.guards.google import is_sandbox
 from eai_common.settings import Duration, Group, Items, SandboxHost
 from eai_common.store.mailboxes import MergeRule
 
@@ -159,7 +159,7 @@ class AgentEngineSettings(Group):
     @property
     def is_local(self) -> bool:
         """Whether a sandbox answers, without TLS or credentials."""
-        return is_loopback(self.host) or _split(self.host).hostname == (self.sandbox_host or None)
+        return is_sandbox(self.host, self.sandbox_host)
 
     @property
     def engines(self) -> Engines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import ClassVar, Protocol
 
@@ -23,8 +23,9 @@ from eai_agent_router.errors import (
 from eai_common.clock import Deadline
 from eai_common.messages import HistoryMessage
 from eai_common.replies import AssistantMessage, UsageStatistics
+from eai_common.testing import eventually
 
-__all__ = ["AgentContract", "StandIn", "a_turn", "a_user", "deadline_in", "eventually", "text_of"]
+__all__ = ["AgentContract", "StandIn", "a_turn", "a_user", "deadline_in", "text_of"]
 
 REPEAT_ME = "o que eu disse antes?"
 
@@ -66,13 +67,6 @@ def deadline_in(seconds: float) -> Deadline:
 def text_of(answer: Answer) -> str:
     """What clients show: the last assistant message."""
     return [reply for reply in answer.messages if isinstance(reply, AssistantMessage)][-1].content
-
-
-async def eventually(holds: Callable[[], bool], *, within_s: float = 5) -> None:
-    """Return as soon as the condition holds; fail once the time is up."""
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 class AgentContract:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.agent_engine_rest import AgentEngineRest
 from eai_agent_router.eai_service import EaiAgents, LettaAgent
-from eai_agent_router.google_credentials import GoogleToken, read_credentials
+from eai_agent_router.google_token import GoogleToken
 from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken, open_http
 from eai_agent_router.openai_chat import OpenAiChat
 from eai_agent_router.ports import AgentIds, Conversations
 from eai_agent_router.settings import AgentEngineSettings, AgentSettings, EaiSettings, OpenAiSettings
 from eai_common.clock import Clock
+from eai_common.guards.google import read_google_credentials
 from eai_common.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def _agent_engine(settings: AgentEngineSettings, clock: Clock, stack: Asyn
     await asyncio.to_thread(importlib.import_module, "eai_agent_router.agent_engine_grpc")
     from eai_agent_router.agent_engine_grpc import AgentEngineGrpc, open_queries
 
-    credentials = None if settings.is_local else await asyncio.to_thread(_credentials, settings)
+    credentials = None if settings.is_local else await _credentials(settings)
     queries = await stack.enter_async_context(open_queries(settings.host, credentials))
     return AgentEngineGrpc(queries, settings.engines, clock, class_method=method)
 
@@ -69,21 +70,11 @@ async def _agent_engine(settings: AgentEngineSettings, clock: Clock, stack: Asyn
 async def _google(settings: AgentEngineSettings) -> Authorization:
     if settings.is_local:
         return NoAuthorization()
-    return GoogleToken(await asyncio.to_thread(_credentials, settings))
+    return GoogleToken(await _credentials(settings))
 
 
-def _credentials(settings: AgentEngineSettings) -> Credentials:
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        return read_credentials(settings.google_application_credentials.get_secret_value())
-    except (GoogleAuthError, OSError, ValueError) as error:
-        raise SettingsError(
-            [
-                "GOOGLE_APPLICATION_CREDENTIALS: got a value that is not shown, takes a key file's path, the key's "
-                f"JSON, or nothing where the machine has an identity ({type(error).__name__})"
-            ]
-        ) from error
+async def _credentials(settings: AgentEngineSettings) -> Credentials:
+    return await asyncio.to_thread(read_google_credentials, settings.google_application_credentials.get_secret_value())
 
 
 async def _eai(settings: EaiSettings, agent_ids: AgentIds, clock: Clock, stack: AsyncExitStack) -> Agent:

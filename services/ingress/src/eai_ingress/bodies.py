@@ -1,4 +1,4 @@
-"""What ingress answers with."""
+"""The bodies of ingress' answers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["AcceptedAnswer"]
 
 
 class AcceptedAnswer(BaseModel):
-    """The message is in the pipeline."""
+    """The message is accepted."""
 
     model_config = ConfigDict(frozen=True)
 
-    message_id: str = Field(description="What to fetch the answer by.", json_schema_extra={"format": "uuid"})
+    message_id: str = Field(description="The id to fetch the answer by.", json_schema_extra={"format": "uuid"})
     status: Literal["queued", "processing"]
-    estimated_wait_time: str = Field(description="From what recent messages took.", examples=["2-5 seconds"])
-    polling_endpoint: str = Field(description="Where the answer will be; the same as the header `Location`.")
+    estimated_wait_time: str = Field(description="Estimated from recent messages.", examples=["2-5 seconds"])
+    polling_endpoint: str = Field(description="Where to fetch the answer; the same as the header `Location`.")

@@ -1,4 +1,4 @@
-"""What ingress' routes are, for programs and people: the source of its part of `/openapi.json`."""
+"""The API description of ingress' routes: its part of `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from eai_common.results import ResultAnswer
 from eai_common.user_numbers import OPAQUE_USER_NUMBER_PATTERN
 from eai_ingress.bodies import AcceptedAnswer
 from eai_ingress.history import HistoryRequest
-from eai_ingress.request import Rules, WebhookRequest
+from eai_ingress.request import RequestRules, WebhookRequest
 
 __all__ = ["ingress_operations"]
 
 _USUAL = (400, 401, 403, 405, 408, 413, 415, 429, 500, 503)
 _IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
-    "The same key and body within 24 hours give the first answer again, with `Idempotent-Replayed: true`.",
+    "The same key and body within 24 hours return the first answer again, with `Idempotent-Replayed: true`.",
     {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
 )
 _HEADERS = (
     Header("X-Request-ID", "The caller's id for this request, up to 128 printable ASCII characters."),
-    Header("traceparent", "The caller's trace, which this message's work continues (W3C Trace Context)."),
+    Header("traceparent", "The caller's trace, which the message continues (W3C Trace Context)."),
 )
 _ACCEPTED_HEADERS = (
     Header("Location", "The same as `polling_endpoint`.", is_required=True),
-    Header("Idempotent-Replayed", "`true` when this is the first answer again."),
+    Header("Idempotent-Replayed", "`true` when this repeats the first answer."),
 )
 _MESSAGE_ID = "019b7f3e-6a10-7cc1-a3c4-5d2f8e1b9a70"
 _TEXT = {"user_number": "+5521999999999", "message": "Qual o horário do posto de saúde?"}
@@ -43,19 +43,19 @@ _ACCEPTED = AcceptedAnswer(
 )
 
 
-def ingress_operations(rules: Rules, *, like_predecessor: bool) -> list[Operation]:
-    """As they are with these settings."""
+def ingress_operations(rules: RequestRules, *, like_predecessor: bool) -> list[Operation]:
+    """The operations with these settings."""
     return [_user_message(rules, like_predecessor=like_predecessor), _history(rules, like_predecessor=like_predecessor)]
 
 
-def _user_message(rules: Rules, *, like_predecessor: bool) -> Operation:
+def _user_message(rules: RequestRules, *, like_predecessor: bool) -> Operation:
     return Operation(
         method="POST",
         path="/api/v1/message/webhook/user",
         name="postUserMessage",
         summary="Send a user's message",
-        description="Text, or the URL of a recording. One user's messages are answered in the order that they were "
-        "accepted. With 503 nothing was accepted: send it again after `Retry-After`.",
+        description="Text, or the URL of a recording. The messages of one user are answered in the order of their "
+        "acceptance. A 503 accepts nothing: send the message again after `Retry-After`.",
         role="message_sender",
         body=WebhookRequest,
         body_examples={"text": _TEXT, "audio": _AUDIO},
@@ -65,21 +65,21 @@ def _user_message(rules: Rules, *, like_predecessor: bool) -> Operation:
     )
 
 
-def _history(rules: Rules, *, like_predecessor: bool) -> Operation:
+def _history(rules: RequestRules, *, like_predecessor: bool) -> Operation:
     return Operation(
         method="POST",
         path="/api/v1/message/webhook/update_history",
         name="postHistory",
         summary="Put messages of another conversation into a user's thread",
-        description="Answers with what the engine said; when that takes long, with an id to fetch it by, as for a "
-        "user's message.",
+        description="Returns the engine's answer. If that takes long, returns the id to fetch it by, as for a user's "
+        "message.",
         role="message_sender",
         body=HistoryRequest,
         body_examples={"history": _PAST},
         headers=_HEADERS,
         settled=_settled(rules),
         answers={
-            200: Answer("The engine has answered, or refused.", ResultAnswer),
+            200: Answer("The engine answered or refused.", ResultAnswer),
             **_accepted(like_predecessor=like_predecessor),
             **_errors(*_USUAL),
         },
@@ -89,7 +89,7 @@ def _history(rules: Rules, *, like_predecessor: bool) -> Operation:
 def _accepted(*, like_predecessor: bool) -> dict[int, Answer]:
     example = _ACCEPTED.model_copy(update={"status": "processing"}) if like_predecessor else _ACCEPTED
     answer = Answer(
-        "Accepted: the message cannot be lost any more.",
+        "Accepted: the message cannot be lost.",
         AcceptedAnswer,
         _ACCEPTED_HEADERS,
         {"accepted": example.model_dump()},
@@ -101,7 +101,7 @@ def _errors(*codes: int) -> dict[int, Answer]:
     return {code: COMMON_ERRORS[code] for code in codes}
 
 
-def _settled(rules: Rules) -> dict[str, Schema]:
+def _settled(rules: RequestRules) -> dict[str, Schema]:
     known: Schema = {"anyOf": [{"enum": sorted(rules.providers)}, {"type": "null"}]}
     opaque: Schema = {"pattern": OPAQUE_USER_NUMBER_PATTERN}
     return {"provider": known, **({"user_number": opaque} if rules.opaque_user_numbers else {})}

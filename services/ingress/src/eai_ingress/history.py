@@ -1,4 +1,4 @@
-"""Messages of a conversation that took place elsewhere, put into a user's thread."""
+"""Puts messages of another conversation into a user's thread."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from eai_common.clock import Deadline
+from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.http import Role, json_response, require
 from eai_common.http.limits import SelfLimitedRoute, pending_limit
 from eai_common.http.openapi import CLEAN_FIELDS, CLEAN_TEXT
+from eai_common.ids import Ids
 from eai_common.messages import HistoryMessage, HistoryUpdate
 from eai_common.store import TaskView, Wakeups, Watch
 from eai_common.telemetry import trace_headers
 from eai_ingress.acceptance import Acceptance
-from eai_ingress.request import ClientData, EngineId, Provider, Rules, UserNumber, UserRequest, parse_request
-from eai_ingress.routes import acceptance_errors, accepted_answer, refusals_counted, require_json
+from eai_ingress.channel import ChannelAdapter
+from eai_ingress.request import ClientData, EngineId, Provider, RequestRules, UserNumber, UserRequest, parse_request
+from eai_ingress.routes import acceptance_errors_as_http, accepted_response, count_refusals, require_json
 
-__all__ = ["HistoryRequest", "HistoryWebhook", "Results"]
+__all__ = ["HistoryAdapter", "HistoryRequest", "HistoryWebhook", "Results"]
 
-_LOOK_AGAIN_S = 5.0  # for when a wake-up was lost
+_READ_AGAIN_S = 5.0  # in case a wake-up was lost
 
 
 class PastMessage(BaseModel):
-    """What one side said."""
+    """One message of the other conversation."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, json_schema_extra=CLEAN_FIELDS)
 
@@ -47,8 +49,30 @@ class HistoryRequest(UserRequest):
     reasoning_engine_id: EngineId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryAdapter:
+    """The body of the history webhook."""
+
+    rules: RequestRules
+    ids: Ids
+    clock: Clock
+
+    def first_event(self, body: bytes) -> HistoryUpdate:
+        request = parse_request(HistoryRequest, body, self.rules)
+        return HistoryUpdate(
+            message_id=self.ids.message_id(),
+            user_number=request.user_number,
+            timestamp=self.clock.now(),
+            messages=[HistoryMessage(content=message.content, role=message.role) for message in request.messages],
+            metadata=request.metadata or {},
+            provider=request.provider,
+            reasoning_engine_id=request.reasoning_engine_id,
+            trace_headers=trace_headers(),
+        )
+
+
 class Results(Protocol):
-    """Where the pipeline's answer appears."""
+    """Where the pipeline stores its answer."""
 
     async def read(self, message_id: str) -> TaskView:
         """Raises StoreUnavailable."""
@@ -59,9 +83,9 @@ class HistoryWebhook:
     """POST /api/v1/message/webhook/update_history."""
 
     acceptance: Acceptance
+    channel: ChannelAdapter
     results: Results
     wakeups: Wakeups
-    rules: Rules
     wait: timedelta
     answers_like_predecessor: bool
 
@@ -70,42 +94,29 @@ class HistoryWebhook:
         return [SelfLimitedRoute(path, self.post_history, methods=["POST"])]
 
     async def post_history(self, request: Request) -> Response:
-        """Put messages into the thread. Answers 200 with what a poll would, and 202 when that takes long."""
+        """Put messages into the thread. Answers 200 with the result, and 202 if there is none within `wait`."""
         limit = pending_limit(request)
-        async with refusals_counted(self.acceptance, limit):
+        async with count_refusals(self.acceptance, limit):
             require(request, Role.MESSAGE_SENDER)
             require_json(request)
-            history = parse_request(HistoryRequest, await request.body(), self.rules)
-        event = self._event(history)
+            event = self.channel.first_event(await request.body())
         with self.wakeups.watch(event.message_id) as watch:
-            with acceptance_errors():
-                accepted = await self.acceptance.take_in(event, limit=limit)
+            with acceptance_errors_as_http():
+                accepted = await self.acceptance.accept(event, limit=limit)
             result = await self._result(event.message_id, watch)
         if result is None:
-            return accepted_answer(accepted, like_predecessor=self.answers_like_predecessor)
+            return accepted_response(accepted, like_predecessor=self.answers_like_predecessor)
         return json_response(result)
 
-    def _event(self, history: HistoryRequest) -> HistoryUpdate:
-        return HistoryUpdate(
-            message_id=self.acceptance.ids.message_id(),
-            user_number=history.user_number,
-            timestamp=self.acceptance.clock.now(),
-            messages=[HistoryMessage(content=one.content, role=one.role) for one in history.messages],
-            metadata=history.metadata or {},
-            provider=history.provider,
-            reasoning_engine_id=history.reasoning_engine_id,
-            trace_headers=trace_headers(),
-        )
-
     async def _result(self, message_id: str, watch: Watch) -> bytes | None:
-        """What the formatter stored, None when it did not in time or nobody can tell."""
+        """The result that the formatter stored; None if there is none in time, or Redis is out of reach."""
         deadline = Deadline.after(self.wait)
         while not watch.is_over and not deadline.has_passed:
-            await watch.changed(within_s=min(_LOOK_AGAIN_S, deadline.remaining_s()))
+            await watch.changed(within_s=min(_READ_AGAIN_S, deadline.remaining_s()))
             try:
                 view = await self.results.read(message_id)
             except Unavailable:
-                return None  # it was accepted all the same
+                return None  # the message is accepted all the same
             if view.result is not None:
                 return view.result
         return None

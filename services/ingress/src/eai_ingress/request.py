@@ -1,4 +1,4 @@
-"""The webhook's body: what a channel sends for one message of a user, checked field by field."""
+"""The webhook's body: one message of a user, validated field by field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "ClientData",
     "EngineId",
     "Provider",
-    "Rules",
+    "RequestRules",
     "UserNumber",
     "UserRequest",
     "WebhookRequest",
@@ -34,8 +34,8 @@ RequestT = TypeVar("RequestT", bound="UserRequest")
 
 _ENGINE_ID = re.compile(r"[0-9]{1,32}|projects/[a-z0-9-]{1,64}/locations/[a-z0-9-]{1,64}/reasoningEngines/[0-9]{1,32}")
 _AUDIO_PATH = re.compile(r"\.(mp3|wav|m4a|aac|ogg|oga|flac|wma|opus)$", re.IGNORECASE)
-# What the published description says beyond the fields' types. A callback's host may also be a public address or a name
-# in other letters; the description keeps to what any reader understands.
+# What the published API description adds to the types. A callback's host may also be a public address or a name in
+# other letters; the description keeps to what any reader understands.
 _HTTP_URL = r"^\s*https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?\s*$"
 _PUBLIC_HTTPS = r"^https://([a-z0-9]{1,32}\.){1,4}[a-z]{2,16}(/[A-Za-z0-9/_.~-]*)?$"
 _TEXT_OR_AUDIO: JsonValue = [
@@ -53,18 +53,18 @@ _METADATA_BYTES = 8 * 1024
 UserNumber = Annotated[
     str,
     Field(
-        description="E.164, with or without the leading +. Names the thread, too.",
+        description="E.164, with or without the leading +. Also identifies the thread.",
         json_schema_extra={"pattern": USER_NUMBER_PATTERN},
     ),
 ]
 ClientData = Annotated[
     Metadata,
     Field(
-        description=f"The client's own, handed through; {_METADATA_BYTES} bytes of JSON at most.",
+        description=f"The client's own data, returned with the result; {_METADATA_BYTES} bytes of JSON at most.",
         json_schema_extra=CLEAN_FIELDS,
     ),
 ]
-Provider = Annotated[str, Field(description="Who answers; one of those that are configured.")]
+Provider = Annotated[str, Field(description="Which provider answers; one of the configured ones.")]
 EngineId = Annotated[
     str,
     Field(
@@ -75,8 +75,8 @@ EngineId = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules that settings decide."""
+class RequestRules:
+    """The rules that depend on settings."""
 
     providers: frozenset[str]
     opaque_user_numbers: bool = False
@@ -85,7 +85,7 @@ class Rules:
 
 
 class UserRequest(BaseModel):
-    """The rules of the fields that every request has. Unknown fields are ignored, wrong types are not converted."""
+    """The rules for fields that requests share. Unknown fields are ignored; wrong types are not converted."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -140,7 +140,7 @@ class WebhookRequest(UserRequest):
     previous_message: str | None = Field(
         default=None,
         max_length=16_384,
-        description="What the assistant had said before, as a template for example.",
+        description="What the assistant said before, for example from a template.",
         json_schema_extra={"pattern": CLEAN_TEXT},
     )
     metadata: ClientData | None = None
@@ -149,13 +149,13 @@ class WebhookRequest(UserRequest):
     callback_url: str | None = Field(
         default=None,
         max_length=2048,
-        description="Where the result is delivered to, signed: a public address.",
+        description="A public address that the signed result is delivered to.",
         json_schema_extra={"format": "uri", "pattern": _PUBLIC_HTTPS},
     )
 
     @property
     def kind(self) -> MessageType:
-        """The given type, else what the message looks like: a URL of an audio file is audio, anything else text."""
+        """The given type; if none is given, audio for a URL of an audio file, and text for anything else."""
         if self.message_type is not None:
             return self.message_type
         if _is_http_url(self.message) and _AUDIO_PATH.search(urlsplit(self.message).path):
@@ -187,19 +187,19 @@ class WebhookRequest(UserRequest):
             return None
         callbacks = _rules(info).callbacks
         try:
-            # What the text alone tells. Names are resolved at each delivery: an answer from now would be stale by then.
+            # Only the text is checked. Host names are resolved at each delivery: an address from now would be stale.
             Target.parse(value, callbacks).check_literal_address(callbacks)
         except OutboundRefused as error:
             raise ValueError(f"is not a URL that callbacks may go to: {error}") from error
         return value
 
 
-def parse_webhook(body: bytes, rules: Rules) -> WebhookRequest:
+def parse_webhook(body: bytes, rules: RequestRules) -> WebhookRequest:
     """The message in a body. Raises HttpError 400 that names each wrong field."""
     return parse_request(WebhookRequest, body, rules)
 
 
-def parse_request(kind: type[RequestT], body: bytes, rules: Rules) -> RequestT:
+def parse_request(kind: type[RequestT], body: bytes, rules: RequestRules) -> RequestT:
     """The request of this kind in a body. Raises HttpError 400 that names each wrong field."""
     try:
         fields = orjson.loads(body)
@@ -219,8 +219,8 @@ def _invalid(message: str, details: list[FieldError] | None = None) -> HttpError
     return HttpError(400, ErrorBody("Invalid request", message, details or ()))
 
 
-def _rules(info: ValidationInfo) -> Rules:
-    assert isinstance(info.context, Rules), "validate with a Rules as context"
+def _rules(info: ValidationInfo) -> RequestRules:
+    assert isinstance(info.context, RequestRules), "validate with RequestRules as context"
     return info.context
 
 

@@ -1,4 +1,4 @@
-"""Puts ingress together."""
+"""Builds ingress."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+
+from starlette.routing import Route
 
 from eai_common.background import run_alongside
 from eai_common.content import ContentRules
@@ -20,92 +22,95 @@ from eai_common.store import (
     open_batcher,
 )
 from eai_ingress.acceptance import Acceptance
-from eai_ingress.books import Books
+from eai_ingress.acceptance_store import AcceptanceStore
+from eai_ingress.backpressure import Backpressure
+from eai_ingress.channel import WebhookAdapter
 from eai_ingress.description import ingress_operations
 from eai_ingress.estimate import WaitEstimator
-from eai_ingress.history import HistoryWebhook
-from eai_ingress.pressure import Pressure
-from eai_ingress.request import Rules
+from eai_ingress.history import HistoryAdapter, HistoryWebhook
+from eai_ingress.request import RequestRules
 from eai_ingress.routes import Webhook
 from eai_ingress.settings import Settings
 
 __all__ = ["INGRESS"]
 
-_LOOK_EVERY = timedelta(seconds=2)
+_REFRESH_EVERY = timedelta(seconds=2)
 _LEASE_MARGIN = timedelta(seconds=3)
 
 
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     topology, limit = settings.broker.topology, settings.ingress.backpressure_queue_limit
-    pressure = Pressure(parts.broker, topology, limit=limit, metrics=parts.metrics)
+    backpressure = Backpressure(parts.broker, topology, limit=limit, metrics=parts.metrics)
     estimator = WaitEstimator(LatencyStore(parts.redis))
     stop = asyncio.Event()
     async with (
         open_batcher(parts.redis) as batcher,
-        run_alongside({"ingress/outlook": _keep_looking(pressure, estimator, stop)}),
+        run_alongside({"ingress/refresh": _refresh(backpressure, estimator, stop)}),
     ):
-        acceptance = _acceptance(settings, parts, batcher, pressure, estimator)
+        acceptance = _acceptance(settings, parts, batcher, backpressure, estimator)
         try:
-            webhook = _webhook(settings, acceptance)
-            history = HistoryWebhook(
-                acceptance=acceptance,
-                results=TaskStore(parts.redis, settings.tasks),
-                wakeups=parts.wakeups,
-                rules=webhook.rules,
-                wait=settings.ingress.history_wait,
-                answers_like_predecessor=webhook.answers_like_predecessor,
+            rules = _request_rules(settings)
+            yield Service(
+                routes=_routes(settings, parts, acceptance, rules),
+                operations=ingress_operations(rules, like_predecessor=settings.http.is_like_predecessor),
             )
-            operations = ingress_operations(webhook.rules, like_predecessor=webhook.answers_like_predecessor)
-            yield Service(routes=[*webhook.routes(), *history.routes()], operations=operations)
         finally:
             stop.set()
 
 
 def _acceptance(
-    settings: Settings, parts: Parts, batcher: CommandBatcher, pressure: Pressure, estimator: WaitEstimator
+    settings: Settings, parts: Parts, batcher: CommandBatcher, backpressure: Backpressure, estimator: WaitEstimator
 ) -> Acceptance:
-    # No publish takes longer, so a key whose lease is over is one whose process has died.
+    # No publish takes longer, so once the lease of a key is over, its process has died.
     lease = settings.broker.publish_timeout + _LEASE_MARGIN
     return Acceptance(
-        ids=parts.ids,
         clock=parts.clock,
         publisher=parts.broker,
-        books=Books(
+        store=AcceptanceStore(
             batcher,
             TaskStore(parts.redis, settings.tasks),
             ActivityStore(parts.redis, settings.tasks.last_activity_ttl),
             IdempotencyStore(lease=lease, ttl=settings.ingress.idempotency_ttl),
             Mailboxes(parts.redis, settings.tasks.task_processing_ttl) if settings.ordering.ordering_enabled else None,
         ),
-        pressure=pressure,
+        backpressure=backpressure,
         estimator=estimator,
         metrics=parts.metrics,
-        patience=lease * 2,
+        max_wait=lease * 2,
     )
 
 
-def _webhook(settings: Settings, acceptance: Acceptance) -> Webhook:
-    like_predecessor = settings.http.api_compatibility == "predecessor"
-    return Webhook(
+def _routes(settings: Settings, parts: Parts, acceptance: Acceptance, rules: RequestRules) -> list[Route]:
+    like_predecessor = settings.http.is_like_predecessor
+    webhook = Webhook(acceptance, WebhookAdapter(rules, parts.ids, parts.clock), like_predecessor)
+    history = HistoryWebhook(
         acceptance=acceptance,
-        rules=Rules(
-            providers=frozenset(settings.ingress.agent_providers),
-            opaque_user_numbers=like_predecessor,
-            callbacks=settings.ingress.callbacks,
-            content=ContentRules(is_strict=settings.protection.content_check == "strict"),
-        ),
+        channel=HistoryAdapter(rules, parts.ids, parts.clock),
+        results=TaskStore(parts.redis, settings.tasks),
+        wakeups=parts.wakeups,
+        wait=settings.ingress.history_wait,
         answers_like_predecessor=like_predecessor,
     )
+    return [*webhook.routes(), *history.routes()]
 
 
-async def _keep_looking(pressure: Pressure, estimator: WaitEstimator, stop: asyncio.Event) -> None:
-    """Until `stop` and a cancellation."""
+def _request_rules(settings: Settings) -> RequestRules:
+    return RequestRules(
+        providers=frozenset(settings.ingress.agent_providers),
+        opaque_user_numbers=settings.http.is_like_predecessor,
+        callbacks=settings.ingress.callbacks,
+        content=ContentRules(is_strict=settings.protection.content_check == "strict"),
+    )
+
+
+async def _refresh(backpressure: Backpressure, estimator: WaitEstimator, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, or until cancelled."""
     while not stop.is_set():
-        await pressure.look()
-        await estimator.refresh(pressure.waiting())
-        await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        await backpressure.refresh()
+        await estimator.refresh(backpressure.waiting())
+        await asyncio.sleep(_REFRESH_EVERY.total_seconds())
 
 
 INGRESS = ServiceDefinition("ingress", Settings, _build, needs=frozenset({"rabbitmq"}), serves_clients=True)
-"""Without Redis it still accepts, so it only needs the broker."""
+"""Ingress accepts without Redis, so it needs only the broker."""

@@ -20,7 +20,7 @@ __all__ = ["POLLER"]
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     tasks = settings.tasks
-    like_predecessor = settings.http.api_compatibility == "predecessor"
+    like_predecessor = settings.http.is_like_predecessor
     async with open_batcher(parts.redis, settings.redis.timeout) as batcher:
         lookup = Lookup(
             tasks=TaskStore(parts.redis, tasks),

@@ -6,39 +6,30 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import orjson
 from starlette.types import ASGIApp
 
+from eai_common.clock import Clock
 from eai_common.http import HttpParts, bound_socket, build_app, serve
 from eai_common.ids import Ids
 from eai_common.service import Parts
 from eai_common.settings import load
 from eai_common.store import Redis, TaskStore, Wakeups, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, LoopClock
 from eai_poller.service import POLLER
 from eai_poller.settings import Settings
 
-__all__ = ["ACCEPTED", "PATH", "RESULT", "HandClock", "Poller", "open_poller"]
+__all__ = ["ACCEPTED", "PATH", "RESULT", "Poller", "open_poller"]
 
 PATH = "/api/v1/message/response"
 ACCEPTED = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 RESULT: dict[str, Any] = {"status": "completed", "content": "Olá! …", "retry_after": None, "data": {"messages": []}}
-
-
-@dataclass
-class HandClock:
-    """The date is set by hand; how long something takes is real."""
-
-    moment: datetime = ACCEPTED
-
-    def now(self) -> datetime:
-        return self.moment
 
 
 @dataclass
@@ -50,7 +41,7 @@ class Poller:
     tasks: TaskStore
     ids: Ids
     wakeups: Wakeups
-    clock: HandClock = field(default_factory=HandClock)
+    clock: Clock
 
     async def get(self, message_id: str | None, *, wait: object = None, **headers: str) -> httpx.Response:
         query = {"message_id": message_id, "wait": wait}
@@ -74,7 +65,8 @@ async def open_poller(
 ) -> AsyncIterator[Poller]:
     """The poller as its wiring makes it; `is_served`: by the real server on a port, as streams need it."""
     settings = load(Settings, environ)
-    clock, random, metrics = HandClock(), RANDOM, Metrics()
+    clock = LoopClock(ACCEPTED - timedelta(seconds=asyncio.get_running_loop().time()))  # ACCEPTED is now
+    random, metrics = RANDOM, Metrics()
     tracing = open_tracing(settings.telemetry, service="poller")
     async with AsyncExitStack() as stack:
         redis = other_redis if other_redis is not None else await stack.enter_async_context(open_memory_redis())

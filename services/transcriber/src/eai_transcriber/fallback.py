@@ -11,14 +11,14 @@ from eai_common.telemetry import get_logger
 from eai_transcriber.errors import ProviderMisconfigured
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
-__all__ = ["FirstThatAnswers"]
+__all__ = ["FallbackRecognizer"]
 
 log = get_logger(__name__)
 
 _HOPES = (Deferred, Retriable, StageError)  # the best first: costs no attempt, costs one, is final
 
 
-class FirstThatAnswers:
+class FallbackRecognizer:
     """Asks in the given order, each for an equal share of the time that is left.
 
     One that is down, slow, at its limit or misconfigured is passed over. An error about the audio is final.

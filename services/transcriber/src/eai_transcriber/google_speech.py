@@ -6,17 +6,15 @@ The client library takes most of a second to import, so it is imported when the 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eai_common.clock import Deadline
 from eai_common.errors import StageError
+from eai_common.guards.google import is_sandbox, read_google_credentials, retry_delay
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -40,8 +38,6 @@ _TAKES = Takes(
     longest=timedelta(seconds=55),
     largest_bytes=9_500_000,
 )
-
-_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
 # The breaker decides when to ask again. By itself gRPC asks nobody for up to two minutes after an outage (source: gRPC,
 # "Connection Backoff Protocol"), and every probe in that time would fail.
@@ -96,13 +92,7 @@ class GoogleSpeechOptions:
     @property
     def is_local(self) -> bool:
         """Whether the endpoint is a sandbox, on this machine or where it was said: with neither TLS nor credentials."""
-        name = self.endpoint.rpartition(":")[0].strip("[]")
-        if self.sandbox_host and name == self.sandbox_host:
-            return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return name == "localhost"
+        return is_sandbox(self.endpoint, self.sandbox_host)
 
 
 class GoogleSpeech:
@@ -135,7 +125,7 @@ class GoogleSpeech:
 
 @asynccontextmanager
 async def open_google_speech(options: GoogleSpeechOptions) -> AsyncIterator[GoogleSpeech]:
-    """The adapter, with its channel open. Raises ProviderMisconfigured if the credentials cannot be read."""
+    """The adapter, with its channel open. Raises SettingsError if the credentials cannot be read."""
     client = await asyncio.to_thread(_import_and_authenticate, options)
     async with client() as ready:
         yield GoogleSpeech(ready, options)
@@ -156,36 +146,10 @@ def _import_and_authenticate(options: GoogleSpeechOptions) -> Any:
         given["options"] = [*given["options"], *_CHANNEL_OPTIONS]
         return SpeechGrpcAsyncIOTransport.create_channel(host, **given)
 
-    credentials = _credentials(options.credentials)
+    credentials = read_google_credentials(options.credentials)
     return lambda: SpeechAsyncClient(
         transport=SpeechGrpcAsyncIOTransport(host=options.host, credentials=credentials, channel=channel)
     )
-
-
-def _credentials(given: str) -> Any:
-    """Credentials of a path, or of the JSON itself; the machine's own if there is neither."""
-    import google.auth
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        if not given:
-            return google.auth.default(scopes=_SCOPES)[0]
-        return _of_key(json.loads(given if given.lstrip().startswith("{") else Path(given).read_bytes()))
-    except (GoogleAuthError, OSError, ValueError, TypeError, KeyError) as error:
-        raise ProviderMisconfigured(
-            "GOOGLE_APPLICATION_CREDENTIALS: takes the path of a service account's or workload identity's JSON, "
-            f"or the JSON itself ({type(error).__name__})"
-        ) from error
-
-
-def _of_key(key: Mapping[str, Any]) -> Any:
-    # One call for each kind: google-auth warns of its general loader, which a stranger's file could lead astray.
-    from google.auth import identity_pool
-    from google.oauth2 import service_account
-
-    if key["type"] == "external_account":
-        return identity_pool.Credentials.from_info(key, scopes=_SCOPES)  # type: ignore[no-untyped-call]
-    return service_account.Credentials.from_service_account_info(key, scopes=_SCOPES)  # type: ignore[no-untyped-call]
 
 
 def _config(options: GoogleSpeechOptions) -> RecognitionConfig:
@@ -216,16 +180,7 @@ def _classified(error: GoogleAPICallError) -> StageError:
     text = f"Google Speech answered {status}"
     if status in _PERMANENT:
         return _PERMANENT[status](text)
-    return _RETRIABLE.get(status, TranscriptionUnavailable)(text, retry_after=_retry_delay(error))
-
-
-def _retry_delay(error: GoogleAPICallError) -> timedelta | None:
-    """What google.rpc.RetryInfo asks for, if the error carries one."""
-    for detail in error.details:
-        descriptor = getattr(detail, "DESCRIPTOR", None)
-        if descriptor is not None and descriptor.full_name == "google.rpc.RetryInfo":
-            return timedelta(seconds=detail.retry_delay.seconds, microseconds=detail.retry_delay.nanos // 1000)
-    return None
+    return _RETRIABLE.get(status, TranscriptionUnavailable)(text, retry_after=retry_delay(error.details))
 
 
 def _auth_error(error: Exception) -> StageError:

@@ -1,44 +1,98 @@
-"""A recogniser that is left alone while it is down, and given up when it takes too long."""
+"""A recogniser that is called inside of its guards."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 from eai_common.clock import Deadline
-from eai_common.errors import Permanent
-from eai_common.guards import CircuitBreaker
+from eai_common.errors import Permanent, Retriable
+from eai_common.guards import (
+    BreakerRules,
+    Call,
+    CircuitBreaker,
+    Guard,
+    GuardWait,
+    Limiter,
+    Measure,
+    RateLimit,
+    TimeLimit,
+    calls_per_minute,
+    enter_all,
+)
+from eai_common.telemetry import Metrics
 from eai_transcriber.errors import ProviderTimeout, RateLimited, TranscriptionUnavailable
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
-__all__ = ["GuardedRecognizer", "is_down"]
+__all__ = ["GuardResources", "GuardedRecognizer", "QuotaSpent", "RecognizerDown", "guard_recognizer", "is_down"]
+
+
+class RecognizerDown(GuardWait):
+    """The recogniser failed several times in a row, or asked for a pause; it was not asked."""
+
+    error_code = "CIRCUIT_OPEN"
+    overdue: ClassVar[type[Retriable]] = TranscriptionUnavailable
+
+
+class QuotaSpent(GuardWait):
+    """All replicas together have made as many calls to the recogniser as they may; it was not asked."""
+
+    error_code = "RATE_LIMITED"
+    overdue: ClassVar[type[Retriable]] = RateLimited
 
 
 def is_down(error: BaseException) -> bool | None:
-    """What an error of a recogniser says about it: whoever refuses is up, and a used-up quota says nothing."""
+    """Whether the error shows that the recogniser is down (True), or up (False); None when it shows neither."""
     if isinstance(error, TranscriptionUnavailable | ProviderTimeout):
         return True
     return False if isinstance(error, Permanent) else None
 
 
 class GuardedRecognizer:
-    """Makes each call inside the breaker, which raises CircuitOpen, and gives it `longest_call` at most."""
+    """Calls the recogniser inside of all guards, and counts the calls that reach it."""
 
-    def __init__(self, recognizer: Recognizer, breaker: CircuitBreaker, *, longest_call: timedelta) -> None:
+    def __init__(self, recognizer: Recognizer, guards: Sequence[Guard], *, count_call: Callable[[], None]) -> None:
         self._recognizer = recognizer
-        self._breaker = breaker
-        self._longest_call = longest_call
+        self._guards = guards
+        self._count_call = count_call
 
     @property
     def takes(self) -> Takes:
         return self._recognizer.takes
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
-        if deadline.has_passed:  # our lateness, not its: the breaker must not learn from it
-            raise ProviderTimeout("the deadline passed before the recogniser was asked")
-        try:
-            with self._breaker.call():
-                return await self._recognizer.transcribe(audio, deadline=deadline.within(self._longest_call))
-        except RateLimited as error:
-            if error.retry_after is not None:
-                self._breaker.pause(error.retry_after)
-            raise
+        """Raises GuardWait where a guard defers the call, StoreUnavailable, and what the recogniser raises."""
+        async with enter_all(self._guards, Call(deadline)) as call:
+            self._count_call()
+            return await self._recognizer.transcribe(audio, deadline=call.deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardResources:
+    """What the guards of all recognisers stand on."""
+
+    limiter: Limiter
+    random: Callable[[], float]
+    metrics: Metrics
+
+
+def guard_recognizer(
+    recognizer: Recognizer, name: str, resources: GuardResources, *, timeout: timedelta, calls_a_minute: int
+) -> Recognizer:
+    """Return the recogniser behind its guards: a call takes `timeout` at most, and `calls_a_minute` is 0 for no limit.
+
+    A recogniser that is down uses up no quota, and only calls that are made are measured.
+    """
+    random, metrics = resources.random, resources.metrics
+    guards: list[Guard] = [
+        TimeLimit(name, timeout, ProviderTimeout),
+        CircuitBreaker(name, BreakerRules(), judge=is_down, refusal=RecognizerDown, random=random, metrics=metrics),
+        *(
+            RateLimit(name, window, resources.limiter, refusal=QuotaSpent, random=random)
+            for window in calls_per_minute(calls_a_minute)
+        ),
+        Measure(name, metrics),
+    ]
+    return GuardedRecognizer(recognizer, guards, count_call=metrics.transcriptions.labels(name).inc)

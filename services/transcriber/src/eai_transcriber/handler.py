@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from eai_common.clock import Deadline
+from eai_common.guards import enforce_max_wait
 from eai_common.messages import MessageAudio, MessageTranscribed
 from eai_common.outbound import (
     Fetched,
@@ -31,7 +32,6 @@ from eai_transcriber.errors import (
     AudioUrlRefused,
 )
 from eai_transcriber.in_pieces import recognize_in_pieces
-from eai_transcriber.patience import patience
 from eai_transcriber.recognizer import Recognizer, Transcript
 from eai_transcriber.workers import Workers
 
@@ -63,7 +63,7 @@ class Limits:
     longest: timedelta = timedelta(seconds=600)
     download: timedelta = timedelta(seconds=60)
     pieces_side_by_side: int = 4
-    patience: timedelta = timedelta(minutes=10)
+    max_wait: timedelta = timedelta(minutes=10)  # for a recogniser, until waiting costs attempts
 
 
 class Transcribe:
@@ -95,7 +95,7 @@ class Transcribe:
         content = await self._download(message.message.strip(), deadline)
         if self._antivirus is not None:
             await self._antivirus.check(content, deadline=deadline)
-        with patience(ctx.attempt.waited, self._limits.patience), time_to_line("transcription_ms"):
+        with enforce_max_wait(self._limits.max_wait, waited=ctx.attempt.waited), time_to_line("transcription_ms"):
             transcript = await self._recognize(content, deadline)
         if not transcript.text:
             raise AudioNotUnderstood("the recogniser heard no words")

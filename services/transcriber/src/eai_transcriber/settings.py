@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic_settings import NoDecode
 
-from eai_common.guards import Window
 from eai_common.outbound import AllowedHosts, OutboundPolicy
 from eai_common.settings import AllowedNetworks, Duration, Group, Items, SandboxHost
 from eai_transcriber.antivirus import ClamdSetting
@@ -21,8 +20,6 @@ from eai_transcriber.openai_speech import OpenAISpeechOptions
 __all__ = ["AudioSettings", "Provider", "SpeechSettings", "limits"]
 
 Provider = Literal["google", "openai"]
-# A second more: one call takes longer to the provider than another, and it counts them when they arrive.
-_MINUTE = timedelta(seconds=61)
 _SHAPES_NO_WORDS = {"credentials", "key", "project"}
 
 
@@ -98,8 +95,9 @@ class SpeechSettings(Group):
         default=timedelta(seconds=60),
         description="Longest time that one call to a recogniser may take; then the next is asked, or it is retried.",
     )
-    speech_patience: Duration = Field(
+    speech_max_wait: Duration = Field(
         default=timedelta(minutes=10),
+        validation_alias="SPEECH_PATIENCE",
         description="How long a message waits for a recogniser that is down or limited, until waiting costs tries.",
     )
     google_api_rate_limit: int = Field(
@@ -159,12 +157,11 @@ class SpeechSettings(Group):
             raise ValueError("OPENAI_TRANSCRIPTION_URL: is required, takes a URL, when SPEECH_PROVIDERS has openai")
         return self
 
-    def windows_of(self, provider: Provider) -> tuple[Window, ...]:
-        """How often a provider may be asked; none: as often as one likes."""
-        limit = self.google_api_rate_limit if provider == "google" else self.openai_transcription_rate_limit
-        return (Window(limit, _MINUTE),) if limit else ()
+    def rate_limit(self, provider: Provider) -> int:
+        """Calls a minute to the provider; 0 for no limit."""
+        return self.google_api_rate_limit if provider == "google" else self.openai_transcription_rate_limit
 
-    def asked_of(self, provider: Provider) -> str:
+    def variant(self, provider: Provider) -> str:
         """All that shapes a provider's transcripts beside the audio; no secrets."""
         told = self.google if provider == "google" else self.openai
         shapes = {name: value for name, value in asdict(told).items() if name not in _SHAPES_NO_WORDS}
@@ -202,5 +199,5 @@ def limits(audio: AudioSettings, speech: SpeechSettings) -> Limits:
         longest=audio.transcribe_max_duration,
         download=audio.upload_timeout_seconds,
         pieces_side_by_side=speech.speech_parallel,
-        patience=speech.speech_patience,
+        max_wait=speech.speech_max_wait,
     )

@@ -16,6 +16,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 
 from eai_common.clock import Deadline
+from eai_common.testing import eventually
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -76,6 +77,10 @@ class Provider(ABC):
     @abstractmethod
     def hang(self) -> None:
         """The next call is not answered."""
+
+    @abstractmethod
+    def calls(self) -> int:
+        """How many calls it has got, answered or not."""
 
 
 class RecognizerContract:
@@ -145,8 +150,9 @@ class RecognizerContract:
 
     async def test_a_call_can_be_cancelled(self, recognizer: Recognizer, provider: Provider, speech: Audio) -> None:
         provider.hang()
+        before = provider.calls()
         call = asyncio.create_task(recognizer.transcribe(speech, deadline=_within(30)))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: asyncio.to_thread(lambda: provider.calls() > before))
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

@@ -6,20 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
-from eai_common.guards import BreakerRules, CircuitBreaker
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
 from eai_common.store import Redis, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics
 from eai_transcriber.antivirus import ClamAV
-from eai_transcriber.fallback import FirstThatAnswers
+from eai_transcriber.cached import CachedRecognizer
+from eai_transcriber.fallback import FallbackRecognizer
 from eai_transcriber.google_speech import open_google_speech
-from eai_transcriber.guarded import GuardedRecognizer, is_down
+from eai_transcriber.guarded import GuardResources, guard_recognizer
 from eai_transcriber.handler import Transcribe
-from eai_transcriber.limited import LimitedRecognizer
-from eai_transcriber.measured import MeasuredRecognizer
 from eai_transcriber.openai_speech import open_openai_speech
 from eai_transcriber.recognizer import Recognizer
-from eai_transcriber.remembered import RememberedRecognizer
 from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, limits
 from eai_transcriber.workers import Workers
 
@@ -59,11 +56,11 @@ async def open_recognizer(
                 opened: Recognizer = await stack.enter_async_context(open_google_speech(speech.google))
             else:
                 opened = await stack.enter_async_context(open_openai_speech(speech.openai))
-            recognizers.append(_protected(opened, provider, speech, redis=redis, random=random, metrics=metrics))
-        yield recognizers[0] if len(recognizers) == 1 else FirstThatAnswers(recognizers)
+            recognizers.append(_guarded(opened, provider, speech, redis=redis, random=random, metrics=metrics))
+        yield recognizers[0] if len(recognizers) == 1 else FallbackRecognizer(recognizers)
 
 
-def _protected(
+def _guarded(
     recognizer: Recognizer,
     provider: Provider,
     speech: SpeechSettings,
@@ -72,15 +69,16 @@ def _protected(
     random: Random,
     metrics: Metrics,
 ) -> Recognizer:
-    """What is remembered asks nobody; a provider that is left alone uses up no quota; only real calls are measured."""
-    name = f"{provider}_speech"
-    recognizer = MeasuredRecognizer(recognizer, name, metrics)
-    if windows := speech.windows_of(provider):
-        limiter = SlidingWindow(redis)
-        recognizer = LimitedRecognizer(recognizer, limiter, windows, provider=name, random=random.random)
-    breaker = CircuitBreaker(name, BreakerRules(), judge=is_down, random=random.random, metrics=metrics)
-    recognizer = GuardedRecognizer(recognizer, breaker, longest_call=speech.speech_timeout)
-    if speech.transcript_cache_ttl:
-        transcripts = TranscriptStore(redis, speech.transcript_cache_ttl)
-        recognizer = RememberedRecognizer(recognizer, transcripts, asked=speech.asked_of(provider))
-    return recognizer
+    """The recogniser behind its guards, and a cache before them: a transcript that is cached asks nobody."""
+    resources = GuardResources(SlidingWindow(redis), random.random, metrics)
+    guarded = guard_recognizer(
+        recognizer,
+        f"{provider}_speech",
+        resources,
+        timeout=speech.speech_timeout,
+        calls_a_minute=speech.rate_limit(provider),
+    )
+    if not speech.transcript_cache_ttl:
+        return guarded
+    transcripts = TranscriptStore(redis, speech.transcript_cache_ttl)
+    return CachedRecognizer(guarded, transcripts, variant=speech.variant(provider))

@@ -1,4 +1,4 @@
-"""The commands. Each loads its own module when it is called, so that `./eai send` does not wait for what `up` needs."""
+"""The commands. Each imports its module when it is called, so that `./eai send` does not load what `up` needs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ app = typer.Typer(
     help="The gateway between chat channels and AI agents: run it, talk to it, test it.",
 )
 
-BaseUrl = Annotated[str, typer.Option("--base-url", envvar="EAI_BASE_URL", help="Where the gateway is.")]
-Token = Annotated[str, typer.Option("--token", envvar="EAI_TOKEN", help="API token, if the gateway asks for one.")]
+BaseUrl = Annotated[str, typer.Option("--base-url", envvar="EAI_BASE_URL", help="URL of the gateway.")]
+Token = Annotated[str, typer.Option("--token", envvar="EAI_TOKEN", help="API token, if the gateway requires one.")]
 User = Annotated[str, typer.Option("--user", help="The user's number.")]
 ProfileName = Literal["whatsapp", "plain", "telegram"]
 _HERE = "http://127.0.0.1:8000"
@@ -31,7 +31,7 @@ def up(
 ) -> None:
     """Run all five services in this process until Ctrl-C.
 
-    Without RABBITMQ_URL and REDIS_URL everything stays in memory; without Google credentials a local sandbox answers.
+    Without RABBITMQ_URL and REDIS_URL everything stays in memory; without GOOGLE_PROJECT_ID a local sandbox answers.
     """
     from eai_cli.up import run_up
 
@@ -47,13 +47,13 @@ def send(
     user: User = "+5521999990000",
     provider: Annotated[str | None, typer.Option(help="The agent's provider.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the raw result.")] = False,
-    wait: Annotated[float, typer.Option(help="Longest wait for the answer, in seconds.")] = 300.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 300.0,
     base_url: BaseUrl = _HERE,
     token: Token = "",
 ) -> None:
-    """Send one message, typed or spoken, wait for the answer and print it.
+    """Send one message, text or audio, wait for the answer and print it.
 
-    Exit code 0: answered; 1: the gateway could not answer it; 2: it was not accepted.
+    Exit code 0: answered; 1: the message failed; 2: it was not accepted.
     """
     from eai_cli.gateway import Gateway
     from eai_cli.send import Message, run_send
@@ -66,7 +66,7 @@ def send(
 
 @app.command()
 def chat(
-    user: Annotated[str | None, typer.Option(help="The user's number; a new one each time by default.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user's number; by default a new one each time.")] = None,
     provider: Annotated[str | None, typer.Option(help="The agent's provider.")] = None,
     base_url: BaseUrl = _HERE,
     token: Token = "",
@@ -81,16 +81,16 @@ def chat(
 @app.command("format")
 def format_(
     file: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="Markdown; stdin by default.")
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="A Markdown file; stdin by default.")
     ] = None,
-    profile: Annotated[ProfileName, typer.Option(help="Whose formatting.")] = "whatsapp",
-    limit: Annotated[int, typer.Option(min=16, help="Most characters in one message.")] = 4096,
+    profile: Annotated[ProfileName, typer.Option(help="The channel to format for.")] = "whatsapp",
+    limit: Annotated[int, typer.Option(min=16, help="Maximum characters in one message.")] = 4096,
     as_json: Annotated[bool, typer.Option("--json", help="The pieces as one JSON list.")] = False,
     as_jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One JSON string a line in, one JSON list of pieces a line out.")
+        bool, typer.Option("--jsonl", help="Per line one JSON string in, one JSON list of pieces out.")
     ] = False,
 ) -> None:
-    """Show how an agent's Markdown is sent: as messages of a chat, short enough each."""
+    """Show the messages that an agent's Markdown becomes."""
     from eai_cli.format_text import run_format
 
     raise typer.Exit(run_format(file, profile=profile, limit=limit, as_json=as_json, as_jsonl=as_jsonl))
@@ -106,10 +106,10 @@ def test(context: typer.Context) -> None:
 
 @app.command()
 def config(
-    check: Annotated[bool, typer.Option("--check", help="Read the environment and say what is wrong.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Report every invalid setting of the environment.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/configuration.md.")] = False,
 ) -> None:
-    """Show every setting: its variable, what it takes, its default."""
+    """List every setting with its variable, values and default."""
     from eai_cli.configuration import run_config
 
     raise typer.Exit(run_config(check=check, markdown=markdown))

@@ -17,7 +17,7 @@ _WAIT_S = 300.0
 
 
 def run_chat(gateway: Gateway, user: str | None, provider: str | None) -> int:
-    """Read lines and answer them until an empty one; gives the exit code."""
+    """Send each line and print its answer, until an empty line; gives the exit code."""
     console = Console()
     user = user or f"+5521{random.SystemRandom().randrange(900000000, 999999999)}"
     console.print(f"You are {user}. An empty line or Ctrl-D ends the conversation.", style="dim", highlight=False)
@@ -34,7 +34,7 @@ def _answer(gateway: Gateway, message: Message, console: Console) -> None:
         console.print(Text(str(error), style="red"))
         return
     except KeyboardInterrupt:
-        console.print("not waited for", style="dim")
+        console.print("stopped waiting", style="dim")
         return
     style = "green" if reply.is_completed else "red"
     title = "agent" if reply.is_completed else f"failed: {reply.body.get('error_code')}"

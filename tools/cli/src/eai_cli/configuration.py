@@ -1,4 +1,4 @@
-"""`./eai config`: the settings of all services, as a table, as a check, and as `docs/configuration.md`."""
+"""`./eai config`: lists the settings of all services, checks them, and writes `docs/configuration.md`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Setting:
 
 
 def all_settings() -> list[Setting]:
-    """Every variable of every service once, in the order of the groups."""
+    """Every variable once, in the order of the groups."""
     descriptions: dict[str, SettingDescription] = {}
     readers: dict[str, list[str]] = {}
     for definition in DEFINITIONS:
@@ -63,7 +63,7 @@ def as_markdown() -> str:
 
 
 def run_config(*, check: bool, markdown: bool) -> int:
-    """Show, or check; gives the exit code: 2 when a setting is wrong."""
+    """List or check the settings; gives the exit code, 2 if a setting is invalid."""
     if markdown:
         sys.stdout.write(as_markdown())
         return 0
@@ -88,7 +88,7 @@ def _check() -> int:
     for line in mistakes:
         sys.stderr.write(f"{line}\n")
     if not mistakes:
-        sys.stdout.write("every setting can be used\n")
+        sys.stdout.write("all settings are valid\n")
     return 2 if mistakes else 0
 
 

@@ -1,4 +1,4 @@
-"""`./eai format`: Markdown in, the pieces that a channel would send out."""
+"""`./eai format`: Markdown in, the pieces that a channel would send, out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRONG_INPUT = 2
 
 
 def run_format(path: Path | None, *, profile: str, limit: int, as_json: bool, as_jsonl: bool) -> int:
-    """Print the pieces, in a terminal with a rule between them, or as JSON; gives the exit code."""
+    """Print the pieces, as JSON or in a terminal with rules between them; gives the exit code."""
     source = path.read_bytes() if path is not None else sys.stdin.buffer.read()
     try:
         return _format_lines(source, profile, limit) if as_jsonl else _format_whole(source, profile, limit, as_json)
@@ -49,7 +49,7 @@ def _format_lines(source: bytes, profile: str, limit: int) -> int:
 
 
 def _rule(pieces: int) -> str:
-    """What stands between the pieces: nothing in a pipe, where joined pieces are the whole."""
+    """The text between two pieces: nothing in a pipe, where the joined pieces are the whole text."""
     return f"\n{'─' * 30} one of {pieces} messages {'─' * 30}\n" if sys.stdout.isatty() else ""
 
 

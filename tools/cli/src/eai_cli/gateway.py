@@ -1,4 +1,4 @@
-"""A client of the gateway, as a channel integrator would write one: post, then poll until there is a result."""
+"""A client of the gateway, as an integrator would write one: post, then poll for the result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Gateway", "GatewayError", "Reply"]
 
 _POLL_EVERY_S = 0.1
 _POLL_RARELY_S = 1.0
-_ASK_AGAIN = (429, 503)  # the message is accepted; only its result cannot be looked up at the moment
+_ASK_AGAIN = (429, 503)  # temporary: the message stays accepted
 
 
 class GatewayError(Exception):
-    """The gateway cannot be reached, or did not accept the message; the text says what it answered."""
+    """The gateway cannot be reached or refused the request; the text holds its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A final result. `body` is the JSON object as it came."""
+    """A final result. `body` is the JSON object as received."""
 
     body: dict[str, Any]
     raw: str
@@ -33,7 +33,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What the user reads, whether it is an answer or an apology."""
+        """What the user reads: the answer, or the error text."""
         return str(self.body.get("content") or self.body.get("error") or "")
 
     @property
@@ -44,14 +44,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Talks to one gateway. `on_stage` in `answer` is told the name of each stage that the message comes to."""
+    """A client of one gateway."""
 
     base_url: str
     token: str = ""
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
 
     def post(self, user: str, message: str, *, message_type: str | None = None, provider: str | None = None) -> str:
-        """Send one message; gives its id. Raises GatewayError."""
+        """Send one message; gives its id. Raises GatewayError if it is not accepted."""
         body = {"user_number": user, "message": message, "message_type": message_type, "provider": provider}
         response = self._request(
             "POST", "/api/v1/message/webhook/user", {k: v for k, v in body.items() if v is not None}
@@ -61,8 +61,11 @@ class Gateway:
             raise GatewayError(_refusal(response))
         return str(message_id)
 
-    def answer(self, message_id: str, *, wait_s: float, on_stage: Callable[[str], None] | None = None) -> Reply:
-        """Poll until the result is there. Raises GatewayError, also when it is not there after `wait_s` seconds."""
+    def wait_for_reply(self, message_id: str, *, wait_s: float, on_stage: Callable[[str], None] | None = None) -> Reply:
+        """Poll until the result is there; `on_stage` gets the message's stage at each poll.
+
+        Raises GatewayError, also if there is no result after `wait_s` seconds.
+        """
         path = f"/api/v1/message/response?message_id={message_id}"
         began = time.monotonic()
         while True:
@@ -88,7 +91,7 @@ class Gateway:
 
 
 def _fields(response: httpx.Response) -> dict[str, Any]:
-    """The answer's JSON object; empty when it is none."""
+    """The response's JSON object; empty if it has none."""
     try:
         found = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sandbox as a child process: it loads on the other core, and ends with its parent even when that is killed."""
+"""The sandbox as a child process: it starts on another core, and ends with its parent, even a killed one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["SandboxAddress", "SandboxFailed", "SandboxProcess", "sandbox_environment", "started_sandbox"]
+__all__ = ["SandboxAddress", "SandboxFailed", "SandboxProcess", "sandbox_environment", "start_sandbox"]
 
 _STOP_WITHIN_S = 5
 
 
 class SandboxFailed(Exception):
-    """The sandbox ended before it was ready; what it said is on stderr."""
+    """The sandbox ended before it was ready; the reason is on stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +28,28 @@ class SandboxAddress:
 
 @dataclass(frozen=True, slots=True)
 class SandboxProcess:
-    """A sandbox that was started, perhaps not ready yet."""
+    """A sandbox that was started and may not be ready yet."""
 
     process: subprocess.Popen[bytes]
 
-    def address(self) -> SandboxAddress:
-        """Wait until it is ready. Raises SandboxFailed."""
+    def wait_for_address(self) -> SandboxAddress:
+        """Wait until the sandbox is ready. Raises SandboxFailed if it ends first."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SandboxFailed(f"the sandbox ended with code {self.process.wait()}")
-        told = json.loads(line)
-        return SandboxAddress(told["http"], told["grpc"])
+        address = json.loads(line)
+        return SandboxAddress(address["http"], address["grpc"])
 
 
 @contextmanager
-def started_sandbox() -> Iterator[SandboxProcess]:
-    """Start it and do not wait; it is stopped at the end of the context."""
+def start_sandbox() -> Iterator[SandboxProcess]:
+    """Start the sandbox without waiting for it; stop it at the end of the context."""
     process = subprocess.Popen(
         [sys.executable, "-m", "eai_sandbox", "--exit-with-stdin"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C in the terminal must not take it away from messages that are being drained
+        start_new_session=True,  # Ctrl-C in the terminal must not stop it while messages drain
     )
     try:
         yield SandboxProcess(process)
@@ -73,7 +73,7 @@ def sandbox_environment(sandbox: SandboxAddress) -> dict[str, str]:
         "GOOGLE_API_RATE_LIMIT": "0",  # the sandbox has no quota
         "SPEECH_ENDPOINT": sandbox.grpc_target,
         "SPEECH_LANGUAGES": "en-US",  # the sandbox hears English only
-        "AGENT_ENGINE_TRANSPORT": "rest",  # starts in a third of the time that the gRPC client takes to load
+        "AGENT_ENGINE_TRANSPORT": "rest",  # loads in a third of the time of the gRPC client
         "AGENT_ENGINE_ENDPOINT": sandbox.http_url,
         "EAI_AGENT_SERVICE_URL": sandbox.http_url,
         "OPENAI_BASE_URL": f"{sandbox.http_url}/v1",

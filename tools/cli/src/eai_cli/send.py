@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eai_cli.gateway import Gateway, GatewayError, Reply
-from eai_cli.recording import served_recording
+from eai_cli.recording import serve_recording
 
 __all__ = ["Message", "ask", "run_send"]
 
@@ -20,7 +20,7 @@ _ANSWERED, _FAILED, _NOT_ACCEPTED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What to send: a text, or a recording."""
+    """A text or a recording to send."""
 
     user: str
     text: str
@@ -29,7 +29,7 @@ class Message:
 
 
 def run_send(gateway: Gateway, message: Message, *, as_json: bool, wait_s: float) -> int:
-    """Print the answer on stdout, all else on stderr; gives the exit code."""
+    """Print the answer to stdout and the rest to stderr; gives the exit code."""
     console = Console(stderr=True)
     try:
         with gateway.client:
@@ -45,18 +45,18 @@ def run_send(gateway: Gateway, message: Message, *, as_json: bool, wait_s: float
 
 
 def ask(gateway: Gateway, message: Message, console: Console, *, wait_s: float) -> Reply:
-    """Post and wait, with a spinner that names the stage the message is in. Raises GatewayError."""
+    """Post and wait, with a spinner that names the message's stage. Raises GatewayError."""
     with ExitStack() as stack:
-        text, message_type = message.text, None  # the gateway tells text from audio by itself
+        text, message_type = message.text, None  # without a type, the gateway detects it
         if message.audio is not None:
-            text, message_type = stack.enter_context(served_recording(message.audio)), "audio"
+            text, message_type = stack.enter_context(serve_recording(message.audio)), "audio"
         status = stack.enter_context(console.status("sending"))
         message_id = gateway.post(message.user, text, message_type=message_type, provider=message.provider)
-        return gateway.answer(message_id, wait_s=wait_s, on_stage=lambda stage: status.update(f"in {stage} …"))
+        return gateway.wait_for_reply(message_id, wait_s=wait_s, on_stage=lambda stage: status.update(f"in {stage} …"))
 
 
 def show(reply: Reply, console: Console) -> None:
-    """The transcript, if there is one, and what the user reads."""
+    """Print the transcript, if there is one, and the text for the user."""
     if reply.transcript is not None:
         console.print(Text(f"heard: {reply.transcript}", style="dim"))
     if not reply.is_completed:

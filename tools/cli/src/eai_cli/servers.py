@@ -1,8 +1,8 @@
 """Private RabbitMQ and Redis servers on free loopback ports, for tests and benchmarks; they leave nothing behind.
 
-Each lives in a temporary folder, in a process group of its own, under the eye of a watchdog that kills the group when
-this process is gone, even by SIGKILL. (Not by PR_SET_PDEATHSIG: that fires when the *thread* that started the server
-ends, and an event loop's worker threads do.)
+Each has a temporary folder, a process group, and a watchdog that kills the group when this process ends, even by
+SIGKILL. PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the server ends, and an event loop's
+worker threads do.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
     "RedisServer",
     "ServerFailed",
     "ServerMissing",
-    "WatchedRedis",
-    "private_rabbitmq",
-    "private_redis",
-    "private_watched_redis",
+    "RedisWithSentinel",
+    "run_private_rabbitmq",
+    "run_private_redis",
+    "run_private_redis_with_sentinel",
 ]
 
 _START_WITHIN_S = 60.0
@@ -37,28 +37,29 @@ _STOP_WITHIN_S = 30.0
 _AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
 _REDIS_GREETING = b"PING\r\n"
 
-# A short alarm threshold for the disk: a developer's full disk is not what the tests are about.
+# A low alarm threshold: a developer's full disk must not fail the tests.
 _RABBITMQ_CONFIG = "[{rabbit, [{disk_free_limit, 1000000}]}].\n"
 
 
 class ServerMissing(Exception):
-    """The program is not installed; the text says how to get it."""
+    """The program is not installed; the text says how to install it."""
 
 
 class ServerFailed(Exception):
-    """It did not come up; the text holds the end of what it printed."""
+    """The server did not start or refused a command; the text holds its output."""
 
 
 class RabbitServer:
-    """A RabbitMQ node of our own; it keeps its data and its port when stopped and started again."""
+    """A private RabbitMQ node. It keeps its data and port over a restart."""
 
     def __init__(self, folder: Path) -> None:
         self._scripts = _rabbitmq_scripts()
         self._folder = folder
         self._epmd_port, self._dist_port, self.port = _free_ports(3)
-        self._environment = self._prepare()
+        self._write_files()
+        self._environment = self._environment_of_node()
         epmd = [_program("epmd", "erlang-base"), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
-        # The Erlang port mapper is ours too, in the foreground: the one that a node starts for itself never ends.
+        # A private Erlang port mapper in the foreground: the one that a node starts never ends.
         self._epmd = _Process.start(epmd, self._environment, folder / "epmd.log")
         self._node: _Process | None = None
 
@@ -67,33 +68,33 @@ class RabbitServer:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start, and return once the server answers. Raises ServerFailed."""
         command = [str(self._scripts / "rabbitmq-server")]
         self._node = _Process.start(command, self._environment, self._folder / "rabbitmq.log")
         self._node.wait_for(self.port, _AMQP_GREETING)
 
     def stop(self) -> None:
-        """Shut it down in good order."""
+        """Shut down gracefully."""
         if self._node is not None:
             self._node.stop(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End at once, like a power cut."""
         if self._node is not None:
             self._node.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Let it hang with its connections open, until `thaw`."""
+        """Suspend the process, with its connections open, until `thaw`."""
         if self._node is not None:
             self._node.server.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """The end of `freeze`."""
+        """Resume after `freeze`."""
         if self._node is not None:
             self._node.server.send_signal(signal.SIGCONT)
 
     def ctl(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` on it and return what it printed. Raises ServerFailed."""
+        """Run `rabbitmqctl` and return its output. Raises ServerFailed if it fails."""
         command = [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", self._environment["RABBITMQ_NODENAME"]]
         done = subprocess.run(
             [*command, *arguments],
@@ -108,20 +109,22 @@ class RabbitServer:
         return done.stdout
 
     def close(self) -> None:
-        """The end of it, at once: its data are thrown away anyway."""
+        """Kill the node and its port mapper."""
         self.kill()
         self._epmd.stop(signal.SIGKILL)
 
-    def _prepare(self) -> dict[str, str]:
+    def _write_files(self) -> None:
         files = {"enabled_plugins": "[].\n", "advanced.config": _RABBITMQ_CONFIG, "rabbitmq.conf": ""}
         for name, content in files.items():
             (self._folder / name).write_text(content)
         cookie = self._folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
+
+    def _environment_of_node(self) -> dict[str, str]:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._folder),  # the cookie, and nothing of the user's
+            "HOME": str(self._folder),  # holds the cookie
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
@@ -131,17 +134,17 @@ class RabbitServer:
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
-            "RABBITMQ_CONF_ENV_FILE": os.devnull,  # the machine's own settings stay out
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,  # ignores the machine's own settings
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "RUNNING_UNDER_SYSTEMD": "true",  # makes the script become the node instead of waiting beside it
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script replaces itself by the node
         }
 
 
 class RedisServer:
-    """A Redis of our own, without persistence: stopped and started again, it is empty."""
+    """A private Redis without persistence: after a restart it is empty."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._program = _program("redis-server", "redis-server")
@@ -155,7 +158,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start, and return once the server answers. Raises ServerFailed."""
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -172,30 +175,30 @@ class RedisServer:
         self._server.wait_for(self.port, _REDIS_GREETING)
 
     def stop(self) -> None:
-        """Shut it down in good order."""
+        """Shut down gracefully."""
         if self._server is not None:
             self._server.stop(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End at once, like a power cut."""
         if self._server is not None:
             self._server.stop(signal.SIGKILL)
 
     close = kill
 
 
-def private_rabbitmq() -> AbstractContextManager[RabbitServer]:
-    """A RabbitMQ that is up and lives as long as the context. Raises ServerMissing or ServerFailed."""
+def run_private_rabbitmq() -> AbstractContextManager[RabbitServer]:
+    """Run a RabbitMQ for as long as the context. Raises ServerMissing or ServerFailed."""
     return _private("rabbit-", RabbitServer)
 
 
-def private_redis() -> AbstractContextManager[RedisServer]:
-    """A Redis that is up and lives as long as the context. Raises ServerMissing or ServerFailed."""
+def run_private_redis() -> AbstractContextManager[RedisServer]:
+    """Run a Redis for as long as the context. Raises ServerMissing or ServerFailed."""
     return _private("redis-", RedisServer)
 
 
-class WatchedRedis:
-    """Two Redis servers, one of which copies the other, and a sentinel that promotes it when the other dies."""
+class RedisWithSentinel:
+    """A Redis, its replica, and a sentinel that promotes the replica when the primary dies."""
 
     NAME = "gateway"
 
@@ -214,7 +217,7 @@ class WatchedRedis:
         return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/{self.NAME}"
 
     def start(self) -> None:
-        """Return once all three answer."""
+        """Start, and return once all three answer. Raises ServerFailed."""
         for server in (self.first, self.second, self._sentinel):
             server.start()
 
@@ -223,9 +226,9 @@ class WatchedRedis:
             server.close()
 
 
-def private_watched_redis() -> AbstractContextManager[WatchedRedis]:
-    """The three of them, as long as the context. Raises ServerMissing or ServerFailed."""
-    return _private("redis-watched-", WatchedRedis)
+def run_private_redis_with_sentinel() -> AbstractContextManager[RedisWithSentinel]:
+    """Run all three for as long as the context. Raises ServerMissing or ServerFailed."""
+    return _private("redis-sentinel-", RedisWithSentinel)
 
 
 class _Server(Protocol):
@@ -239,7 +242,7 @@ _ServerT = TypeVar("_ServerT", bound=_Server)
 
 @contextmanager
 def _private(prefix: str, server_in: Callable[[Path], _ServerT]) -> Iterator[_ServerT]:
-    """A server in a folder of its own, up as long as the context."""
+    """Run a server in a temporary folder for as long as the context."""
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         server = server_in(Path(folder))
         try:
@@ -251,7 +254,7 @@ def _private(prefix: str, server_in: Callable[[Path], _ServerT]) -> Iterator[_Se
 
 @dataclass(frozen=True)
 class _Process:
-    """A server's process group, and the watchdog that outlives us by a moment."""
+    """A server's process group, and the watchdog that kills it when this process ends."""
 
     server: subprocess.Popen[bytes]
     watchdog: subprocess.Popen[bytes]
@@ -269,7 +272,7 @@ class _Process:
                 start_new_session=True,
                 cwd=log.parent,
             )
-        # Its standard input ends when we do, however we end.
+        # Its stdin ends with this process, however that ends.
         kill = ["sh", "-c", 'read -r _; kill -s KILL -- "-$0"', str(server.pid)]
         watchdog = subprocess.Popen(
             kill,
@@ -290,7 +293,7 @@ class _Process:
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals) -> None:
-        """Return once it has ended; what does not end in time is killed."""
+        """Send the signal and return once the group has ended; kill it if that takes too long."""
         with suppress(ProcessLookupError):
             os.killpg(self.server.pid, how)
         try:
@@ -314,7 +317,7 @@ def _answers(port: int, greeting: bytes) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
+    """Different ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for listener in sockets:
@@ -333,6 +336,6 @@ def _program(name: str, package: str) -> str:
 
 
 def _rabbitmq_scripts() -> Path:
-    """Where the scripts are that run as the user who calls them; Debian's in /usr/sbin insist on theirs."""
+    """The folder of the scripts that run as any user; Debian's in /usr/sbin accept only two."""
     debian = Path("/usr/lib/rabbitmq/bin")
     return debian if debian.is_dir() else Path(_program("rabbitmq-server", "rabbitmq-server")).resolve().parent

@@ -1,4 +1,4 @@
-"""The five services. Only the command line may import them all."""
+"""The five services. Only the command line imports them all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from eai_transcriber.service import TRANSCRIBER
 
 __all__ = ["DEFINITIONS"]
 
-# Each definition has its own settings type; whoever goes through them all treats them alike.
+# Each definition has its own settings type.
 DEFINITIONS: tuple[ServiceDefinition[Any], ...] = (INGRESS, TRANSCRIBER, AGENT_ROUTER, FORMATTER, POLLER)
 """In the order in which a message passes them."""

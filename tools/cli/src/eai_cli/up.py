@@ -1,7 +1,7 @@
-"""`./eai up`: all five services in one process, on whatever parts there are.
+"""`./eai up`: all five services in one process.
 
-The code is the services' own; what differs from production is which broker and Redis are opened, and that a sandbox
-stands where no provider is configured.
+The code is that of production. What differs: a broker and a Redis in memory, and a sandbox instead of the providers,
+each only if the real one is not configured.
 """
 
 from __future__ import annotations
@@ -14,50 +14,48 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from eai_cli.sandbox_process import SandboxFailed, sandbox_environment, started_sandbox
+from eai_cli.sandbox_process import SandboxFailed, sandbox_environment, start_sandbox
 
-__all__ = ["NotInProduction", "environment_for_up", "refuse_in_production", "run_up"]
+__all__ = ["NotInProduction", "merge_environment", "refuse_in_production", "run_up"]
 
-_SUITS_A_LAPTOP = {"LOG_FORMAT": "text", "MAX_PARALLEL": "20"}
+_LAPTOP_DEFAULTS = {"LOG_FORMAT": "text", "MAX_PARALLEL": "20"}
 
 
 class NotInProduction(Exception):
-    """In-memory parts or a sandbox would stand where messages must not be lost."""
+    """In-memory parts or a sandbox in production; the text says what to set."""
 
 
 def run_up(host: str, port: int) -> int:
-    """Run until Ctrl-C or SIGTERM; gives the exit code: 0 drained, 1 failed, 2 wrong settings."""
-    environ = environment_for_up(os.environ, _dotenv(Path(".env")), host=host, port=port)
+    """Run until Ctrl-C or SIGTERM; gives the exit code: 0 drained, 1 failed, 2 invalid settings."""
+    environ = merge_environment(os.environ, _dotenv(Path(".env")), host=host, port=port)
     try:
         refuse_in_production(environ)
         with ExitStack() as stack:
-            sandbox = None if _has_google(environ) else stack.enter_context(started_sandbox())
-            # Imported here: while the services load, the sandbox starts on the other core.
+            sandbox = None if _has_google(environ) else stack.enter_context(start_sandbox())
+            # Imported here: the sandbox starts on another core while the services load.
             from eai_cli.all_in_one import run_all
 
             if sandbox is not None:
-                environ = {**sandbox_environment(sandbox.address()), **environ}
+                environ = {**sandbox_environment(sandbox.wait_for_address()), **environ}
             return run_all(environ, uses_sandbox=sandbox is not None)
     except (NotInProduction, SandboxFailed) as error:
         sys.stderr.write(f"eai up: {error}\n")
         return 2 if isinstance(error, NotInProduction) else 1
     except KeyboardInterrupt:
-        return 130  # before anything was accepted
+        return 130  # before the first message
 
 
-def environment_for_up(
-    environ: Mapping[str, str], dotenv: Mapping[str, str], *, host: str, port: int
-) -> dict[str, str]:
-    """What the services read: the environment, below it `.env`, below that what suits a laptop.
+def merge_environment(environ: Mapping[str, str], dotenv: Mapping[str, str], *, host: str, port: int) -> dict[str, str]:
+    """The environment, then `.env`, then the defaults for a laptop.
 
-    What is set to nothing is left out, as the services do: it must not stand above the sandbox's own value.
+    Empty values are left out, as the services do: they must not override the sandbox's settings.
     """
-    told = {**_SUITS_A_LAPTOP, **dotenv, **environ, "HOST": host, "PORT": str(port)}
-    return {name: value for name, value in told.items() if value != ""}
+    merged = {**_LAPTOP_DEFAULTS, **dotenv, **environ, "HOST": host, "PORT": str(port)}
+    return {name: value for name, value in merged.items() if value != ""}
 
 
 def refuse_in_production(environ: Mapping[str, str]) -> None:
-    """Raises NotInProduction, with what to set."""
+    """Raises NotInProduction for in-memory parts or a sandbox with ENVIRONMENT=production."""
     if environ.get("ENVIRONMENT", "").lower() != "production":
         return
     if missing := [name for name in ("RABBITMQ_URL", "REDIS_URL") if not environ.get(name)]:

@@ -1,7 +1,7 @@
-"""The broker port: what a stage needs of a message broker, and the errors it can meet.
+"""The broker port: what a stage needs from a message broker, and the errors that it can raise.
 
 Stages import this module only. The adapters, `eai_common.broker.rabbitmq` and `eai_common.broker.memory`, are imported
-by wiring; both pass the one conformance suite in `eai_common.broker.testing`.
+by wiring. Both pass the same conformance suite, in `eai_common.broker.testing`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Headers = Mapping[str, str | int]
-"""Application headers: what RabbitMQ and the memory broker both keep exactly."""
+"""Application headers, of the types that RabbitMQ and the memory broker both preserve exactly."""
 
 
 class BrokerUnavailable(Unavailable):
@@ -42,17 +42,17 @@ class BrokerUnavailable(Unavailable):
 
 
 class Unconfirmed(BrokerUnavailable):
-    """The message was sent and no answer came: the broker may have it, or may not."""
+    """The message was sent and no confirm came: the broker may or may not have it."""
 
 
 class Unroutable(Permanent):
-    """No queue takes this routing key. Only a wrong topology does that, so it is an error and never a silent drop."""
+    """No queue takes this routing key. Only a wrong topology causes that, so it is an error and never a silent drop."""
 
     error_code = "UNROUTABLE"
 
 
 class TopologyMismatch(Exception):
-    """A queue or exchange exists with other arguments. The text names it, what was found and what to do."""
+    """A queue or exchange exists with other arguments. The text names it, the difference and what to do."""
 
 
 class SettlementLost(Exception):
@@ -60,7 +60,7 @@ class SettlementLost(Exception):
 
 
 class AlreadySettled(Exception):
-    """The delivery was settled before: a mistake of the caller, who must decide once what becomes of it."""
+    """The delivery was settled before. That is a bug of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +78,18 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterReason:
-    """Why a delivery is given up; kept in the dead letter's headers for whoever replays it."""
+    """Why a delivery is dead-lettered; kept in the dead letter's headers for whoever replays it."""
 
     error_code: str
     error: str  # for the operator: no secret, no user's number
     stage: str
-    evidence: str = ""  # what an outside service answered, masked
+    evidence: str = ""  # what an outside service answered, redacted
 
 
 class Delivery(Protocol):
-    """One message handed to us. It must be settled exactly once; unsettled, it comes again.
+    """One message from the broker. Settle it exactly once; the broker delivers an unsettled one again.
 
-    Settling it a second time raises AlreadySettled. A settlement that raised BrokerUnavailable was none.
+    A second settlement raises AlreadySettled. One that raised BrokerUnavailable does not count.
     """
 
     @property
@@ -98,7 +98,7 @@ class Delivery(Protocol):
 
     @property
     def routing_key(self) -> str:
-        """The key it was first published with, also after a wait in the ladder and as a dead letter."""
+        """The key that it was first published with, also after a wait in the ladder and as a dead letter."""
 
     @property
     def body(self) -> bytes: ...
@@ -113,7 +113,7 @@ class Delivery(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """Ours only: the broker's own (x-death, x-first-death-*, x-delivery-count) are left out."""
+        """Ours only, without the broker's own (x-death, x-first-death-*, x-delivery-count)."""
 
     @property
     def timestamp(self) -> datetime | None:
@@ -121,29 +121,29 @@ class Delivery(Protocol):
 
     @property
     def redeliveries(self) -> int:
-        """How often it was handed out before without being settled (a consumer died, or handed it back). 0 at first.
+        """How often it was delivered before without being settled (a consumer died, or handed it back). 0 at first.
 
-        Classic queues only know whether it was: 0 or 1.
+        Classic queues have only a flag: 0 or 1.
         """
 
     async def ack(self) -> None:
-        """Done: the broker forgets it. Raises SettlementLost."""
+        """Remove it from the queue: it is done. Raises SettlementLost."""
 
     async def requeue(self) -> None:
-        """Hand it back untouched, for another consumer; used while draining. Raises SettlementLost."""
+        """Hand it back unchanged, for another consumer; used while draining. Raises SettlementLost."""
 
     async def retry_after(self, delay: timedelta, headers: Headers) -> None:
-        """Let it wait outside the consumers, then deliver it to this queue again, with `headers` for the old ones.
+        """Let it wait in the delay ladder, then deliver it to this queue again, with `headers` instead of its own.
 
-        The waiting copy is confirmed before the original is acked. It waits at least `delay`, rounded up to a rung
-        of the ladder; longer than the longest rung counts as the longest. Raises BrokerUnavailable (the original is
-        then still unsettled) or SettlementLost; ValueError for a dead letter, which is published anew instead.
+        It waits on the first rung that is not shorter than `delay`, or on the longest. The copy in the ladder is
+        confirmed before the original is acked. Raises BrokerUnavailable (the original is then still unsettled),
+        SettlementLost, and ValueError for a dead letter, which must be published again instead.
         """
 
     async def dead_letter(self, reason: DeadLetterReason, headers: Headers) -> None:
         """Move it to `<queue>.dlq` with `headers` and the reason; confirmed before the original is acked.
 
-        Raises BrokerUnavailable (the original is then still unsettled) or SettlementLost; ValueError for a dead
+        Raises BrokerUnavailable (the original is then still unsettled), SettlementLost, and ValueError for a dead
         letter.
         """
 
@@ -152,10 +152,10 @@ class Consumer(Protocol):
     """An open subscription to one queue, at most `prefetch` deliveries unsettled."""
 
     def until(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
-        """Deliveries as they come, until `stop` is set; what was prefetched and not yet yielded is handed back then.
+        """Deliveries as they come, until `stop` is set; then what was prefetched and not yet yielded is handed back.
 
-        Survives a lost connection: deliveries go on once the broker is back. Settling stays possible after `stop`
-        until the consumer is closed.
+        Deliveries go on after a lost connection, once the broker is back. After `stop`, settling is possible until the
+        consumer is closed.
         """
 
 
@@ -163,10 +163,10 @@ class Publisher(Protocol):
     """The narrow part of the port that most code needs."""
 
     async def publish(self, message: Outgoing) -> None:
-        """Return once the broker has taken responsibility (publisher confirm, persistent, mandatory).
+        """Return with the publisher confirm of a persistent, mandatory message.
 
-        Safe to call concurrently; confirms are then pipelined. Raises Unroutable or BrokerUnavailable; of the latter,
-        Unconfirmed when the broker may have the message all the same.
+        Safe to call concurrently; confirms are then pipelined. Raises Unroutable or BrokerUnavailable. Of the latter,
+        Unconfirmed says that the broker may have the message anyway.
         """
 
 
@@ -174,21 +174,21 @@ class Broker(Publisher, Protocol):
     """The whole port."""
 
     def consume(self, queue: str, *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
-        """Subscribe to a queue of the topology, a dead-letter queue too; ValueError for any other.
+        """Subscribe to a queue of the topology; dead-letter queues included. Raises ValueError for any other.
 
-        Leaving the context gives unsettled deliveries back to the broker.
+        Leaving the context returns unsettled deliveries to the broker.
         """
 
     async def depth(self, queue: str) -> int:
         """How many messages are ready in a queue of the topology, unsettled ones not counted.
 
-        Raises BrokerUnavailable; ValueError for any other queue.
+        Raises BrokerUnavailable, and ValueError for any other queue.
         """
 
     @property
     def ladder(self) -> tuple[timedelta, ...]:
-        """The waits that `retry_after` knows, shortest first."""
+        """The rungs of the delay ladder, shortest first."""
 
     @property
     def is_ready(self) -> bool:
-        """Connected, and not blocked by a memory or disk alarm."""
+        """Whether it is connected, and not blocked by a memory or disk alarm."""

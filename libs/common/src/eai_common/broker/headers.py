@@ -1,7 +1,7 @@
-"""The header names that the adapters share, and what a dead letter says about itself.
+"""The headers of a dead letter, which both adapters write.
 
 A dead letter is its message unchanged (body, properties, routing key, the headers of the last attempt) plus the headers
-named here; whoever replays it publishes it again `without_dead_letter`.
+named here. To replay it, publish it with the headers that `without_dead_letter` gives.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ DEAD_LETTER_AT = "x-eai-dead-letter-at"
 DEAD_LETTER_EVIDENCE = "x-eai-dead-letter-evidence"
 
 DELIVERY_LIMIT = DeadLetterReason(
-    "DELIVERY_LIMIT", "handed out again and again without being settled: it may kill its consumer", stage="broker"
+    "DELIVERY_LIMIT", "redelivered too often without being settled: it may kill its consumer", stage="broker"
 )
-"""Why the broker itself gives up a message."""
+"""The reason when the broker itself dead-letters a message."""
 
 _LONGEST_ERROR = 1000
 _LONGEST_EVIDENCE = 8000
@@ -47,7 +47,7 @@ _NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What the headers of a dead letter tell: why, from which queue and when it was given up."""
+    """Why, from which queue and when a message was dead-lettered."""
 
     reason: DeadLetterReason
     queue: str
@@ -55,7 +55,7 @@ class DeadLetter:
 
 
 def dead_letter_headers(headers: Headers, dead_letter: DeadLetter) -> dict[str, str | int]:
-    """`headers` and the story of the dead letter; its texts are cut, as AMQP headers must fit in one frame."""
+    """`headers` with those of the dead letter; long texts are cut, because AMQP headers must fit in one frame."""
     evidence = dead_letter.reason.evidence[:_LONGEST_EVIDENCE]
     return {
         **headers,
@@ -69,7 +69,7 @@ def dead_letter_headers(headers: Headers, dead_letter: DeadLetter) -> dict[str, 
 
 
 def read_dead_letter(headers: Headers) -> DeadLetter | None:
-    """The story that `dead_letter_headers` wrote; None if there is none."""
+    """What `dead_letter_headers` wrote; None if the message is no dead letter."""
     if not headers.keys() >= _NAMES:
         return None
     code, error, stage = (str(headers[name]) for name in (DEAD_LETTER_ERROR_CODE, DEAD_LETTER_ERROR, DEAD_LETTER_STAGE))
@@ -79,5 +79,5 @@ def read_dead_letter(headers: Headers) -> DeadLetter | None:
 
 
 def without_dead_letter(headers: Headers) -> Mapping[str, str | int]:
-    """The headers that the message had before it was given up."""
+    """The headers that the message had before it was dead-lettered."""
     return {name: value for name, value in headers.items() if name not in _NAMES | {DEAD_LETTER_EVIDENCE}}

@@ -1,7 +1,7 @@
 """The port in memory: for `./eai up`, for tests and for the simulation, which also owns its clock.
 
-It behaves like the quorum queues of `eai_common.broker.rabbitmq`, and the same conformance suite says so. Everything
-happens in a fixed order, so that a simulation with the same seed sees the same run.
+It behaves like the quorum queues of `eai_common.broker.rabbitmq`; both pass the same conformance suite. Everything
+happens in a fixed order, so that a simulation with the same seed gives the same run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from eai_common.broker import (
     SettlementLost,
     Unroutable,
 )
+from eai_common.broker.delivery_iterator import DeliveryIterator
 from eai_common.broker.headers import DELIVERY_LIMIT, DeadLetter, dead_letter_headers
-from eai_common.broker.intake import Deliveries
 from eai_common.clock import Clock
 from eai_common.topology import Topology
 
@@ -36,7 +36,7 @@ __all__ = ["MemoryBroker", "Message"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as the broker keeps it. What is None was not set by its publisher."""
+    """One message as the broker keeps it. None marks what its publisher did not set."""
 
     routing_key: str
     body: bytes
@@ -49,7 +49,7 @@ class Message:
 
     @classmethod
     def of(cls, message: Outgoing) -> Message:
-        """What the wire keeps of it: milliseconds, and its own copy of the headers."""
+        """The message as the wire keeps it: time in milliseconds, and its own copy of the headers."""
         kept = message.timestamp.replace(microsecond=message.timestamp.microsecond // 1000 * 1000)
         return cls(
             message.routing_key,
@@ -63,7 +63,7 @@ class Message:
 
 
 class MemoryBroker:
-    """The whole port, plus what a test wants to see (`contents`, `unsettled`, `waiting`) and to break (`go_down`).
+    """The whole port, plus what a test inspects (`contents`, `unsettled`, `waiting`) and breaks (`go_down`).
 
     Used as `async with MemoryBroker(topology, clock) as broker`: the context owns the messages that wait in the ladder.
     """
@@ -90,15 +90,15 @@ class MemoryBroker:
     ) -> None:
         for task in self._in_ladder:
             task.cancel()
-        # The group is told of a cancellation, which may be its own (a waiting message that failed), and of nothing
-        # else: it would wrap the body's error in an exception group.
+        # The group gets only a cancellation, which may be its own (a waiting message that failed). Any other error of
+        # the body would come out wrapped in an exception group.
         if isinstance(error, asyncio.CancelledError):
             await self._group.__aexit__(kind, error, trace)
         else:
             await self._group.__aexit__(None, None, None)
 
     async def publish(self, message: Outgoing) -> None:
-        await _turn()
+        await _yield_to_loop()
         self._check_up()
         queues = self._routes.get(message.routing_key)
         if not queues:
@@ -134,7 +134,7 @@ class MemoryBroker:
         return tuple(self._queue(queue).ready)
 
     def unsettled(self, queue: str) -> int:
-        """How many messages of a queue its consumers hold."""
+        """How many messages of a queue its consumers hold unsettled."""
         return sum(len(subscription.held) for subscription in self._queue(queue).subscriptions)
 
     @property
@@ -143,18 +143,18 @@ class MemoryBroker:
         return len(self._in_ladder)
 
     def put(self, queue: str, message: Message) -> None:
-        """Place a message as a foreign publisher might have left it, without id or type for instance."""
+        """Add a message as a foreign publisher might have left it, without id or type for instance."""
         self._queue(queue).add(message)
 
     def go_down(self) -> None:
-        """The broker is gone: consumers lose what they hold, publishing fails. It keeps its messages."""
+        """Simulate an outage: consumers lose what they hold, publishing fails. The broker keeps its messages."""
         self._up.clear()
         for queue in self._queues.values():
             for subscription in tuple(queue.subscriptions):
                 subscription.lose()
 
     def come_back(self) -> None:
-        """The end of `go_down`: consumers resume by themselves."""
+        """End the outage: consumers resume by themselves."""
         self._up.set()
 
     def _queue(self, name: str) -> _Queue:
@@ -168,7 +168,7 @@ class MemoryBroker:
 
     def _check_up(self) -> None:
         if not self.is_ready:
-            raise BrokerUnavailable("the in-memory broker was told to be down")
+            raise BrokerUnavailable("a test took the in-memory broker down")
 
     def delay(self, message: Message, headers: Headers, queue: _Queue, delay: timedelta) -> None:
         """Let a settled delivery's message wait in the ladder."""
@@ -183,12 +183,12 @@ class MemoryBroker:
         queue.add(message)
 
     def dead_letter(self, message: Message, headers: Headers, queue: _Queue, reason: DeadLetterReason) -> None:
-        """Put a settled delivery's message among the dead letters of its queue."""
-        told = dead_letter_headers(headers, DeadLetter(reason, queue.name, self._clock.now()))
-        self._queues[f"{queue.name}.dlq"].add(replace(message, headers=told, redeliveries=0))
+        """Move a settled delivery's message to the dead letters of its queue."""
+        marked = dead_letter_headers(headers, DeadLetter(reason, queue.name, self._clock.now()))
+        self._queues[f"{queue.name}.dlq"].add(replace(message, headers=marked, redeliveries=0))
 
     def give_back(self, queue: _Queue, messages: list[Message]) -> None:
-        """To the head of the queue, in the old order; to the dead letters what came back too often."""
+        """Return messages to the head of the queue in their old order; those returned too often become dead letters."""
         for message in reversed(messages):
             again = replace(message, redeliveries=message.redeliveries + 1)
             if again.redeliveries > self._topology.delivery_limit and not _holds_dead_letters(queue):
@@ -199,7 +199,7 @@ class MemoryBroker:
 
 
 class _Queue:
-    """Ready messages, and the subscriptions that take turns."""
+    """Ready messages, and the subscriptions that get them in rotation."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -236,7 +236,7 @@ class _Subscription:
         self._prefetched: deque[_Delivery] = deque()
 
     def until(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
-        return Deliveries(self, stop)
+        return DeliveryIterator(self, stop)
 
     @property
     def has_room(self) -> bool:
@@ -251,7 +251,7 @@ class _Subscription:
     def take(self) -> Delivery | None:
         return self._prefetched.popleft() if self._prefetched else None
 
-    async def more(self) -> None:
+    async def wait(self) -> None:
         await self.broker.wait_up()
         self._subscribe()
         self._changed.clear()
@@ -263,7 +263,7 @@ class _Subscription:
         self._return(list(self._prefetched))
 
     def lose(self) -> None:
-        """The end of the consumer or of its connection: what it holds goes back and cannot be settled any more."""
+        """End the subscription as a closed connection does: what it holds goes back, and cannot be settled any more."""
         self._unsubscribe()
         held = list(self.held)
         for delivery in held:
@@ -329,25 +329,25 @@ class _Delivery:
         return self.message.redeliveries
 
     async def ack(self) -> None:
-        await _turn()
+        await _yield_to_loop()
         self._settle()
         self._subscription.queue.dispatch()
 
     async def requeue(self) -> None:
-        await _turn()
+        await _yield_to_loop()
         self._settle()
         self._subscription.broker.give_back(self._subscription.queue, [self.message])
 
     async def retry_after(self, delay: timedelta, headers: Headers) -> None:
         self._check_can_move()
-        await _turn()
+        await _yield_to_loop()
         self._settle()
         self._subscription.broker.delay(self.message, headers, self._subscription.queue, delay)
         self._subscription.queue.dispatch()
 
     async def dead_letter(self, reason: DeadLetterReason, headers: Headers) -> None:
         self._check_can_move()
-        await _turn()
+        await _yield_to_loop()
         self._settle()
         self._subscription.broker.dead_letter(self.message, headers, self._subscription.queue, reason)
         self._subscription.queue.dispatch()
@@ -369,6 +369,6 @@ def _holds_dead_letters(queue: _Queue) -> bool:
     return queue.name.endswith(".dlq")
 
 
-async def _turn() -> None:
-    """Give the other tasks a turn before the effect, as a broker on a wire would; cancelled here, nothing happened."""
+async def _yield_to_loop() -> None:
+    """Let other tasks run before the effect, as a broker on a wire would. Cancelled here, nothing has happened."""
     await asyncio.sleep(0)

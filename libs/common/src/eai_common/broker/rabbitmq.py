@@ -1,7 +1,7 @@
 """The port on RabbitMQ 3.10 to 4.x.
 
-Two connections: one publishes, one consumes. A memory or disk alarm makes the broker stop reading from connections
-that publish (source: RabbitMQ, "Memory and Disk Alarms"); acks on the same connection would then not get through.
+One connection publishes, another consumes. On a memory or disk alarm the broker stops reading from connections that
+publish (source: RabbitMQ, "Memory and Disk Alarms"), and acks on the same connection would not get through.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from eai_common.broker import (
     Unroutable,
 )
 from eai_common.broker import rabbitmq_wire as wire
+from eai_common.broker.delivery_iterator import DeliveryIterator
 from eai_common.broker.headers import DeadLetter, dead_letter_headers
-from eai_common.broker.intake import Deliveries
 from eai_common.broker.rabbitmq_link import LOST, Link, backoff_s, on_wire
 from eai_common.broker.rabbitmq_topology import apply
 from eai_common.clock import Clock
@@ -56,16 +56,17 @@ class RabbitSettings:
     topology: Topology
     connection_name: str = "eai"  # shown by the broker's own tools
     publish_timeout: timedelta = timedelta(seconds=5)
-    connect_timeout: timedelta = timedelta(seconds=30)  # of the first connection, tries included
+    connect_timeout: timedelta = timedelta(seconds=30)  # for the first connection, all attempts together
     heartbeat: timedelta = timedelta(seconds=15)
 
 
 @asynccontextmanager
 async def open_rabbitmq(settings: RabbitSettings, clock: Clock, random: Random) -> AsyncIterator[RabbitBroker]:
-    """Connect, apply the topology, and keep both so until the context ends.
+    """Connect and apply the topology; reconnect and apply it again whenever the connection is lost.
 
-    Raises BrokerUnavailable if that takes longer than `connect_timeout`, TopologyMismatch (also later, into the body
-    of the context: it comes with a reconnect to a changed broker), ValueError for an address that is none.
+    Raises BrokerUnavailable if the first connection takes longer than `connect_timeout`, TopologyMismatch if the broker
+    has another topology (also later, into the body of the context, after a reconnect to a changed broker), and
+    ValueError for a malformed address.
     """
     name = settings.connection_name
     link_to = partial(Link, settings.url, heartbeat=settings.heartbeat, random=random)
@@ -74,7 +75,7 @@ async def open_rabbitmq(settings: RabbitSettings, clock: Clock, random: Random) 
     try:
         for link in (publishing, consuming):
             await link.open(within=settings.connect_timeout)
-        async with run_alongside({link.name: link.keep() for link in (publishing, consuming)}):
+        async with run_alongside({link.name: link.keep_connected() for link in (publishing, consuming)}):
             yield RabbitBroker(settings, publishing, consuming, clock, random)
     finally:
         await asyncio.gather(publishing.close(), consuming.close())
@@ -95,7 +96,9 @@ class RabbitBroker:
         self._publisher = _Publisher(publishing, self._timeout_s)
 
     async def publish(self, message: Outgoing) -> None:
-        await self._publisher.send(self._topology.exchange, message.routing_key, message.body, wire.outgoing(message))
+        await self._publisher.send(
+            self._topology.exchange, message.routing_key, message.body, wire.make_properties(message)
+        )
 
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:
@@ -113,7 +116,7 @@ class RabbitBroker:
             async with asyncio.timeout(self._timeout_s):
                 return await self._count(queue)
         except LOST as error:
-            raise BrokerUnavailable(f"queue {queue} cannot be looked at: {type(error).__name__}") from error
+            raise BrokerUnavailable(f"cannot read the depth of queue {queue}: {type(error).__name__}") from error
 
     @property
     def ladder(self) -> tuple[timedelta, ...]:
@@ -129,7 +132,7 @@ class RabbitBroker:
             raise ValueError(f"{queue!r} is no queue of the topology: {', '.join(sorted(known))}")
 
     async def _count(self, queue: str) -> int:
-        connection = await self._consuming.connection()  # that of the publisher may be blocked
+        connection = await self._consuming.connection()  # the publisher's may be blocked
         channel = await on_wire(connection.channel(publisher_confirms=False))
         try:
             return (await on_wire(channel.queue_declare(queue, passive=True))).message_count or 0
@@ -138,7 +141,7 @@ class RabbitBroker:
 
 
 class _Publisher:
-    """Confirmed publishing, pipelined over one channel, which is opened anew when it is gone."""
+    """Confirmed publishing, pipelined over one channel that is reopened when it is lost."""
 
     def __init__(self, link: Link, timeout_s: float) -> None:
         self._link = link
@@ -148,46 +151,34 @@ class _Publisher:
         self._in_flight: dict[str, asyncio.Event] = {}
 
     async def send(self, exchange: str, routing_key: str, body: bytes, properties: spec.Basic.Properties) -> None:
-        """Return with the broker's confirm. Raises Unroutable or BrokerUnavailable, the latter in time."""
+        """Return with the broker's confirm. Raises Unroutable; BrokerUnavailable, before its deadline."""
         if self._link.is_blocked:
-            raise BrokerUnavailable("the broker takes no messages: it has a memory or disk alarm")
-        failed: type[BrokerUnavailable] = BrokerUnavailable
+            raise BrokerUnavailable("the broker accepts no messages: it has a memory or disk alarm")
+        failure: type[BrokerUnavailable] = BrokerUnavailable
+        release = _nothing
         try:
             async with asyncio.timeout_at(self._deadline_s()):
-                done = await self._turn_of(properties.message_id)
-                try:
-                    channel = await self._open_channel()
-                    failed = Unconfirmed
-                    # Not waiting for the socket to drain: the confirm tells more, and aiormq would hold the channel's
-                    # lock meanwhile, so that publishes went out one by one.
-                    await on_wire(
-                        channel.basic_publish(  # type: ignore[call-arg]  # the abstract class leaves `wait` out
-                            body,
-                            exchange=exchange,
-                            routing_key=routing_key,
-                            properties=properties,
-                            mandatory=True,
-                            wait=False,
-                        )
-                    )
-                finally:
-                    done()
+                release = await self._reserve(properties.message_id)
+                channel = await self._open_channel()
+                failure = Unconfirmed
+                await _publish(channel, exchange, routing_key, body, properties)
         except PublishError as error:
             raise Unroutable(f"no queue takes the routing key {routing_key!r} of exchange {exchange!r}") from error
         except DeliveryError as error:
             raise BrokerUnavailable(f"the broker refused a message for {routing_key!r}: a queue is full") from error
-        except TimeoutError as error:
-            raise failed(f"no publisher confirm for {routing_key!r} in time") from error
         except LOST as error:
-            raise failed(f"the connection was lost before the confirm of {routing_key!r}") from error
+            reason = "timed out" if isinstance(error, TimeoutError) else "the connection was lost"
+            raise failure(f"no publisher confirm for {routing_key!r}: {reason}") from error
+        finally:
+            release()
 
     def _deadline_s(self) -> float:
-        """In the loop's time. A short loss of the connection is waited out; into a long one, nobody waits."""
+        """In the loop's time, counted from the loss of the connection: publishes wait out a short outage only."""
         now_s = asyncio.get_running_loop().time()
         return (self._link.down_since_s or now_s) + self._timeout_s
 
-    async def _turn_of(self, message_id: str | None) -> Callable[[], None]:
-        """Keep two publishes of one message id apart; what is returned lets the next one go.
+    async def _reserve(self, message_id: str | None) -> Callable[[], None]:
+        """Keep two publishes of one message id apart; calling the result lets the next one go.
 
         aiormq knows a returned message by its id only: of two in flight, the first would count as delivered.
         """
@@ -196,9 +187,9 @@ class _Publisher:
         while (other := self._in_flight.get(message_id)) is not None:
             await other.wait()
         self._in_flight[message_id] = asyncio.Event()
-        return partial(self._let_go, message_id)
+        return partial(self._release, message_id)
 
-    def _let_go(self, message_id: str) -> None:
+    def _release(self, message_id: str) -> None:
         self._in_flight.pop(message_id).set()
 
     async def _open_channel(self) -> AbstractChannel:
@@ -212,7 +203,7 @@ class _Publisher:
 
 
 class _Mover:
-    """Takes deliveries of one queue to the delay ladder or to the dead letters."""
+    """Moves deliveries of one queue to the delay ladder or to the dead letters."""
 
     def __init__(self, queue: str, topology: Topology, publisher: _Publisher, clock: Clock) -> None:
         self._clock = clock
@@ -224,13 +215,13 @@ class _Mover:
     async def delay(self, message: DeliveredMessage, delay: timedelta, headers: Headers) -> None:
         self._check()
         rung = self._topology.rung_for(delay)
-        await self._publisher.send(rung.exchange, self.queue, message.body, wire.copied(message, headers))
+        await self._publisher.send(rung.exchange, self.queue, message.body, wire.copy_properties(message, headers))
 
     async def dead_letter(self, message: DeliveredMessage, reason: DeadLetterReason, headers: Headers) -> None:
         self._check()
-        told = dead_letter_headers(headers, DeadLetter(reason, self.queue, self._clock.now()))
+        marked = dead_letter_headers(headers, DeadLetter(reason, self.queue, self._clock.now()))
         exchange = self._topology.dead_letter_exchange
-        await self._publisher.send(exchange, self.queue, message.body, wire.copied(message, told))
+        await self._publisher.send(exchange, self.queue, message.body, wire.copy_properties(message, marked))
 
     def _check(self) -> None:
         if not self._can_move:
@@ -238,7 +229,7 @@ class _Mover:
 
 
 class _Consumer:
-    """A consumer, and the source of its deliveries over one subscription after the other."""
+    """A consumer: the source of its deliveries, over one subscription after the other."""
 
     def __init__(self, link: Link, mover: _Mover, prefetch: int, random: Random) -> None:
         self._link = link
@@ -248,12 +239,12 @@ class _Consumer:
         self._subscription: _Subscription | None = None
 
     def until(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
-        return Deliveries(self, stop)
+        return DeliveryIterator(self, stop)
 
     def take(self) -> Delivery | None:
         return self._subscription.take() if self._subscription is not None else None
 
-    async def more(self) -> None:
+    async def wait(self) -> None:
         if self._subscription is None or not self._subscription.is_live:
             self._subscription = await self._subscribe()
         await self._subscription.wait()
@@ -267,7 +258,7 @@ class _Consumer:
             await self._subscription.close()
 
     async def _subscribe(self) -> _Subscription:
-        await self.close()  # after a cancel by the broker the channel is still there, and holds what is unsettled
+        await self.close()  # after a cancel by the broker the channel is still open, and holds unsettled deliveries
         for pause_s in backoff_s(self._random):
             connection = await self._link.connection()
             try:
@@ -280,7 +271,7 @@ class _Consumer:
 
 
 class _Subscription:
-    """One channel that consumes one queue. What it prefetched dies with it."""
+    """One channel that consumes one queue. What it prefetched is lost with it."""
 
     def __init__(self, channel: AbstractChannel, mover: _Mover) -> None:
         self._channel = channel
@@ -306,16 +297,16 @@ class _Subscription:
 
     @property
     def is_live(self) -> bool:
-        """Whether deliveries still come: the channel is open, and nobody has ended the subscription."""
+        """Whether deliveries still come: the channel is open and the subscription not ended."""
         return self._tag is not None and not self._channel.is_closed
 
     def take(self) -> _Delivery | None:
         if not self.is_live:
-            return None  # cannot be settled any more, and is on its way to somebody else
+            return None  # what it prefetched cannot be settled any more, and the broker delivers it elsewhere
         return self._prefetched.popleft() if self._prefetched else None
 
     async def wait(self) -> None:
-        """Return when there is something to take, or never will be."""
+        """Return when there is something to take, or the subscription has ended."""
         self._changed.clear()
         if self.is_live and not self._prefetched:
             await self._changed.wait()
@@ -323,7 +314,7 @@ class _Subscription:
     async def hand_back(self) -> None:
         if not self.is_live or self._tag is None:
             return
-        with suppress(*LOST, SettlementLost):  # the broker then takes them back by itself
+        with suppress(*LOST, SettlementLost):  # the broker then takes the deliveries back by itself
             await on_wire(self._channel.basic_cancel(self._tag, timeout=_RPC_WITHIN_S))
             self._tag = None
             while self._prefetched:
@@ -331,16 +322,16 @@ class _Subscription:
 
     async def ack(self, message: DeliveredMessage) -> None:
         with _settlement():
-            # Not waiting for the socket to drain: that is no answer of the broker's, and costs a turn of the loop.
+            # Without waiting for the socket to drain: that says nothing about the broker, and costs an iteration.
             await on_wire(self._channel.basic_ack(_tag_of(message), wait=False))
 
     async def nack(self, message: DeliveredMessage) -> None:
-        """Back to the head of the queue."""
+        """Return the delivery to the head of the queue."""
         with _settlement():
             await on_wire(self._channel.basic_nack(_tag_of(message), requeue=True, wait=False))
 
     def check_open(self) -> None:
-        """Raises SettlementLost if nothing can be settled here any more."""
+        """Raises SettlementLost if the channel is closed."""
         if self._channel.is_closed:
             raise SettlementLost(f"{self._mover.queue}: the channel is gone, the broker will deliver it again")
 
@@ -356,7 +347,7 @@ class _Subscription:
         self._changed.set()
 
     def _on_cancelled(self, _: spec.Basic.Cancel) -> None:
-        log.warning("broker_cancelled_consumer", queue=self._mover.queue)  # somebody deleted the queue, or it moved
+        log.warning("broker_cancelled_consumer", queue=self._mover.queue)  # the queue was deleted or moved
         self._tag = None
         self._changed.set()
 
@@ -426,7 +417,7 @@ class _Delivery:
 
     @contextmanager
     def _settling(self) -> Iterator[None]:
-        """Once only, and on a living channel: a second ack would make the broker close it with all it holds."""
+        """Allow one settlement, on an open channel: the broker closes a channel on a second ack, with all it holds."""
         if self._is_settled:
             raise AlreadySettled(f"{self.queue}: {self.message_id} was settled before")
         self._subscription.check_open()
@@ -444,6 +435,18 @@ def _settlement() -> Iterator[None]:
         yield
     except LOST as error:
         raise SettlementLost("the channel was lost before the settlement, the broker will deliver it again") from error
+
+
+async def _publish(
+    channel: AbstractChannel, exchange: str, routing_key: str, body: bytes, properties: spec.Basic.Properties
+) -> None:
+    # Without waiting for the socket to drain: the confirm says more, and aiormq would hold the channel's lock
+    # meanwhile, so that publishes went out one by one.
+    await on_wire(
+        channel.basic_publish(  # type: ignore[call-arg]  # the abstract class leaves `wait` out
+            body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True, wait=False
+        )
+    )
 
 
 def _nothing() -> None:

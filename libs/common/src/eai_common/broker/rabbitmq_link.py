@@ -1,10 +1,10 @@
-"""One connection to RabbitMQ that comes back by itself.
+"""One connection to RabbitMQ that reconnects by itself.
 
-Why not aio-pika's robust connection, on whose protocol layer (aiormq) this stands. It restores channels and consumers
-behind the caller's back: a publish made while it is down waits without end, deliveries of the dead channel stay in the
-iterator and are handled although they cannot be acked, every declaration is replayed, and a failed restore is a log
-line. Here a lost connection is an event that each user sees: publishing fails in time, a consumer drops what it had
-prefetched and subscribes anew.
+It uses aiormq, the protocol layer of aio-pika, and not aio-pika's robust connection, which restores channels and
+consumers behind the caller's back: a publish made while it is down waits forever, deliveries of the dead channel stay
+in the iterator and are handled although they cannot be acked, every declaration is repeated, and a failed restore is
+only a log line. Here each user sees a lost connection: publishing fails before its deadline, a consumer drops what it
+prefetched and subscribes again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from aiormq import AMQPError, AuthenticationError, Connection, ProbableAuthentic
 from eai_common.broker import BrokerUnavailable
 from eai_common.telemetry import get_logger
 
-__all__ = ["LOST", "ConnectionLost", "Link", "backoff_s", "masked", "on_wire"]
+__all__ = ["LOST", "ConnectionLost", "Link", "backoff_s", "on_wire", "redact_url"]
 
 T = TypeVar("T")
 log = get_logger("eai.broker")
 
 _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 5.0
+_REFUSED_LOGIN = (AuthenticationError, ProbableAuthenticationError)
 
 
 class ConnectionLost(Exception):
@@ -40,10 +41,10 @@ LOST = (ConnectionLost, AMQPError, OSError, TimeoutError)
 
 
 async def on_wire(operation: Awaitable[T]) -> T:
-    """Await an aiormq operation; what its dying connection does to it becomes ConnectionLost.
+    """Await an aiormq operation. Raises ConnectionLost if the connection closes meanwhile.
 
-    aiormq ends pending operations with whatever closed the connection, and that is often a CancelledError that
-    nobody asked for: let through, it would end the caller's task as if that had been cancelled.
+    aiormq ends pending operations with whatever closed the connection, often a CancelledError that nobody asked for.
+    Let through, it would end the caller's task as if that had been cancelled.
     """
     task = asyncio.current_task()
     cancelled_before = task.cancelling() if task else 0
@@ -58,7 +59,7 @@ async def on_wire(operation: Awaitable[T]) -> T:
 
 
 class Link:
-    """A connection with a supervisor (`keep`). `prepare` runs on each new connection before anybody else uses it."""
+    """A connection and its supervisor. `prepare` runs on each new connection before anyone uses it."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Link:
         self._prepare = prepare
         self._connection: Connection | None = None
         self._up = asyncio.Event()
+        self._failure: BaseException | None = None
         self._down_since_s = asyncio.get_running_loop().time()
 
     @property
@@ -87,9 +89,9 @@ class Link:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker has stopped reading from this connection: a memory or disk alarm.
+        """Whether the broker has stopped reading from this connection because of a memory or disk alarm.
 
-        The broker tells only connections that publish, and only when they next do.
+        The broker notifies only connections that publish, and only at their next publish.
         """
         return self._connection is not None and not _finishes_at_once(self._connection.ready())
 
@@ -107,47 +109,43 @@ class Link:
 
     async def open(self, *, within: timedelta) -> None:
         """Connect for the first time. Raises BrokerUnavailable, TopologyMismatch or whatever `prepare` raises."""
-        failure: BaseException | None = None
         try:
             async with asyncio.timeout(within.total_seconds()):
-                for pause_s in backoff_s(self._random):
-                    try:
-                        await self._connect()
-                        return
-                    except (AuthenticationError, ProbableAuthenticationError) as error:
-                        raise BrokerUnavailable(f"{masked(self._url)} refused the user or the password") from error
-                    except LOST as error:
-                        failure = error
-                        log.info("broker_connect_failed", connection=self._name, error=_said(error))
-                    await asyncio.sleep(pause_s)
+                await self._connect_with_backoff(fatal=_REFUSED_LOGIN)
+        except _REFUSED_LOGIN as error:
+            raise BrokerUnavailable(f"{redact_url(self._url)} refused the user or the password") from error
         except TimeoutError as late:
+            reason = "no answer" if self._failure is None else _describe(self._failure)
             raise BrokerUnavailable(
-                f"no connection to {masked(self._url)} within {within.total_seconds():g} s: "
-                f"{_said(failure) if failure else 'no answer'}"
-            ) from (failure or late)
+                f"no connection to {redact_url(self._url)} within {within.total_seconds():g} s: {reason}"
+            ) from (self._failure or late)
 
-    async def keep(self) -> NoReturn:
+    async def keep_connected(self) -> NoReturn:
         """Connect again whenever the connection is lost. Ends by cancellation, or by what `prepare` raises."""
         while True:
             connection = await self.connection()
             await asyncio.wait({connection.closing})
             self._down_since_s = asyncio.get_running_loop().time()
             log.warning("broker_connection_lost", connection=self._name)
-            await self._reconnect()
+            await self._connect_with_backoff()
             log.info("broker_connection_restored", connection=self._name)
 
     async def close(self) -> None:
-        """Say goodbye, if there is somebody to say it to."""
+        """Close the connection if one is open."""
         if self._connection is not None:
             await _close(self._connection)
 
-    async def _reconnect(self) -> None:
+    async def _connect_with_backoff(self, *, fatal: tuple[type[Exception], ...] = ()) -> None:
+        """Try until connected; errors in `fatal` end the attempts."""
         for pause_s in backoff_s(self._random):
             try:
                 await self._connect()
                 return
+            except fatal:
+                raise
             except LOST as error:
-                log.info("broker_connect_failed", connection=self._name, error=_said(error))
+                self._failure = error
+                log.info("broker_connect_failed", connection=self._name, error=_describe(error))
             await asyncio.sleep(pause_s)
 
     async def _connect(self) -> None:
@@ -166,15 +164,15 @@ class Link:
 
 
 def backoff_s(random: Random) -> Iterator[float]:
-    """Seconds to wait before each new try: doubling up to 3 s, with jitter, so that replicas come back one by one."""
+    """Seconds to wait before each attempt: doubling up to 3 s, with jitter against a herd."""
     ceiling_s = 0.2
     while True:
         yield random.uniform(ceiling_s / 2, ceiling_s)
         ceiling_s = min(3.0, ceiling_s * 2)
 
 
-def masked(url: str) -> str:
-    """The address without password and query, for logs and errors. Raises ValueError, telling nothing of it."""
+def redact_url(url: str) -> str:
+    """The address without password and query, for logs and errors. Raises ValueError without the address in it."""
     try:
         parts = urlsplit(url)
         is_address = bool(parts.scheme in ("amqp", "amqps") and parts.hostname and "@" not in parts.path)
@@ -192,14 +190,14 @@ def masked(url: str) -> str:
 
 
 def _with_heartbeat(url: str, heartbeat: timedelta) -> str:
-    masked(url)
+    redact_url(url)
     parts = urlsplit(url)
     query = {"heartbeat": str(max(1, round(heartbeat.total_seconds()))), **dict(parse_qsl(parts.query))}
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _finishes_at_once(ready: Coroutine[object, object, None]) -> bool:
-    """Whether awaiting it would not suspend: aiormq tells nobody that it was blocked, but `ready` waits for the end."""
+    """Whether awaiting it would not suspend: aiormq's `ready` waits while the connection is blocked."""
     try:
         ready.send(None)
     except StopIteration:
@@ -208,7 +206,7 @@ def _finishes_at_once(ready: Coroutine[object, object, None]) -> bool:
     return False
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

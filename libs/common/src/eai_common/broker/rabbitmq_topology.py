@@ -1,4 +1,4 @@
-"""The topology as RabbitMQ is asked for it, and the check that this is what the broker has."""
+"""Declares the topology on RabbitMQ, and reports where the broker's differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Binding", "Exchange", "Queue", "apply", "declarations"]
 
 Arguments: TypeAlias = dict[str, str | int]
 
-_NO_LIMIT = 2**31 - 1  # RabbitMQ 4 would otherwise drop a dead letter that was looked at twenty times
+_NO_LIMIT = 2**31 - 1  # otherwise RabbitMQ 4 drops a dead letter that was read twenty times
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(.+?)' for (queue|exchange) '(.+?)' .*?: received (.*) but current is (.*)"
 )
@@ -43,7 +43,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What an exchange puts into a queue."""
+    """Which messages of an exchange go into a queue."""
 
     queue: str
     exchange: str
@@ -51,28 +51,30 @@ class Binding:
 
 
 def declarations(topology: Topology) -> Iterator[Exchange | Queue | Binding]:
-    """Everything to declare, in an order in which nothing is bound before it exists."""
+    """Everything to declare; queues and exchanges come before their bindings."""
     yield Exchange(topology.exchange, "topic")
     yield Exchange(topology.dead_letter_exchange, "direct")
     yield Exchange(topology.return_exchange, "direct")
     for stage_queue in topology.stage_queues:
         dead_letters = stage_queue.dead_letter_queue
-        yield Queue(dead_letters, _kept(topology, _NO_LIMIT))
+        yield Queue(dead_letters, _queue_arguments(topology, _NO_LIMIT))
         yield Binding(dead_letters, topology.dead_letter_exchange, stage_queue.name)
         dead_lettering = _dead_lettering(topology, topology.dead_letter_exchange, stage_queue.name)
-        yield Queue(stage_queue.name, _kept(topology, topology.delivery_limit) | dead_lettering)
+        yield Queue(stage_queue.name, _queue_arguments(topology, topology.delivery_limit) | dead_lettering)
         yield Binding(stage_queue.name, topology.return_exchange, stage_queue.name)
         for routing_key in stage_queue.routing_keys:
             yield Binding(stage_queue.name, topology.exchange, routing_key)
     for rung in topology.rungs:
         waiting: Arguments = {"x-message-ttl": round(rung.delay.total_seconds() * 1000)}
         yield Exchange(rung.exchange, "fanout")
-        yield Queue(rung.queue, _kept(topology) | _dead_lettering(topology, topology.return_exchange) | waiting)
+        yield Queue(
+            rung.queue, _queue_arguments(topology) | _dead_lettering(topology, topology.return_exchange) | waiting
+        )
         yield Binding(rung.queue, rung.exchange, "")
 
 
 async def apply(topology: Topology, connection: Connection) -> None:
-    """Declare what is missing. Raises TopologyMismatch that names everything which exists, but otherwise."""
+    """Declare what is missing. Raises TopologyMismatch with everything that exists with other arguments."""
     found: list[str] = []
     channel: AbstractChannel | None = None
     for declaration in declarations(topology):
@@ -81,14 +83,14 @@ async def apply(topology: Topology, connection: Connection) -> None:
         try:
             await on_wire(_declare(channel, declaration))
         except ChannelPreconditionFailed as error:  # the broker closes the channel with it
-            found.append(_difference(str(error)))
+            found.append(_describe_difference(str(error)))
             channel = None
     if channel is not None:
         await on_wire(channel.close())
     if found:
         raise TopologyMismatch(
-            "; ".join(found) + ". Nothing was changed. A queue's arguments cannot change in place: let the queue run "
-            "empty and delete it, or start with another RABBITMQ_QUEUE_PREFIX and RABBITMQ_EXCHANGE."
+            "; ".join(found) + ". Nothing was changed. A queue's arguments cannot change in place: drain the queue and "
+            "delete it, or set another RABBITMQ_QUEUE_PREFIX and RABBITMQ_EXCHANGE."
         )
 
 
@@ -102,8 +104,8 @@ async def _declare(channel: AbstractChannel, declaration: Exchange | Queue | Bin
             await channel.queue_bind(queue, exchange, routing_key)
 
 
-def _kept(topology: Topology, delivery_limit: int | None = None) -> Arguments:
-    """Arguments of every queue. A full one refuses: dropping a message is never the answer."""
+def _queue_arguments(topology: Topology, delivery_limit: int | None = None) -> Arguments:
+    """The arguments of every queue. A full queue refuses a message and drops none."""
     arguments: Arguments = {
         "x-queue-type": topology.queue_type,
         "x-max-length": topology.max_length,
@@ -121,13 +123,13 @@ def _dead_lettering(topology: Topology, exchange: str, routing_key: str | None =
         arguments["x-dead-letter-routing-key"] = routing_key
     if topology.queue_type == "quorum":
         # Needs reject-publish; without both, a broker that dies between the two queues loses the message
-        # (source: RabbitMQ, "Quorum Queues", at-least-once dead lettering). Classic queues have no such thing.
+        # (source: RabbitMQ, "Quorum Queues", at-least-once dead lettering). Classic queues have no such strategy.
         arguments["x-dead-letter-strategy"] = "at-least-once"
     return arguments
 
 
-def _difference(reply_text: str) -> str:
-    """In words, what the broker complains about; its own words if they are cut off (reply texts end at 255 bytes)."""
+def _describe_difference(reply_text: str) -> str:
+    """What differs, in our words; in the broker's own if its reply text was cut off, at 255 bytes."""
     matched = _INEQUIVALENT.search(reply_text)
     if matched is None:
         return reply_text

@@ -1,4 +1,4 @@
-"""What our messages look like as AMQP properties and headers, and back."""
+"""Translates our messages to AMQP properties and headers, and back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from aiormq.abc import DeliveredMessage
 from eai_common.broker import Headers, Outgoing
 from eai_common.broker.headers import DELIVERY_LIMIT, DeadLetter, dead_letter_headers
 
-__all__ = ["copied", "event", "first_routing_key", "headers", "message_id", "outgoing", "redeliveries", "timestamp"]
+__all__ = [
+    "copy_properties",
+    "event",
+    "first_routing_key",
+    "headers",
+    "make_properties",
+    "message_id",
+    "redeliveries",
+    "timestamp",
+]
 
-# Ours, hidden from stages. AMQP's own timestamp has whole seconds; the name is the one that RabbitMQ's timestamp
-# interceptor gives to the same thing.
+# Our own headers, hidden from stages. AMQP's timestamp has whole seconds; RabbitMQ's timestamp interceptor uses this
+# name for milliseconds.
 _TIMESTAMP = "timestamp_in_ms"
 _ROUTING_KEY = "x-eai-routing-key"  # on copies, whose own routing key is a queue's name
 _NO_MESSAGE_ID = "x-eai-no-message-id"  # aiormq invents an id for a message that has none
@@ -26,7 +35,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _PERSISTENT = 2
 
 
-def outgoing(message: Outgoing) -> spec.Basic.Properties:
+def make_properties(message: Outgoing) -> spec.Basic.Properties:
     """The properties of a new message."""
     return spec.Basic.Properties(
         content_type=message.content_type,
@@ -38,10 +47,10 @@ def outgoing(message: Outgoing) -> spec.Basic.Properties:
     )
 
 
-def copied(message: DeliveredMessage, new_headers: Headers) -> spec.Basic.Properties:
-    """The properties of a copy for the ladder or the dead letters: all but the headers are kept.
+def copy_properties(message: DeliveredMessage, new_headers: Headers) -> spec.Basic.Properties:
+    """The properties of a copy for the ladder or the dead letters: the old ones, with new headers.
 
-    Except two that would harm it: an expiration, and a user id that the broker compares with ours.
+    Two are left out: an expiration would drop the copy, and the broker compares a user id with ours.
     """
     old = message.header.properties
     kept: dict[str, Any] = {**new_headers, _ROUTING_KEY: first_routing_key(message)}
@@ -83,7 +92,7 @@ def timestamp(message: DeliveredMessage) -> datetime | None:
 
 
 def headers(message: DeliveredMessage) -> dict[str, str | int]:
-    """The application's headers; of a message that the broker itself gave up, with the story of that."""
+    """The application's headers; for a message that the broker itself dead-lettered, with the reason."""
     ours = {
         name: value
         for name, value in _raw(message).items()
@@ -105,13 +114,13 @@ def first_routing_key(message: DeliveredMessage) -> str:
 
 
 def redeliveries(message: DeliveredMessage) -> int:
-    """Quorum queues count; classic ones have a flag."""
+    """Quorum queues count; classic queues have a flag."""
     counted = _raw(message).get("x-delivery-count")
     return counted if isinstance(counted, int) else int(bool(message.redelivered))
 
 
 def _over_limit(message: DeliveredMessage) -> dict[str, Any] | None:
-    """The entry of `x-death` that says that the broker gave it up, if it did."""
+    """The entry of `x-death` for the delivery limit, if the broker dead-lettered the message for that."""
     deaths = _raw(message).get("x-death") or []
     return next((death for death in deaths if death.get("reason") == "delivery_limit"), None)
 

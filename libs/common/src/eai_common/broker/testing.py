@@ -1,13 +1,12 @@
 """The conformance suite of the broker port. Both adapters inherit `BrokerContract` whole.
 
-An adapter's test class adds the fixture `open_broker`, an `OpenBroker`; what the adapter cannot do is a flag of the
-class, with the reason beside it.
+An adapter's test class adds the fixture `open_broker`, an `OpenBroker`. A flag of the class, with its reason,
+names what the adapter cannot do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,13 +28,15 @@ from eai_common.broker import (
     Unroutable,
 )
 from eai_common.broker.headers import DELIVERY_LIMIT, DeadLetter, read_dead_letter, without_dead_letter
+from eai_common.clock import Clock, SystemClock
+from eai_common.testing import eventually, run_ready
 from eai_common.topology import STAGE_BINDINGS, Topology
 
-__all__ = ["BrokerContract", "Inbox", "OpenBroker", "eventually", "listening", "outgoing"]
+__all__ = ["BrokerContract", "Inbox", "OpenBroker", "listening", "outgoing"]
 
 OpenBroker = Callable[[Topology], AbstractAsyncContextManager[Broker]]
 
-TOLD = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
+PUBLISHED_AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
 REASON = DeadLetterReason("UNINTELLIGIBLE", "não há fala no áudio", stage="transcriber")
 SHORT, LONG = timedelta(seconds=0.2), timedelta(seconds=1)
 
@@ -43,15 +44,7 @@ SHORT, LONG = timedelta(seconds=0.2), timedelta(seconds=1)
 def outgoing(body: bytes = b"{}", *, routing_key: str = "message.text", headers: Headers | None = None) -> Outgoing:
     """A message with an id of its own."""
     message_id = str(uuid.uuid4())
-    return Outgoing(routing_key, body, message_id, event=routing_key, timestamp=TOLD, headers=headers or {})
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = 10) -> None:
-    """Return once the condition holds; AssertionError if it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"still not so after {within_s} s"
-        await asyncio.sleep(0.02)
+    return Outgoing(routing_key, body, message_id, event=routing_key, timestamp=PUBLISHED_AT, headers=headers or {})
 
 
 class Inbox:
@@ -91,13 +84,13 @@ class BrokerContract:
     """What every adapter of the port does. Queue names in short: see `Topology.queue_of`."""
 
     counts_redeliveries: bool = True
-    """False: it only knows whether there was one (classic queues carry a flag, no count)."""
+    """False for classic queues, which carry a flag and no count."""
     enforces_delivery_limit: bool = True
-    """False: classic queues have no such limit."""
+    """False for classic queues, which have no such limit."""
 
     @pytest.fixture()
     def topology(self) -> Topology:
-        """Of names that no other test uses, with a ladder that a test can wait for."""
+        """A topology with names that no other test uses, and a ladder short enough for a test."""
         name = f"test-{uuid.uuid4().hex[:12]}"
         return Topology(exchange=name, prefix=name, ladder=(SHORT, LONG))
 
@@ -105,6 +98,11 @@ class BrokerContract:
     async def broker(self, open_broker: OpenBroker, topology: Topology) -> AsyncIterator[Broker]:
         async with open_broker(topology) as broker:
             yield broker
+
+    @pytest.fixture()
+    def clock(self) -> Clock:
+        """The one that the brokers have."""
+        return SystemClock()
 
     @pytest.fixture()
     def router(self, topology: Topology) -> str:
@@ -159,8 +157,7 @@ class BrokerContract:
     async def test_a_cancelled_publish_leaves_a_working_broker(self, broker: Broker, router: str) -> None:
         publishes = [asyncio.create_task(broker.publish(outgoing(b"cancelled"))) for _ in range(50)]
         for turns, publish in enumerate(publishes):
-            for _ in range(turns % 5):
-                await asyncio.sleep(0)
+            await run_ready(turns % 5)
             publish.cancel()
         await asyncio.gather(*publishes, return_exceptions=True)
         await broker.publish(outgoing(b"after"))
@@ -202,7 +199,7 @@ class BrokerContract:
                 "message_id": message.message_id,
                 "event": "message.text",
                 "headers": headers,
-                "timestamp": TOLD.replace(microsecond=123000),
+                "timestamp": PUBLISHED_AT.replace(microsecond=123000),
                 "redeliveries": 0,
             }
 
@@ -269,9 +266,9 @@ class BrokerContract:
                     await inbox.next()
             async with listening(broker, f"{router}.dlq") as inbox:
                 dead = await inbox.next()
-                told = read_dead_letter(dead.headers)
-                assert told is not None
-                assert (told.reason, told.queue) == (DELIVERY_LIMIT, router)
+                found = read_dead_letter(dead.headers)
+                assert found is not None
+                assert (found.reason, found.queue) == (DELIVERY_LIMIT, router)
                 assert (dead.message_id, dead.routing_key) == (poison.message_id, "message.text")
                 assert without_dead_letter(dead.headers) == {"attempt": 1}
 
@@ -329,12 +326,12 @@ class BrokerContract:
             due_s: dict[str | None, float] = {}
             for delay, rung in rungs.items():
                 delivery = await inbox.next()
-                due_s[delivery.message_id] = time.monotonic() + rung.total_seconds()
+                due_s[delivery.message_id] = asyncio.get_running_loop().time() + rung.total_seconds()
                 await delivery.retry_after(delay, {})
             late_s = []
             for _ in rungs:
                 message_id = (await _acked(inbox)).message_id
-                late_s.append(time.monotonic() - due_s[message_id])
+                late_s.append(asyncio.get_running_loop().time() - due_s[message_id])
         assert min(late_s) >= 0
         assert max(late_s) < 3
 
@@ -373,19 +370,21 @@ class BrokerContract:
 
     # Dead letters
 
-    async def test_a_dead_letter_tells_its_story_and_keeps_its_message(self, broker: Broker, router: str) -> None:
+    async def test_a_dead_letter_names_its_reason_and_keeps_its_message(
+        self, broker: Broker, router: str, clock: Clock
+    ) -> None:
         message = outgoing(b"body", headers={"old": "yes"})
-        before = datetime.now(UTC)
+        before = clock.now()
         await broker.publish(message)
         async with listening(broker, router) as inbox:
             delivery = await inbox.next()
             await delivery.dead_letter(REASON, {"attempt": 6})
         async with listening(broker, f"{router}.dlq") as inbox:
             dead = await inbox.next()
-            told = read_dead_letter(dead.headers)
-            assert told is not None
-            assert abs(told.at - before) < timedelta(minutes=1)
-            assert told == DeadLetter(REASON, router, told.at)
+            found = read_dead_letter(dead.headers)
+            assert found is not None
+            assert abs(found.at - before) < timedelta(minutes=1)
+            assert found == DeadLetter(REASON, router, found.at)
             assert without_dead_letter(dead.headers) == {"attempt": 6}
             unchanged = {name: value for name, value in _seen(delivery).items() if name not in ("queue", "headers")}
             assert _seen(dead).items() >= unchanged.items()
@@ -426,7 +425,7 @@ class BrokerContract:
         async with listening(broker, router) as inbox:
             assert await inbox.is_silent()
             waiting = asyncio.create_task(_ends(inbox))
-            await asyncio.sleep(0)
+            await run_ready()
             inbox.stop.set()
             assert await waiting
 

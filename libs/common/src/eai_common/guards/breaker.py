@@ -1,23 +1,24 @@
-"""A circuit breaker: what failed several times in a row is left alone for a while, then tried by a few calls.
+"""A circuit breaker: after several failures in a row no call is made for a while, then a few calls probe.
 
     closed ──failures in a row──▶ open ──its time is over──▶ half-open ──as many probes worked──▶ closed
                                    ▲                             │
                                    └──twice as long, bounded─────┘ one probe failed
 
-Its state is this process's own: what a replica learns costs every replica a few calls, and needs no Redis. Nothing here
-awaits, so in one event loop no two callers meet half-way. Why not a library: docs/decisions/0011.
+Its state is this process's own: what one replica learns costs each of the others a few calls, and needs no Redis.
+Nothing here awaits, so in one event loop no two callers meet half-way. Why not a library: docs/decisions/0011.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from eai_common.errors import Deferred
+from eai_common.errors import Retriable
+from eai_common.guards.guard import Call, GuardWait
 from eai_common.telemetry import Metrics, get_logger
 
 __all__ = ["BreakerRules", "BreakerState", "CircuitBreaker", "CircuitOpen", "Judge"]
@@ -36,28 +37,33 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class CircuitOpen(Deferred):
-    """It is left alone for now. No call was made; `delay` is when to ask again, each caller's a little different."""
+class CircuitOpen(GuardWait):
+    """No call is made for now; `delay` is when to come back, each caller's a little different."""
 
     error_code = "CIRCUIT_OPEN"
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When it opens, for how long, and how many probes must work until everybody may call again."""
+    """When it opens, for how long, and how many probes must work until every call is made again."""
 
     failures_to_open: int = 5  # in a row
     open_for: timedelta = timedelta(seconds=10)  # doubled each time that a probe fails, too
     longest_open: timedelta = timedelta(minutes=2)
     probes: int = 2  # at most so many at a time while half-open, and so many must work
+    probe_wait: timedelta = timedelta(seconds=5)  # until a call that found probes under way comes back
+    spread: float = 1.0  # of a refusal's delay: the share of it that is added at random
 
     def open_time(self, openings: int) -> timedelta:
-        """How long the opening number `openings` (1 is the first) without a closing between them lasts."""
+        """Return how long it stays open the `openings`-th time in a row (1 is the first)."""
         return min(self.open_for * (1 << min(openings - 1, 20)), self.longest_open)
 
 
 class CircuitBreaker:
-    """Guards the calls to one `name`, which is a metric label: a provider, a host; never a user."""
+    """Guards the calls to one `name`, a provider or a host; never a user.
+
+    The name is a metric label, so where names are without bound, there are no `metrics`.
+    """
 
     def __init__(
         self,
@@ -65,12 +71,14 @@ class CircuitBreaker:
         rules: BreakerRules,
         *,
         judge: Judge,
+        refusal: type[GuardWait] = CircuitOpen,
         random: Callable[[], float],
-        metrics: Metrics,
+        metrics: Metrics | None,
     ) -> None:
         self.name = name
         self._rules = rules
         self._judge = judge
+        self._refusal = refusal
         self._random = random
         self._metrics = metrics
         self._openings = 0  # in a row
@@ -80,15 +88,22 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """As the next call would find it."""
+        """The state as the next call would find it."""
         is_over = self._state is BreakerState.OPEN and asyncio.get_running_loop().time() >= self._open_until_s
         return BreakerState.HALF_OPEN if is_over else self._state
 
+    @asynccontextmanager
+    async def enter(self, call: Call) -> AsyncIterator[Call]:
+        """Raises the refusal if the call is not to be made."""
+        with self.call():
+            yield call
+
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Make one call inside; what it raises is judged and goes on. Raises CircuitOpen instead of letting it be made.
+        """Make one call inside; judge what it raises. Raises the refusal if the call is not to be made.
 
-        A cancelled call says nothing, whatever the judge thinks: neither side gave up on the other.
+        A pause that the other side asks for (`retry_after`) holds for every call. A cancelled call says nothing,
+        whatever the judge thinks: neither side gave up on the other.
         """
         self._admit()
         era = self._era
@@ -98,6 +113,8 @@ class CircuitBreaker:
             yield
         except Exception as error:
             self._learn(era, self._judge(error))
+            if isinstance(error, Retriable) and error.retry_after is not None:
+                self.pause(error.retry_after)
             raise
         else:
             self._learn(era, False)
@@ -106,7 +123,7 @@ class CircuitBreaker:
                 self._probes_under_way -= is_probe
 
     def pause(self, duration: timedelta) -> None:
-        """Let no call pass for `duration`, as it asked for (bounded by `longest_open`). That is no failure of its."""
+        """Make no call for `duration`, `longest_open` at most. A pause is no failure."""
         until_s = asyncio.get_running_loop().time() + min(duration, self._rules.longest_open).total_seconds()
         self._paused_until_s = max(self._paused_until_s, until_s)
 
@@ -114,16 +131,16 @@ class CircuitBreaker:
         now_s = asyncio.get_running_loop().time()
         waits_s = max(self._open_until_s, self._paused_until_s) - now_s
         if waits_s > 0:
-            raise self._refusal(waits_s)
+            raise self._refused(waits_s)
         if self._state is BreakerState.OPEN:
             self._enter(BreakerState.HALF_OPEN)
         if self._state is BreakerState.HALF_OPEN and self._probes_under_way >= self._rules.probes - self._worked:
-            raise self._refusal(self._rules.open_for.total_seconds() / 2)
+            raise self._refused(self._rules.probe_wait.total_seconds())
 
-    def _refusal(self, waits_s: float) -> CircuitOpen:
-        """Spread over as long again, so that those who were sent away do not come back all at once."""
-        delay = timedelta(seconds=waits_s * (1 + self._random()))
-        return CircuitOpen(f"{self.name} is left alone for a while", delay=delay)
+    def _refused(self, waits_s: float) -> GuardWait:
+        """Spread, so that the calls that were refused do not come back all at once."""
+        delay = timedelta(seconds=waits_s * (1 + self._rules.spread * self._random()))
+        return self._refusal(f"{self.name} is not called for a while, after failures or at its wish", delay=delay)
 
     def _learn(self, era: int, is_down: bool | None) -> None:
         if is_down is None or era != self._era:
@@ -143,7 +160,8 @@ class CircuitBreaker:
         open_time = self._rules.open_time(self._openings)
         log.warning("circuit_opened", service=self.name, failures=self._failures, open_s=open_time.total_seconds())
         self._open_until_s = asyncio.get_running_loop().time() + open_time.total_seconds()
-        self._metrics.breaker_openings.labels(self.name).inc()
+        if self._metrics is not None:
+            self._metrics.breaker_openings.labels(self.name).inc()
         self._enter(BreakerState.OPEN)
 
     def _close(self) -> None:
@@ -155,5 +173,6 @@ class CircuitBreaker:
         self._state = state
         self._era += 1
         self._failures = self._worked = self._probes_under_way = 0
-        for one in BreakerState:
-            self._metrics.breaker_state.labels(self.name, one).set(one is state)
+        if self._metrics is not None:
+            for one in BreakerState:
+                self._metrics.breaker_state.labels(self.name, one).set(one is state)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-__all__ = ["Taken", "Window", "WindowState"]
+__all__ = ["Taken", "Window", "WindowState", "calls_per_minute"]
+
+_MARGIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,12 @@ class Taken:
     def retry_after(self) -> timedelta:
         """How long until every window has a place; zero if there is one now."""
         return max((state.frees_in for state in self.states if state.remaining == 0), default=timedelta())
+
+
+def calls_per_minute(limit: int) -> tuple[Window, ...]:
+    """Return the window of `limit` calls a minute, as a provider counts them; none for 0, which is no limit.
+
+    It is a second longer than a minute: one call takes longer to the provider than another, and the calls of two of our
+    minutes must not meet in one of the provider's.
+    """
+    return (Window(limit, timedelta(minutes=1) + _MARGIN),) if limit else ()

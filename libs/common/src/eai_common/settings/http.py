@@ -57,6 +57,10 @@ class HttpSettings(Group):
         default=timedelta(seconds=10), description="How long a request's line and headers may take to arrive."
     )
 
+    @property
+    def is_like_predecessor(self) -> bool:
+        return self.api_compatibility == "predecessor"
+
     @cached_property
     def tokens(self) -> tuple[ApiToken, ...]:
         return parse_api_tokens(self.api_token.get_secret_value())

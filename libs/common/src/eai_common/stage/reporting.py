@@ -7,7 +7,7 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram
 
-from eai_common.stage.delivery import Defer, Done, GiveUp, Retry, RoutineWait, StillWaiting, Verdict, Work
+from eai_common.stage.delivery import Defer, Done, GiveUp, Retry, RoutineWait, Verdict, Work
 from eai_common.telemetry import Metrics, get_logger
 
 __all__ = ["StageReporter"]
@@ -43,34 +43,26 @@ class StageReporter:
         outcome = _OUTCOMES[type(verdict)]
         self._duration(work.event_name).observe(took_s)
         self._processed(work.message_type, outcome).inc()
-        error = None if isinstance(verdict, Done | None) else verdict.error
-        if isinstance(error, StillWaiting):
-            return
-        write = (
-            log.warning if isinstance(verdict, GiveUp) else log.debug if isinstance(error, RoutineWait) else log.info
-        )
-        write(
-            "delivery_finished",
-            outcome=outcome,
-            duration_ms=round(took_s * 1000, 1),
-            event_name=work.event_name,
-            **_fields(work, verdict),
-            **line,
-        )
+        fields = {**line, "outcome": outcome, "duration_ms": round(took_s * 1000, 1), **_fields(work, verdict)}
+        if isinstance(verdict, GiveUp):
+            log.warning("delivery_finished", **fields)
+        elif isinstance(verdict, Defer) and isinstance(verdict.error, RoutineWait):
+            log.debug("delivery_finished", **fields)
+        else:
+            log.info("delivery_finished", **fields)
 
 
 def _fields(work: Work, verdict: Verdict | None) -> dict[str, object]:
-    fields: dict[str, object] = {}
+    fields: dict[str, object] = {"event_name": work.event_name}
     if work.event is not None:
-        fields |= {"message_type": work.event.message_type, "user_number": work.event.user_number}  # the log masks it
+        fields["message_type"] = work.event.message_type
+        fields["user_number"] = work.event.user_number  # the log masks it
     if work.is_repeated:
         fields["is_repeated"] = True
-    match verdict:
-        case Done(emit):
-            fields["emitted"] = None if emit is None else emit.name
-        case Retry(error) | Defer(error):
-            delay_s = round(verdict.delay.total_seconds(), 3)
-            fields |= {"error_code": error.error_code, "error": str(error), "delay_s": delay_s}
-        case GiveUp(error):
-            fields |= {"error_code": error.error_code, "error": str(error)}
+    if isinstance(verdict, Done):
+        fields["emitted"] = None if verdict.emit is None else verdict.emit.name
+    elif verdict is not None:
+        fields["error_code"], fields["error"] = verdict.error.error_code, str(verdict.error)
+    if isinstance(verdict, Retry | Defer):
+        fields["delay_s"] = round(verdict.delay.total_seconds(), 3)
     return fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 __all__ = ["add_to_line", "bound_fields", "collect_line", "log_context", "redacted_context", "time_to_line"]
@@ -32,15 +32,23 @@ _bound: ContextVar[_Bound] = ContextVar("eai_log_context", default=_Bound({}))
 _line: ContextVar[Fields | None] = ContextVar("eai_log_line", default=None)
 
 
-@contextmanager
-def log_context(**fields: object) -> Iterator[None]:
+def log_context(**fields: object) -> AbstractContextManager[None]:
     """Bind fields to every line that this task, and what it starts, writes inside of the block. None binds nothing."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    token = _bound.set(_Bound({**_bound.get().fields, **given}))
-    try:
-        yield
-    finally:
-        _bound.reset(token)
+    return _Binding(fields)
+
+
+class _Binding(AbstractContextManager[None]):
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        given = {name: value for name, value in self._fields.items() if value is not None}
+        self._token = _bound.set(_Bound({**_bound.get().fields, **given}))
+
+    def __exit__(self, *_: object) -> None:
+        _bound.reset(self._token)
 
 
 def bound_fields() -> Mapping[str, object]:

@@ -27,7 +27,7 @@ _PHONE_NUMBER = re.compile(
     r"|(?<![^\W_])(?<![0-9]\.)[0-9]{10,15}(?![^\W_])(?!\.[0-9])",
     re.IGNORECASE,
 )
-_MAY_BE_NUMBER = re.compile(r"[0-9]{8}")
+_DIGITS_AS_ZEROS = bytes(ord("0") if byte in b"0123456789" else ord("x") for byte in range(256))
 _HIDDEN = "[hidden]"
 _NUMBERS = (int, float, type(None))
 
@@ -82,11 +82,13 @@ def _judged(name: str, mask_numbers: bool) -> tuple[str, bool, bool]:
 
 def _redacted_text(text: str, mask_numbers: bool) -> str:
     # Every line of the log comes through here, so what most texts lack is looked for before the slow searches.
+    if text.isalnum() and not text.isdecimal():
+        return text  # one word; digits inside of it are no number
     if ":" in text or "=" in text or " " in text or not text.isprintable():
         text = _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", text)
         text = _BEARER.sub(rf"\1 {_HIDDEN}", text)
         text = _NAMED_SECRET.sub(rf"\1{_HIDDEN}", text)
-    if mask_numbers and len(text) >= 8 and _MAY_BE_NUMBER.search(text) is not None:
+    if mask_numbers and b"00000000" in text.encode(errors="replace").translate(_DIGITS_AS_ZEROS):
         text = _PHONE_NUMBER.sub(_masked_match, text)
     return text
 

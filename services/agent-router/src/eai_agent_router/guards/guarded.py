@@ -1,97 +1,107 @@
-"""An agent with all its guards around it."""
+"""An agent that is called inside of its guards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Agent, Answer, History, Turn
-from eai_agent_router.guards.booking import Booking
-from eai_agent_router.guards.budget import RetryBudget
-from eai_agent_router.guards.circuits import Circuits, NameOf
-from eai_agent_router.guards.limit import Limit, Limiter, minute
-from eai_agent_router.guards.places import Places
+from eai_agent_router.errors import AgentTimeout
+from eai_agent_router.guards.judging import TargetOf, is_down
 from eai_agent_router.guards.settings import GuardSettings
+from eai_agent_router.guards.waits import ProviderBusy, ProviderDown, ProviderLimited, RetriesSpent
 from eai_common.clock import Deadline
+from eai_common.guards import (
+    Bulkhead,
+    Call,
+    CircuitBreaker,
+    Guard,
+    GuardsByTarget,
+    Limiter,
+    Measure,
+    RateLimit,
+    RetryBudget,
+    TimeLimit,
+    calls_per_minute,
+    enter_all,
+)
 from eai_common.telemetry import Metrics
 
-__all__ = ["GUARDS", "Guard", "GuardParts", "GuardedAgent", "guarded"]
-
-
-class Guard(Protocol):
-    """Lets a call pass, or raises a ProviderWait in its place."""
-
-    def passing(self, asked: Turn | History) -> AbstractAsyncContextManager[None]:
-        """The call is made inside."""
+__all__ = ["GuardResources", "GuardedAgent", "guard_agent", "provider_guards"]
 
 
 @dataclass(frozen=True, slots=True)
-class GuardParts:
-    """What the guards of all providers stand on. `places` is how many turns each provider gets, `line` how many more
-    may stand in line for one."""
+class GuardResources:
+    """What the guards of all providers stand on. Each provider gets `parallel` calls, and a queue of `max_queued`."""
 
     settings: GuardSettings
     limiter: Limiter
     random: Callable[[], float]
     metrics: Metrics
-    places: int
-    line: int
-
-
-def _budget(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return RetryBudget(provider, parts.settings.budget, random=parts.random)
-
-
-def _places(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return Places(provider, places=parts.places, line=parts.line, random=parts.random)
-
-
-def _circuits(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    return Circuits(name_of, parts.settings.breaker, parts.random, parts.metrics)
-
-
-def _limit(provider: str, name_of: NameOf, parts: GuardParts) -> Guard | None:
-    limit = parts.settings.rate_limit(provider)
-    if not limit:
-        return None
-    window = minute(limit)
-    booking = Booking(parts.random, horizon=2 * window.period)
-    return Limit(provider, window, parts.limiter, booking)
-
-
-GUARDS: Mapping[str, Callable[[str, NameOf, GuardParts], Guard | None]] = {
-    "budget": _budget,
-    "places": _places,
-    "circuits": _circuits,
-    "limit": _limit,
-}
-"""Outermost first. A retry that is one too many takes no place; who stood in line for one still sees that the provider
-went down meanwhile; and a call is counted against the limit only when nothing but the call itself is left."""
+    parallel: int
+    max_queued: int
 
 
 class GuardedAgent:
-    """Passes everything on, through one guard."""
+    """Calls the agent inside of all guards, and counts the questions that reach it."""
 
-    def __init__(self, agent: Agent, guard: Guard) -> None:
+    def __init__(
+        self, agent: Agent, guards: Sequence[Guard], *, target_of: TargetOf, count_question: Callable[[], None]
+    ) -> None:
         self._agent = agent
-        self._guard = guard
+        self._guards = guards
+        self._target_of = target_of
+        self._count_question = count_question
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
-        async with self._guard.passing(turn):
-            return await self._agent.ask(turn, deadline=deadline)
+        """Raises ProviderWait where a guard defers the turn, StoreUnavailable, and what the agent raises."""
+        async with enter_all(self._guards, self._call(turn, deadline)) as call:
+            self._count_question()
+            return await self._agent.ask(turn, deadline=call.deadline)
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
-        async with self._guard.passing(history):
-            return await self._agent.remember(history, deadline=deadline)
+        """Raises ProviderWait where a guard defers the history, StoreUnavailable, and what the agent raises."""
+        async with enter_all(self._guards, self._call(history, deadline)) as call:
+            return await self._agent.remember(history, deadline=call.deadline)
+
+    def _call(self, asked: Turn | History, deadline: Deadline) -> Call:
+        return Call(deadline, self._target_of(asked.reasoning_engine_id), asked.attempt)
 
 
-def guarded(agent: Agent, provider: str, name_of: NameOf, parts: GuardParts) -> Agent:
-    """The agent behind all guards of its provider."""
-    guards: Sequence[Guard | None] = [build(provider, name_of, parts) for build in GUARDS.values()]
-    for guard in reversed(guards):
-        agent = agent if guard is None else GuardedAgent(agent, guard)
-    return agent
+def guard_agent(agent: Agent, provider: str, target_of: TargetOf, resources: GuardResources) -> Agent:
+    """Return the agent behind all guards of its provider."""
+    count = resources.metrics.ai_service_calls.labels(provider).inc
+    return GuardedAgent(agent, provider_guards(provider, resources), target_of=target_of, count_question=count)
+
+
+def provider_guards(provider: str, resources: GuardResources) -> Sequence[Guard]:
+    """Return the guards of one provider, outermost first.
+
+    A retry that is one too many takes no place in the bulkhead. A turn that was queued still sees that the provider
+    went down meanwhile. A call is counted against the limit when nothing but the call itself is left.
+    """
+    settings, random, metrics = resources.settings, resources.random, resources.metrics
+
+    limits = [
+        RateLimit(provider, window, resources.limiter, refusal=ProviderLimited, random=random)
+        for window in calls_per_minute(settings.rate_limit(provider))
+    ]
+
+    def breaker(target: str) -> Sequence[Guard]:
+        """One broken engine must not stop the calls to the others."""
+        return [
+            CircuitBreaker(
+                target, settings.breaker, judge=is_down, refusal=ProviderDown, random=random, metrics=metrics
+            )
+        ]
+
+    return [
+        RetryBudget(provider, settings.budget, refusal=RetriesSpent, random=random),
+        Bulkhead(provider, resources.parallel, max_queued=resources.max_queued, refusal=ProviderBusy, random=random),
+        TimeLimit(provider, None, AgentTimeout),
+        GuardsByTarget(breaker, known=[provider]),  # known: its metrics are there before the first message
+        *limits,
+        Measure(provider, metrics),
+    ]

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from eai_agent_router.agent import Provider
-from eai_agent_router.guards.budget import BudgetRules
-from eai_common.guards import BreakerRules
+from eai_common.guards import BreakerRules, BudgetRules
 from eai_common.settings import Duration, Group, Items
 
 __all__ = ["GuardSettings"]
@@ -52,8 +51,9 @@ class GuardSettings(Group):
         description="Providers that answer, in this order, when AGENT_PROVIDER is out of reach and the message names "
         "neither a provider nor an engine. They do not know what the user said to the others.",
     )
-    agent_patience: Duration = Field(
+    agent_max_wait: Duration = Field(
         default=timedelta(minutes=10),
+        validation_alias="AGENT_PATIENCE",
         description="How long a message waits for a provider that is busy, limited or down, until waiting costs tries.",
     )
     agent_retry_share: float = Field(
@@ -82,6 +82,7 @@ class GuardSettings(Group):
             open_for=self.agent_breaker_open,
             longest_open=self.agent_breaker_longest_open,
             probes=self.agent_breaker_probes,
+            probe_wait=self.agent_breaker_open / 2,
         )
 
     @property

@@ -6,11 +6,14 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
 from standardwebhooks import Webhook
+
+from eai_common.testing import pass_time
 
 __all__ = ["Received", "Receiver", "Reply"]
 
@@ -41,7 +44,7 @@ class Reply:
 
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
-    after_s: float = 0.0
+    after: timedelta = timedelta()  # in virtual time
     hangs: bool = False
 
 
@@ -114,7 +117,10 @@ class Receiver:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            await (asyncio.Event().wait() if reply.hangs else asyncio.sleep(reply.after_s))
+            if reply.hangs:
+                await asyncio.Event().wait()
+            if reply.after:
+                await pass_time(reply.after)
         finally:
             self.under_way -= 1
         lines = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())

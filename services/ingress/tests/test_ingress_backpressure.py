@@ -10,7 +10,7 @@ from eai_common.broker import BrokerUnavailable
 from eai_common.messages import MessageType
 from eai_common.telemetry import Metrics
 from eai_common.topology import Topology
-from eai_ingress.pressure import Overloaded, Pressure
+from eai_ingress.backpressure import Backpressure, Overloaded
 
 
 @dataclass
@@ -32,17 +32,17 @@ def broker() -> FakeDepths:
 
 
 @pytest.fixture()
-def pressure(broker: FakeDepths) -> Pressure:
-    return Pressure(broker, Topology(), limit=100, metrics=Metrics())
+def backpressure(broker: FakeDepths) -> Backpressure:
+    return Backpressure(broker, Topology(), limit=100, metrics=Metrics())
 
 
-def is_open(pressure: Pressure) -> tuple[bool, bool]:
+def is_open(backpressure: Backpressure) -> tuple[bool, bool]:
     """For texts, and for recordings."""
     found = []
     kinds: tuple[MessageType, ...] = ("text", "audio")
     for kind in kinds:
         try:
-            pressure.check(kind)
+            backpressure.check(kind)
             found.append(True)
         except Overloaded:
             found.append(False)
@@ -54,43 +54,43 @@ def is_open(pressure: Pressure) -> tuple[bool, bool]:
     [("transcriber", (True, False)), ("agent-router", (False, False)), ("formatter", (False, False))],
 )
 async def test_a_full_queue_closes_the_door_for_what_would_go_through_it(
-    broker: FakeDepths, pressure: Pressure, queue: str, open_for: tuple[bool, bool]
+    broker: FakeDepths, backpressure: Backpressure, queue: str, open_for: tuple[bool, bool]
 ) -> None:
     broker.depths[f"eai.{queue}"] = 100
-    await pressure.look()
-    assert is_open(pressure) == open_for
+    await backpressure.refresh()
+    assert is_open(backpressure) == open_for
 
 
-async def test_the_door_opens_again_well_below_the_limit(broker: FakeDepths, pressure: Pressure) -> None:
+async def test_the_door_opens_again_well_below_the_limit(broker: FakeDepths, backpressure: Backpressure) -> None:
     seen = []
     for depth in (99, 100, 99, 81, 80, 99):
         broker.depths["eai.agent-router"] = depth
-        await pressure.look()
-        seen.append(is_open(pressure)[0])
+        await backpressure.refresh()
+        seen.append(is_open(backpressure)[0])
     assert seen == [True, False, False, False, True, True]
 
 
 async def test_a_broker_that_was_lost_a_moment_ago_is_left_to_the_publisher(
-    broker: FakeDepths, pressure: Pressure
+    broker: FakeDepths, backpressure: Backpressure
 ) -> None:
-    await pressure.look()
+    await backpressure.refresh()
     broker.is_ready = False
-    assert is_open(pressure) == (True, True)
+    assert is_open(backpressure) == (True, True)
 
 
 async def test_a_broker_that_stays_away_closes_the_door_until_it_is_back(
-    broker: FakeDepths, pressure: Pressure
+    broker: FakeDepths, backpressure: Backpressure
 ) -> None:
     broker.is_ready = False
-    await pressure.look()
-    closed = is_open(pressure)
+    await backpressure.refresh()
+    closed = is_open(backpressure)
     broker.is_ready = True
-    assert (closed, is_open(pressure)) == ((False, False), (True, True))
+    assert (closed, is_open(backpressure)) == ((False, False), (True, True))
 
 
 async def test_what_waits_before_a_message_is_what_stands_in_all_its_queues(
-    broker: FakeDepths, pressure: Pressure
+    broker: FakeDepths, backpressure: Backpressure
 ) -> None:
     broker.depths.update({"eai.transcriber": 1, "eai.agent-router": 10, "eai.formatter": 5, "eai.callbacks": 1000})
-    await pressure.look()
-    assert pressure.waiting() == {"text": 15, "audio": 16}
+    await backpressure.refresh()
+    assert backpressure.waiting() == {"text": 15, "audio": 16}

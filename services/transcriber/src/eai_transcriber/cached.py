@@ -11,7 +11,7 @@ from eai_common.store import KeptTranscript, StoreUnavailable
 from eai_common.telemetry import get_logger
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
-__all__ = ["RememberedRecognizer", "Transcripts"]
+__all__ = ["CachedRecognizer", "Transcripts"]
 
 log = get_logger(__name__)
 
@@ -26,18 +26,18 @@ class Transcripts(Protocol):
         """Keep it."""
 
 
-class RememberedRecognizer:
-    """Remembers by the audio itself, piece by piece.
+class CachedRecognizer:
+    """Caches transcripts by the audio itself, piece by piece.
 
-    So a second try pays only for the pieces that failed, and a recording that is sent on pays nothing. `asked` names
-    all that shapes the words beside the audio: the provider, the model, the languages, the hints. Best effort: without
-    the store the recogniser is asked.
+    So a retry pays only for the pieces that failed, and a recording that is forwarded pays nothing. `variant` names all
+    that shapes the words beside the audio: the provider, the model, the languages, the hints. Best effort: without the
+    store the recogniser is asked.
     """
 
-    def __init__(self, recognizer: Recognizer, transcripts: Transcripts, *, asked: str) -> None:
+    def __init__(self, recognizer: Recognizer, transcripts: Transcripts, *, variant: str) -> None:
         self._recognizer = recognizer
         self._transcripts = transcripts
-        self._asked = asked.encode()
+        self._variant = variant.encode()
 
     @property
     def takes(self) -> Takes:
@@ -54,7 +54,7 @@ class RememberedRecognizer:
         return transcript
 
     def _digest(self, audio: Audio) -> str:
-        hashed = hashlib.sha256(len(self._asked).to_bytes(4) + self._asked)
+        hashed = hashlib.sha256(len(self._variant).to_bytes(4) + self._variant)
         hashed.update(audio.content)
         return hashed.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Repetitions are a share of first tries at most, so that an outage does not become a storm of them.
+"""Retries are a share of first attempts at most, so that an outage does not become a storm of them.
 
 Source of the idea: Google, "Site Reliability Engineering", chapter 21, "Handling Overload" (per-client retry budget).
 """
@@ -11,15 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from eai_agent_router.agent import History, Turn
-from eai_agent_router.guards.waits import RetriesSpent
+from eai_common.guards.guard import Call, GuardWait
 
 __all__ = ["BudgetRules", "RetryBudget"]
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
-    """How many retries one process may make: a share of its first tries, and a few in any case."""
+    """How many retries one process may make: a share of its first attempts, and a few in any case."""
 
     share: float = 0.2
     at_least_a_minute: int = 10  # where traffic is thin, a share of it would be none
@@ -27,26 +26,29 @@ class BudgetRules:
 
 
 class RetryBudget:
-    """An account: first tries and time pay in, a retry is paid from it; one that cannot be paid waits."""
+    """An account: first attempts and time pay in, a retry is paid from it. A retry that cannot be paid is deferred."""
 
-    def __init__(self, provider: str, rules: BudgetRules, *, random: Callable[[], float]) -> None:
-        self._provider = provider
+    def __init__(self, name: str, rules: BudgetRules, *, refusal: type[GuardWait], random: Callable[[], float]) -> None:
+        self._name = name
         self._rules = rules
+        self._refusal = refusal
         self._random = random
         self._saved = rules.most_saved
         self._at_s = asyncio.get_running_loop().time()
 
     @asynccontextmanager
-    async def passing(self, asked: Turn | History) -> AsyncIterator[None]:
-        """One try. Raises RetriesSpent for a retry that is one too many."""
+    async def enter(self, call: Call) -> AsyncIterator[Call]:
+        """Raises the refusal for a retry that is one too many."""
         self._pay_in(self._earned_since_last())
-        if asked.attempt == 1:
+        if call.attempt == 1:
             self._pay_in(self._rules.share)
         elif self._saved < 1:
-            raise RetriesSpent(f"too many tries at {self._provider} are retries", delay=self._later())
+            # Spread widely: what waits here is the storm that is being prevented.
+            delay = timedelta(seconds=10 + 20 * self._random())
+            raise self._refusal(f"too many attempts at {self._name} are retries", delay=delay)
         else:
             self._saved -= 1
-        yield
+        yield call
 
     def _earned_since_last(self) -> float:
         now_s = asyncio.get_running_loop().time()
@@ -56,7 +58,3 @@ class RetryBudget:
 
     def _pay_in(self, amount: float) -> None:
         self._saved = min(self._rules.most_saved, self._saved + amount)
-
-    def _later(self) -> timedelta:
-        """Spread widely: those who wait here are the storm that is being prevented."""
-        return timedelta(seconds=10 + 20 * self._random())
