@@ -8,7 +8,7 @@ from typing import Protocol
 
 from eai_common.clock import Deadline
 from eai_common.store import KeptTranscript, StoreUnavailable
-from eai_common.telemetry import get_logger
+from eai_common.telemetry import add_to_line, get_logger
 from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
 
 __all__ = ["CachedRecognizer", "Transcripts"]
@@ -65,7 +65,7 @@ class CachedRecognizer:
             log.warning("transcript_not_looked_up", error=str(error))
             return None
         if kept is not None:
-            log.info("transcript_found")
+            add_to_line(transcript_is_cached=True)
         return kept
 
     async def _keep(self, digest: str, transcript: KeptTranscript) -> None:

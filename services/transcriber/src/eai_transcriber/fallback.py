@@ -46,7 +46,7 @@ class FallbackRecognizer:
             try:
                 return await recognizer.transcribe(audio, deadline=deadline.within(share))
             except (Deferred, Retriable, ProviderMisconfigured) as error:
-                log.info("recognizer_passed_over", place=place + 1, error_code=error.error_code, error=str(error))
+                log.warning("recognizer_passed_over", place=place + 1, error_code=error.error_code, error=str(error))
                 failures.append(error)
         raise _most_hopeful(failures)
 
