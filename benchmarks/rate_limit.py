@@ -30,7 +30,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from eai_cli.servers import run_private_redis
 from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, SlidingWindow, open_redis
+from eai_common.store import RedisClient, SlidingWindow, open_redis
 
 WINDOWS = (Window(1000, timedelta(minutes=1)), Window(100, timedelta(seconds=10)))
 ITEMS = (RateLimitItemPerMinute(1000), RateLimitItemPerSecond(100, 10))
@@ -40,7 +40,7 @@ Decide = Callable[[list[str]], Awaitable[object]]
 """Decide about requests that arrive together, one of each subject."""
 
 
-def sides(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, Decide]:
+def sides(redis: RedisClient, limits: MovingWindowRateLimiter) -> dict[str, Decide]:
     """What is compared."""
     window = SlidingWindow(redis)
 
@@ -51,12 +51,12 @@ def sides(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, Decide]:
 
     async def batched(subjects: list[str]) -> None:
         calls = [window.call(subject, WINDOWS) for subject in subjects]
-        async with redis.pipeline(transaction=False) as pipeline:
+        async with redis.driver.pipeline(transaction=False) as pipeline:
             for call in calls:
                 call.queue(pipeline)
             replies = await pipeline.execute(raise_on_error=False)
         for call, reply in zip(calls, replies, strict=True):
-            window.taken(await call.answer(redis, reply), WINDOWS)
+            window.taken(await call.answer(redis.driver, reply), WINDOWS)
 
     return {
         "ours": lambda subjects: asyncio.gather(*(window.take(subject, WINDOWS) for subject in subjects)),
@@ -66,7 +66,7 @@ def sides(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, Decide]:
     }
 
 
-async def cost(redis: Redis, decide: Decide, name: str, number: int) -> dict[str, float]:
+async def cost(redis: RedisClient, decide: Decide, name: str, number: int) -> dict[str, float]:
     """Seconds, our CPU and Redis' for each decision; half of the clients' tries are refused by the end."""
     subjects = [f"{name}:{number}:{client % CLIENTS}" for client in range(CONCURRENCY)]
     await decide(subjects)
@@ -83,13 +83,13 @@ async def cost(redis: Redis, decide: Decide, name: str, number: int) -> dict[str
     }
 
 
-async def redis_use(redis: Redis) -> tuple[float, int]:
+async def redis_use(redis: RedisClient) -> tuple[float, int]:
     """CPU seconds of the server, and scripts run."""
-    cpu, commands = await redis.info("cpu"), await redis.info("commandstats")
+    cpu, commands = await redis.driver.info("cpu"), await redis.driver.info("commandstats")
     return cpu["used_cpu_user"] + cpu["used_cpu_sys"], commands.get("cmdstat_evalsha", {}).get("calls", 0)
 
 
-async def costs(redis: Redis, compared: dict[str, Decide]) -> dict[str, dict[str, float]]:
+async def costs(redis: RedisClient, compared: dict[str, Decide]) -> dict[str, dict[str, float]]:
     """The best of several rounds for each figure of each side."""
     best: dict[str, dict[str, float]] = {}
     for number in range(ROUNDS):
@@ -112,7 +112,7 @@ async def most_in_a_window(allow: Callable[[int], Awaitable[bool]], seconds: flo
     )
 
 
-async def exactness(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, int]:
+async def exactness(redis: RedisClient, limits: MovingWindowRateLimiter) -> dict[str, int]:
     """Of 100 a second: replicas with the same clock, and one whose clock is ahead by 400 ms."""
     package: Any = importlib.import_module("limits.aio.storage.redis.redispy")
     window, item = Window(100, timedelta(seconds=1)), RateLimitItemPerSecond(100)
@@ -139,13 +139,13 @@ async def exactness(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, 
         package.time = time
 
 
-async def memory(redis: Redis, limits: MovingWindowRateLimiter) -> dict[str, int]:
+async def memory(redis: RedisClient, limits: MovingWindowRateLimiter) -> dict[str, int]:
     """Bytes in Redis of one client that has used up 1,000 a minute."""
     window = SlidingWindow(redis)
     for _ in range(1000):
         await window.take("memory", WINDOWS[:1])
         await limits.hit(ITEMS[0], "memory")
-    found = {str(key): int(await redis.memory_usage(key) or 0) for key in await redis.keys("*memory*")}
+    found = {str(key): int(await redis.driver.memory_usage(key) or 0) for key in await redis.driver.keys("*memory*")}
     return {"ours" if "ratelimit:" in key else "limits": size for key, size in found.items()}
 
 

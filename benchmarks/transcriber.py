@@ -35,12 +35,13 @@ from typing import Any
 
 import av
 import uvloop
-from redis.asyncio import Redis
 
 from eai_cli.servers import run_private_redis
 from eai_common.clock import Deadline, SystemClock
 from eai_common.messages import MessageAudio
+from eai_common.settings import RedisSettings
 from eai_common.stage import Attempt, StageContext
+from eai_common.store import open_redis
 from eai_common.telemetry import Metrics
 from eai_transcriber.audio import pieces
 from eai_transcriber.google_speech import open_google_speech
@@ -212,7 +213,7 @@ async def _world(server: Server, redis_url: str) -> AsyncIterator[World]:
         {"SPEECH_ENDPOINT": server.speech_target, "TRANSCRIPT_CACHE_TTL": "0", "GOOGLE_API_RATE_LIMIT": "100000"}
     )
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(redis_url))
+        redis = await stack.enter_async_context(open_redis(RedisSettings.read({"REDIS_URL": redis_url})))
         handler = await stack.enter_async_context(
             open_transcriber(audio, speech, redis=redis, random=SystemRandom(), metrics=Metrics())
         )

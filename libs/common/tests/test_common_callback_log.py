@@ -15,7 +15,7 @@ from eai_common.store import (
     CallbackState,
     CallbackTry,
     FailedTry,
-    Redis,
+    RedisClient,
     TaskStatus,
     TaskStore,
     open_memory_redis,
@@ -34,7 +34,7 @@ EVENT = TaskCompleted(
 
 
 @pytest.fixture()
-async def redis() -> AsyncIterator[Redis]:
+async def redis() -> AsyncIterator[RedisClient]:
     async with open_memory_redis() as opened:
         yield opened
 
@@ -43,23 +43,23 @@ def a_try(number: int = 1, state: CallbackState = "retrying", result: str = "503
     return CallbackTry(number, state, result, NOW, timedelta(milliseconds=132))
 
 
-async def status_of(redis: Redis) -> TaskStatus | None:
+async def status_of(redis: RedisClient) -> TaskStatus | None:
     return (await TaskStore(redis, SETTINGS).read(EVENT.message_id)).status
 
 
-async def finish(redis: Redis) -> None:
+async def finish(redis: RedisClient) -> None:
     await TaskStore(redis, SETTINGS).finish(EVENT.message_id, "failed", b"{}", at=NOW, accepted_at=EVENT.timestamp)
 
 
-async def kept_for_s(redis: Redis) -> int:
-    return round(await redis.pttl(status_key(EVENT.message_id)) / 1000)
+async def kept_for_s(redis: RedisClient) -> int:
+    return round(await redis.driver.pttl(status_key(EVENT.message_id)) / 1000)
 
 
 async def note_error(log: CallbackLog) -> None:
     await log.note_error(EVENT.message_id, stage="callbacks", at=NOW, tried=FailedTry(1, "CALLBACK_FAILED", None))
 
 
-async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: Redis) -> None:
+async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     await finish(redis)
     await log.note_try(EVENT, a_try(1))
@@ -75,14 +75,14 @@ async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: 
     }
 
 
-async def test_a_status_that_has_expired_is_written_anew_as_what_it_was(redis: Redis) -> None:
+async def test_a_status_that_has_expired_is_written_anew_as_what_it_was(redis: RedisClient) -> None:
     await CallbackLog(redis, SETTINGS).note_try(EVENT, a_try())
     status = await status_of(redis)
     assert status is not None
     assert (status.status, status.stage, status.fields["created_at"]) == ("failed", "done", "2026-01-01T11:59:57.000Z")
 
 
-async def test_the_journal_of_a_stage_after_the_end_opens_no_task_again(redis: Redis) -> None:
+async def test_the_journal_of_a_stage_after_the_end_opens_no_task_again(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     await log.note_started(EVENT.message_id, stage="callbacks", at=NOW, attempt=6)
     await note_error(log)
@@ -99,22 +99,24 @@ async def test_the_journal_of_a_stage_after_the_end_opens_no_task_again(redis: R
     ],
     ids=["delivered at once", "to be tried again", "delivered later", "gone"],
 )
-async def test_trouble_is_kept_long_enough_to_be_looked_into(redis: Redis, tried: CallbackTry, kept_s: int) -> None:
+async def test_trouble_is_kept_long_enough_to_be_looked_into(
+    redis: RedisClient, tried: CallbackTry, kept_s: int
+) -> None:
     await finish(redis)
     await CallbackLog(redis, SETTINGS).note_try(EVENT, tried)
     assert await kept_for_s(redis) == kept_s
 
 
-async def test_a_later_note_never_shortens_the_life_of_the_status(redis: Redis) -> None:
+async def test_a_later_note_never_shortens_the_life_of_the_status(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     await log.note_try(EVENT, a_try(1, "retrying"))
     await log.note_try(EVENT, a_try(1, "delivered"))
     assert await kept_for_s(redis) == 86_400
 
 
-async def test_a_dead_letter_replayed_for_ever_does_not_fill_the_hash(redis: Redis) -> None:
+async def test_a_dead_letter_replayed_for_ever_does_not_fill_the_hash(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     for number in range(1, 100):
         await log.note_try(EVENT, a_try(number))
-    fields: dict[Any, Any] = await redis.hgetall(status_key(EVENT.message_id))
+    fields: dict[Any, Any] = await redis.driver.hgetall(status_key(EVENT.message_id))
     assert len([name for name in fields if name.startswith(b"callback:")]) == 21

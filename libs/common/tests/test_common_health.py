@@ -39,7 +39,7 @@ from eai_common.http import HttpParts, build_app
 from eai_common.ids import Ids
 from eai_common.service import CommonSettings, Parts
 from eai_common.settings import RedisSettings, SettingsError, load
-from eai_common.store import Redis, open_memory_redis, open_redis
+from eai_common.store import RedisClient, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
 
@@ -72,7 +72,7 @@ def clock() -> LoopClock:
 
 
 @pytest.fixture()
-async def redis() -> AsyncIterator[Redis]:
+async def redis() -> AsyncIterator[RedisClient]:
     async with open_memory_redis() as redis:
         yield redis
 
@@ -160,14 +160,14 @@ async def test_redis_is_told_with_its_pool(redis_server: Any) -> None:
     settings = RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "7"})
     async with open_redis(settings) as redis:
         found = await redis_dependency(redis, is_needed=True).check()
-        most = redis.connection_pool.max_connections
-    assert (found, most >= 7) == (Finding("healthy", {"pool": {"active": 0, "idle": 1, "max": most}}), True)
+        most = redis.driver.connection_pool.max_connections
+    assert (found, most >= 7) == (Finding("healthy", {"pool": {"active": 1, "idle": 0, "max": most}}), True)
 
 
 async def test_a_redis_that_is_gone_is_unhealthy() -> None:
     async with open_redis(RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})) as redis:
         found = await redis_dependency(redis, is_needed=True).check()
-    assert (found.status, found.details["error"]) == ("unhealthy", "ConnectionError")
+    assert (found.status, found.details["error"]) == ("unhealthy", "Redis: ConnectionError")
 
 
 async def test_the_broker_is_told_with_the_depth_of_each_queue() -> None:
@@ -211,7 +211,7 @@ def report(service: str, instance: str, status: Status, at: datetime = AT, **tol
 
 
 @asynccontextmanager
-async def reports_with(redis: Redis, *written: HealthReport) -> AsyncIterator[HealthReports]:
+async def reports_with(redis: RedisClient, *written: HealthReport) -> AsyncIterator[HealthReports]:
     reports = HealthReports(redis, timedelta(seconds=90))
     for one in written:
         await reports.write(one)
@@ -219,7 +219,7 @@ async def reports_with(redis: Redis, *written: HealthReport) -> AsyncIterator[He
 
 
 @pytest.mark.virtual_time()
-async def test_the_reports_of_all_processes_are_combined(redis: Redis, clock: LoopClock) -> None:
+async def test_the_reports_of_all_processes_are_combined(redis: RedisClient, clock: LoopClock) -> None:
     written = [
         report("ingress", "a", "healthy", rabbitmq="healthy", redis="healthy"),
         report("transcriber", "b", "degraded", rabbitmq="healthy", google_speech="unhealthy"),
@@ -239,17 +239,17 @@ async def test_the_reports_of_all_processes_are_combined(redis: Redis, clock: Lo
 
 
 @pytest.mark.virtual_time()
-async def test_a_report_that_was_not_renewed_expires(redis: Redis, clock: LoopClock) -> None:
+async def test_a_report_that_was_not_renewed_expires(redis: RedisClient, clock: LoopClock) -> None:
     async with reports_with(redis, report("ingress", "dead", "healthy"), report("ingress", "b", "healthy")) as reports:
         await pass_time(timedelta(seconds=91))
         await reports.write(report("ingress", "b", "degraded", clock.now()))
         assert [(one.instance, one.status) for one in await reports.read(clock.now())] == [("b", "degraded")]
-        assert await redis.hkeys("health:board") == [b"ingress:b"]
-        assert 0 < await redis.ttl("health:board") <= 90
+        assert await redis.driver.hkeys("health:board") == [b"ingress:b"]
+        assert 0 < await redis.driver.ttl("health:board") <= 90
 
 
 @pytest.mark.virtual_time()
-async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: Redis, clock: LoopClock) -> None:
+async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: RedisClient, clock: LoopClock) -> None:
     async with reports_with(redis, report("ingress", "a", "unhealthy")) as reports:
         checked = dependencies(
             clock,
@@ -267,7 +267,7 @@ async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: Redis, 
 
 
 @pytest.mark.virtual_time()
-async def test_a_report_is_removed_when_its_process_ends(redis: Redis, clock: LoopClock) -> None:
+async def test_a_report_is_removed_when_its_process_ends(redis: RedisClient, clock: LoopClock) -> None:
     checked = dependencies(clock, Dependency("redis", Thing("degraded").check, is_needed=True))
     async with reports_with(redis) as reports:
         writer = HealthReporter(reports, "formatter", "a", checked, clock, TTL)
@@ -288,7 +288,7 @@ async def test_a_report_is_removed_when_its_process_ends(redis: Redis, clock: Lo
 @asynccontextmanager
 async def open_service(
     *, reports_all_services: bool = False, **environ: str
-) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryBroker, Redis]]:
+) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryBroker, RedisClient]]:
     """A client of a service that needs both servers, as its wiring makes its health."""
     settings, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
     tracing = open_tracing(settings.telemetry, service="test")
@@ -396,7 +396,7 @@ async def test_a_process_that_reports_all_services_shows_their_dependencies_and_
 # Metrics
 
 
-async def test_the_gauges_of_servers_and_calls_are_there(redis: Redis) -> None:
+async def test_the_gauges_of_servers_and_calls_are_there(redis: RedisClient) -> None:
     metrics = Metrics()
     bind_pool_gauges(redis, metrics)
     await redis.ping()

@@ -44,7 +44,7 @@ from eai_common.settings import (
     TelemetrySettings,
     load,
 )
-from eai_common.store import Redis, open_batcher, open_memory_redis, open_redis
+from eai_common.store import RedisClient, open_batcher, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, eventually
 
@@ -75,14 +75,16 @@ async def with_own_headers(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def open_front(redis: Redis, *, address: str = "192.0.2.1", **environ: str) -> AsyncIterator[httpx.AsyncClient]:
+async def open_front(
+    redis: RedisClient, *, address: str = "192.0.2.1", **environ: str
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of one replica, which sees it at this address."""
     settings, clock, metrics = load(Settings, environ), SystemClock(), Metrics()
     async with AsyncExitStack() as stack:
         protection = await stack.enter_async_context(
             open_protection(settings, redis=redis, clock=clock, metrics=metrics)
         )
-        batcher = await stack.enter_async_context(open_batcher(redis))
+        batcher = await stack.enter_async_context(open_batcher(redis.driver))
 
         async def counts_itself(request: Request) -> Response:
             if (limit := pending_limit(request)) is not None:
@@ -110,7 +112,7 @@ async def open_front(redis: Redis, *, address: str = "192.0.2.1", **environ: str
 
 
 @pytest.fixture()
-async def redis() -> AsyncIterator[Redis]:
+async def redis() -> AsyncIterator[RedisClient]:
     async with open_memory_redis() as redis:
         yield redis
 
@@ -123,7 +125,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/open", "/readers", "/counts-itself", "/nowhere"])
-async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: Redis, path: str) -> None:
+async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: RedisClient, path: str) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         for _ in range(5):
             assert (await client.get(path, headers=bearer("first"))).status_code != 429
@@ -143,7 +145,7 @@ async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: R
 
 
 @pytest.mark.parametrize("path", ["/open", "/counts-itself", "/nowhere"])
-async def test_every_answer_tells_what_is_left(redis: Redis, path: str) -> None:
+async def test_every_answer_tells_what_is_left(redis: RedisClient, path: str) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         answers = [await client.get(path, headers=bearer("first")) for _ in range(6)]
     told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
@@ -153,7 +155,7 @@ async def test_every_answer_tells_what_is_left(redis: Redis, path: str) -> None:
     )
 
 
-async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers(redis: Redis) -> None:
+async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers(redis: RedisClient) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         answers = [await client.post("/counts-itself", headers=bearer("first")) for _ in range(6)]
         refused = await client.get("/counts-itself", headers=bearer("first"))
@@ -161,14 +163,14 @@ async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers
     assert (told, answers[-1].status_code, refused.status_code) == (["4", "3", "2", "1", "0", "0"], 405, 429)
 
 
-async def test_another_client_is_not_limited_by_the_first(redis: Redis) -> None:
+async def test_another_client_is_not_limited_by_the_first(redis: RedisClient) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         for _ in range(6):
             await client.get("/readers", headers=bearer("first"))
         assert (await client.get("/readers", headers=bearer("second"))).status_code == 200
 
 
-async def test_a_client_without_a_good_credential_counts_by_its_address(redis: Redis) -> None:
+async def test_a_client_without_a_good_credential_counts_by_its_address(redis: RedisClient) -> None:
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         for guess in range(6):
             refused = await client.get("/readers", headers=bearer(f"guess-{guess}"))
@@ -176,7 +178,7 @@ async def test_a_client_without_a_good_credential_counts_by_its_address(redis: R
     assert (refused.status_code, good.status_code) == (429, 200)
 
 
-async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_tell_of_it(redis: Redis) -> None:
+async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_tell_of_it(redis: RedisClient) -> None:
     limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "12", "RATE_LIMIT_BURST": "1", "RATE_LIMIT_BURST_PERIOD": "10s"}
     async with open_front(redis, **TOKENS, **limits) as client:
         answers = [await client.get("/readers", headers=bearer("first")) for _ in range(4)]
@@ -201,8 +203,8 @@ def test_a_burst_counts_above_the_even_rate(given: dict[str, str], windows: list
     assert [(window.limit, window.period.total_seconds()) for window in found] == windows
 
 
-async def test_a_failure_of_ours_before_the_route_is_answered_in_json_without_its_cause(redis: Redis) -> None:
-    await redis.set("ratelimit:{http:token:one}", "not a log")
+async def test_a_failure_of_ours_before_the_route_is_answered_in_json_without_its_cause(redis: RedisClient) -> None:
+    await redis.driver.set("ratelimit:{http:token:one}", "not a log")
     async with open_front(redis, **LIMITS, **TOKENS) as client:
         answer = await client.get("/readers", headers=bearer("first"))
     assert (answer.status_code, answer.json()["error"]) == (500, "Internal server error")
@@ -214,7 +216,7 @@ async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
     limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "100", "RATE_LIMIT_BURST": "0", **TOKENS}
     async with AsyncExitStack() as stack:
         redises = [await stack.enter_async_context(open_redis(settings)) for _ in range(2)]
-        await redises[0].delete("ratelimit:{http:token:one}", "ratelimit:{http:token:two}")
+        await redises[0].driver.delete("ratelimit:{http:token:one}", "ratelimit:{http:token:two}")
         replicas = [await stack.enter_async_context(open_front(redis, **limits)) for redis in redises]
         answers = await asyncio.gather(
             *(replicas[n % 2].get("/readers", headers=bearer("first")) for n in range(120)),
@@ -227,14 +229,14 @@ async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
     ]
 
 
-async def test_probes_and_metrics_are_not_limited(redis: Redis) -> None:
+async def test_probes_and_metrics_are_not_limited(redis: RedisClient) -> None:
     async with open_front(redis, **{**LIMITS, "RATE_LIMIT_REQUESTS_PER_MINUTE": "1"}, **TOKENS) as client:
         answers = [await client.get(path) for path in ("/live", "/ready", "/health", "/metrics", "/live", "/metrics")]
     assert [answer.status_code for answer in answers] == [200] * 6
     assert "x-ratelimit-limit" not in answers[0].headers
 
 
-async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: Redis) -> None:
+async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: RedisClient) -> None:
     environ = {"JWT_JWKS_URL": "http://127.0.0.1:1/", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE}
     headers = bearer(Issuer().token())
     async with open_front(redis, **environ) as client:
@@ -247,7 +249,7 @@ async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: R
     [{}, {"RATE_LIMIT_REQUESTS_PER_MINUTE": "0", **TOKENS}],
     ids=["no authentication", "limit of zero"],
 )
-async def test_there_is_no_limit(redis: Redis, environ: dict[str, str]) -> None:
+async def test_there_is_no_limit(redis: RedisClient, environ: dict[str, str]) -> None:
     async with open_front(redis, **environ) as client:
         answers = [await client.get("/counts-itself") for _ in range(120)]
     assert {answer.status_code for answer in answers} == {200}
@@ -268,7 +270,7 @@ async def test_without_redis_nobody_is_limited() -> None:
 
 
 async def test_a_token_that_is_put_into_the_file_opens_without_a_restart_and_one_taken_out_does_not(
-    redis: Redis, tmp_path: Path
+    redis: RedisClient, tmp_path: Path
 ) -> None:
     file = tmp_path / "tokens"
     file.write_text("old\n", encoding="utf-8")
@@ -286,7 +288,7 @@ async def test_a_token_that_is_put_into_the_file_opens_without_a_restart_and_one
 
 @pytest.mark.parametrize("content", ["", "crm:nobody:hunter2", None], ids=["empty", "unreadable", "gone"])
 async def test_a_file_without_tokens_changes_nothing_and_is_told(
-    redis: Redis, tmp_path: Path, content: str | None
+    redis: RedisClient, tmp_path: Path, content: str | None
 ) -> None:
     file = tmp_path / "tokens"
     file.write_text("old", encoding="utf-8")
@@ -350,13 +352,13 @@ def test_a_subscriber_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str
 
 
 @pytest.mark.parametrize(("address", "status"), [("203.0.113.7", 200), ("203.0.114.7", 403), ("2001:db8::1", 403)])
-async def test_only_listed_networks_may_call(redis: Redis, address: str, status: int) -> None:
+async def test_only_listed_networks_may_call(redis: RedisClient, address: str, status: int) -> None:
     async with open_front(redis, address=address, IP_ALLOWLIST="203.0.113.0/24") as client:
         answers = [await client.get("/open"), await client.get("/live")]
     assert [answer.status_code for answer in answers] == [status, 200]
 
 
-async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: Redis) -> None:
+async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: RedisClient) -> None:
     async with open_front(redis, IP_ALLOWLIST="203.0.113.0/24", TRUSTED_PROXIES="10.0.0.0/8") as client:
         answer = await client.get("/open", headers={"X-Forwarded-For": "203.0.113.7"})
     assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
@@ -365,7 +367,7 @@ async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: Re
 # Headers
 
 
-async def test_every_answer_has_the_security_headers(redis: Redis) -> None:
+async def test_every_answer_has_the_security_headers(redis: RedisClient) -> None:
     async with open_front(redis) as client:
         for path in ("/open", "/nowhere", "/live"):
             headers = (await client.get(path)).headers
@@ -377,7 +379,7 @@ async def test_every_answer_has_the_security_headers(redis: Redis) -> None:
             assert headers["strict-transport-security"] == "max-age=31536000"
 
 
-async def test_a_routes_own_header_goes_before(redis: Redis) -> None:
+async def test_a_routes_own_header_goes_before(redis: RedisClient) -> None:
     async with open_front(redis) as client:
         headers = (await client.get("/headers")).headers
     assert headers.get_list("content-security-policy") == ["default-src 'self'"]
@@ -391,12 +393,12 @@ async def test_a_routes_own_header_goes_before(redis: Redis) -> None:
     ],
     ids=["all", "hsts"],
 )
-async def test_the_headers_can_be_switched_off(redis: Redis, environ: dict[str, str], missing: str) -> None:
+async def test_the_headers_can_be_switched_off(redis: RedisClient, environ: dict[str, str], missing: str) -> None:
     async with open_front(redis, **environ) as client:
         assert missing not in (await client.get("/open")).headers
 
 
-async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: Redis) -> None:
+async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: RedisClient) -> None:
     environ = {"CORS_ALLOWED_ORIGINS": "https://panel.example", **TOKENS, **LIMITS}
     async with open_front(redis, **environ) as client:
         asked = {
@@ -416,7 +418,7 @@ async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: R
     [({}, "https://panel.example"), ({"CORS_ALLOWED_ORIGINS": "https://panel.example"}, "https://evil.example")],
     ids=["none allowed", "another allowed"],
 )
-async def test_pages_of_other_origins_may_not(redis: Redis, environ: dict[str, str], origin: str) -> None:
+async def test_pages_of_other_origins_may_not(redis: RedisClient, environ: dict[str, str], origin: str) -> None:
     async with open_front(redis, **environ) as client:
         answer = await client.get("/open", headers={"Origin": origin})
     assert "access-control-allow-origin" not in answer.headers

@@ -20,7 +20,6 @@ from redis.exceptions import ResponseError
 from eai_common.settings import RedisSettings
 from eai_common.store import (
     Command,
-    Redis,
     RedisClient,
     Request,
     Script,
@@ -36,6 +35,10 @@ from eai_common.testing import eventually
 
 SECOND = timedelta(seconds=1)
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+
+
+def settings_of(url: str, timeout: str = "1s") -> RedisSettings:
+    return RedisSettings.read({"REDIS_URL": url, "REDIS_TIMEOUT": timeout})
 
 
 def first(replies: Any) -> object:
@@ -68,13 +71,7 @@ class Pipelines:
 
 
 class ClientContract:
-    """What the client does with any Redis. A test class gives `driver`."""
-
-    @pytest.fixture()
-    async def client(self, driver: Redis) -> AsyncIterator[RedisClient]:
-        async with open_client(driver, timedelta(seconds=5)) as client:
-            await client.ping()
-            yield client
+    """What the client does with any Redis. A test class gives `client`, which has connected."""
 
     @pytest.fixture()
     def pipelines(self, client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> Pipelines:
@@ -139,22 +136,22 @@ class ClientContract:
         assert (outcomes[0], type(outcomes[1]), outcomes[2]) == (b"a", ResponseError, b"b")
 
     async def test_a_script_costs_one_round_trip_from_the_first_time_on(
-        self, client: RedisClient, pipelines: Pipelines, driver: Redis, key: str
+        self, client: RedisClient, pipelines: Pipelines, key: str
     ) -> None:
         for number in range(3):
             await asyncio.gather(*(client.request(ADD.call([key], [1]), command("PING")) for _ in range(10)))
             assert len(pipelines) == number + 1
         assert [b"INCRBY" in sent for sent in pipelines.sent] == [True, False, False]
-        assert await driver.getdel(key) == b"30"
+        assert await client.driver.getdel(key) == b"30"
 
     async def test_a_script_that_the_server_has_forgotten_is_sent_to_it_again(
-        self, client: RedisClient, driver: Redis, key: str
+        self, client: RedisClient, key: str
     ) -> None:
         await client.request(ADD.call([key], [1]))
-        await driver.script_flush()
+        await client.driver.script_flush()
         replies = await client.run([command("ECHO", "a"), ADD.call([key], [1]), command("ECHO", "b")])
         assert replies == [b"a", 2, b"b"]
-        await driver.delete(key)
+        await client.driver.delete(key)
 
     async def test_a_caller_that_is_cancelled_takes_nobody_with_it(
         self, client: RedisClient, pipelines: Pipelines
@@ -170,10 +167,10 @@ class ClientContract:
         assert [await waiting[0], await waiting[2]] == [b"a", b"c"]
 
     async def test_once_closed_it_refuses_instead_of_waiting_for_ever(
-        self, driver: Redis, client: RedisClient, pipelines: Pipelines
+        self, client: RedisClient, pipelines: Pipelines
     ) -> None:
         pipelines.may_send.clear()
-        async with open_client(driver, SECOND) as other:
+        async with open_client(client.driver, SECOND) as other:
             under_way = asyncio.ensure_future(other.ping())
             await asyncio.sleep(0.01)
             waiting = asyncio.ensure_future(other.ping())
@@ -195,18 +192,20 @@ class TestClientOfMemoryRedis(ClientContract):
     """The Redis inside of the process."""
 
     @pytest.fixture()
-    async def driver(self) -> AsyncIterator[Redis]:
-        async with open_memory_redis() as driver:
-            yield driver
+    async def client(self) -> AsyncIterator[RedisClient]:
+        async with open_memory_redis() as client:
+            await client.ping()
+            yield client
 
 
 class TestClientOfRealRedis(ClientContract):
     """A Redis server."""
 
     @pytest.fixture()
-    async def driver(self, redis_server: Any) -> AsyncIterator[Redis]:
-        async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as driver:
-            yield driver
+    async def client(self, redis_server: Any) -> AsyncIterator[RedisClient]:
+        async with open_redis(settings_of(redis_server.url)) as client:
+            await client.ping()
+            yield client
 
     async def test_an_outage_is_waited_for_once_and_its_end_is_noticed(
         self, client: RedisClient, own_redis: Any
@@ -222,9 +221,9 @@ class TestClientOfRealRedis(ClientContract):
         await eventually(lambda: answers(client))
 
     async def test_a_connection_that_the_server_closed_is_replaced_and_nobody_notices(
-        self, client: RedisClient, driver: Redis
+        self, client: RedisClient
     ) -> None:
-        await driver.client_kill_filter(_type="normal", skipme=True)
+        await client.driver.client_kill_filter(_type="normal", skipme=True)
         assert await echo(client, "a") == b"a"
 
 
@@ -282,11 +281,11 @@ class Between:
 
 
 @asynccontextmanager
-async def between(redis_url: str, timeout: timedelta, **more: str) -> AsyncIterator[tuple[Between, RedisClient]]:
+async def between(redis_url: str, timeout: str) -> AsyncIterator[tuple[Between, RedisClient]]:
     line = Between(redis_url)
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
-    settings = RedisSettings.read({"REDIS_URL": f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", **more})
-    async with server, open_redis(settings) as driver, open_client(driver, timeout) as client:
+    settings = settings_of(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout=timeout)
+    async with server, open_redis(settings) as client:
         await client.ping()
         try:
             yield line, client
@@ -298,8 +297,7 @@ async def between(redis_url: str, timeout: timedelta, **more: str) -> AsyncItera
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 async def test_a_loop_that_was_blocked_while_redis_answered_gets_the_answer(redis_server: Any, run: Any) -> None:
     async def blocked() -> list[Any]:
-        settings = RedisSettings.read({"REDIS_URL": redis_server.url})
-        async with open_redis(settings) as driver, open_client(driver, timedelta(seconds=0.5)) as client:
+        async with open_redis(settings_of(redis_server.url, timeout="500ms")) as client:
             await client.ping()
             asked = [asyncio.ensure_future(together(client.request(SLOW.call([])), echo(client, "a")))]
             await asyncio.sleep(0.02)
@@ -318,7 +316,7 @@ repeat local now = redis.call('TIME') until (now[1] - began[1]) * 1000000 + now[
 
 
 async def test_a_short_silence_costs_those_who_wait_too_long_and_nobody_else(redis_server: Any) -> None:
-    async with between(redis_server.url, timedelta(seconds=0.4)) as (line, client):
+    async with between(redis_server.url, "400ms") as (line, client):
         line.may_answer.clear()
         early = asyncio.ensure_future(echo(client, "early"))
         await asyncio.sleep(0.25)
@@ -334,7 +332,7 @@ async def test_a_short_silence_costs_those_who_wait_too_long_and_nobody_else(red
 
 
 async def test_a_connection_that_stays_silent_is_replaced(redis_server: Any) -> None:
-    async with between(redis_server.url, timedelta(seconds=0.3)) as (line, client):
+    async with between(redis_server.url, "300ms") as (line, client):
         line.may_answer.clear()
         with pytest.raises(StoreUnavailable):
             await client.ping()
@@ -346,7 +344,7 @@ async def test_a_connection_that_stays_silent_is_replaced(redis_server: Any) -> 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 async def test_a_reset_connection_is_replaced_and_nobody_notices(redis_server: Any, run: Any) -> None:
     async def reset() -> list[object]:
-        async with between(redis_server.url, SECOND) as (line, client):
+        async with between(redis_server.url, "1s") as (line, client):
             seen: list[object] = []
             for number in range(5):
                 line.resets_next = True
@@ -370,8 +368,7 @@ def silent_server() -> Iterator[str]:
 async def test_a_server_that_does_not_answer_costs_its_first_callers_half_a_second_and_the_next_nothing(
     silent_server: str,
 ) -> None:
-    settings = RedisSettings.read({"REDIS_URL": silent_server, "REDIS_TIMEOUT": "1h"})
-    async with open_redis(settings) as driver, open_client(driver, timedelta(hours=1)) as patient:
+    async with open_redis(settings_of(silent_server, timeout="1h")) as patient:
         client = patient.with_timeout(timedelta(seconds=0.5))
         with pytest.raises(StoreUnavailable, match=r"no answer within 0\.5 s"):
             await client.ping()
@@ -423,8 +420,8 @@ REFUSALS = {
 @asynccontextmanager
 async def refusing(error: str) -> AsyncIterator[RedisClient]:
     server = await asyncio.start_server(Refusing(error).serve, "127.0.0.1", 0)
-    settings = RedisSettings.read({"REDIS_URL": f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"})
-    async with server, open_redis(settings) as driver, open_client(driver, SECOND) as client:
+    settings = settings_of(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    async with server, open_redis(settings) as client:
         yield client
 
 
@@ -456,7 +453,7 @@ async def test_what_is_our_own_mistake_is_not_called_an_outage(error: str) -> No
 
 
 async def test_a_replica_that_was_a_primary_is_left_for_whoever_is_behind_the_address_now(redis_server: Any) -> None:
-    async with between(redis_server.url, SECOND) as (line, client):
+    async with between(redis_server.url, "1s") as (line, client):
         await client.driver.replicaof("127.0.0.1", "1")
         try:
             with pytest.raises(StoreUnavailable, match="ReadOnlyError"):

@@ -12,7 +12,7 @@ import pytest
 
 from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, SlidingWindow, StoreUnavailable, open_memory_redis, open_redis
+from eai_common.store import RedisClient, SlidingWindow, StoreUnavailable, open_memory_redis, open_redis
 from eai_common.store.scripts import Script
 from eai_common.testing import eventually
 
@@ -25,7 +25,7 @@ class SlidingWindowContract:
     """What every sliding window does. A test class gives `redis`, a client of an open Redis."""
 
     @pytest.fixture()
-    def limiter(self, redis: Redis) -> SlidingWindow:
+    def limiter(self, redis: RedisClient) -> SlidingWindow:
         return SlidingWindow(redis)
 
     @pytest.fixture()
@@ -36,7 +36,7 @@ class SlidingWindowContract:
         taken = [(await limiter.take(subject, [MINUTE])).is_allowed for _ in range(7)]
         assert taken == [True] * 5 + [False] * 2
 
-    async def test_of_many_at_once_exactly_the_limit_is_allowed(self, redis: Redis, subject: str) -> None:
+    async def test_of_many_at_once_exactly_the_limit_is_allowed(self, redis: RedisClient, subject: str) -> None:
         replicas = [SlidingWindow(redis) for _ in range(3)]
         window = Window(50, timedelta(minutes=1))
         taken = await asyncio.gather(*(replicas[n % 3].take(subject, [window]) for n in range(200)))
@@ -85,12 +85,12 @@ class SlidingWindowContract:
         assert timedelta(seconds=55) < refused.retry_after <= timedelta(minutes=1)
 
     async def test_a_client_refused_for_so_long_that_a_shorter_window_is_empty_is_told_so(
-        self, limiter: SlidingWindow, redis: Redis, subject: str
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
-        seconds, _ = await redis.time()
+        seconds, _ = await redis.driver.time()
         earlier = (int(seconds) - 30) * 1_000_000
-        await redis.zadd(f"ratelimit:{{{subject}}}", {str(earlier + n): earlier + n for n in range(5)})
-        await redis.expire(f"ratelimit:{{{subject}}}", 60)
+        await redis.driver.zadd(f"ratelimit:{{{subject}}}", {str(earlier + n): earlier + n for n in range(5)})
+        await redis.driver.expire(f"ratelimit:{{{subject}}}", 60)
         refused = await limiter.take(subject, [MINUTE, BURST])
         assert [(state.remaining, state.frees_in > NOTHING) for state in refused.states] == [(0, True), (2, False)]
         assert not refused.is_allowed
@@ -108,58 +108,58 @@ class SlidingWindowContract:
         assert timedelta(seconds=50) < lowered.retry_after <= MINUTE.period
 
     async def test_times_from_a_server_whose_clock_was_ahead_do_not_count(
-        self, limiter: SlidingWindow, redis: Redis, subject: str
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
-        seconds, _ = await redis.time()
+        seconds, _ = await redis.driver.time()
         ahead = (int(seconds) + 3600) * 1_000_000
-        await redis.zadd(f"ratelimit:{{{subject}}}", {str(ahead + n): ahead + n for n in range(5)})
+        await redis.driver.zadd(f"ratelimit:{{{subject}}}", {str(ahead + n): ahead + n for n in range(5)})
         assert (await limiter.take(subject, [MINUTE])).states[0].remaining == 4
 
     async def test_a_log_lives_a_little_longer_than_its_longest_window(
-        self, limiter: SlidingWindow, redis: Redis, subject: str
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
         await limiter.take(subject, [BURST, MINUTE])
-        assert await redis.ttl(f"ratelimit:{{{subject}}}") == pytest.approx(61, abs=2)
+        assert await redis.driver.ttl(f"ratelimit:{{{subject}}}") == pytest.approx(61, abs=2)
 
     async def test_a_server_that_forgot_its_scripts_is_told_again(
-        self, limiter: SlidingWindow, redis: Redis, subject: str
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
         await limiter.take(subject, [MINUTE])
-        await redis.script_flush()
+        await redis.driver.script_flush()
         assert (await limiter.take(subject, [MINUTE])).states[0].remaining == 3
 
     @pytest.mark.parametrize("is_known", [True, False], ids=["known script", "unknown script"])
     async def test_it_rides_in_a_pipeline_of_others(
-        self, limiter: SlidingWindow, redis: Redis, subject: str, is_known: bool
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str, is_known: bool
     ) -> None:
         await limiter.take(subject, [MINUTE])
         if not is_known:
-            await redis.script_flush()
+            await redis.driver.script_flush()
         calls = [limiter.call(subject, [MINUTE]) for _ in range(2)]
-        async with redis.pipeline(transaction=False) as pipeline:
+        async with redis.driver.pipeline(transaction=False) as pipeline:
             pipeline.set(f"other:{subject}", "value", ex=60)
             for call in calls:
                 call.queue(pipeline)
             first, *replies = await pipeline.execute(raise_on_error=False)
-        answers = [await call.answer(redis, reply) for call, reply in zip(calls, replies, strict=True)]
+        answers = [await call.answer(redis.driver, reply) for call, reply in zip(calls, replies, strict=True)]
         assert first is True
         assert [limiter.taken(answer, [MINUTE]).states[0].remaining for answer in answers] == [3, 2]
 
-    async def test_an_error_in_a_pipeline_is_not_taken_for_an_answer(self, redis: Redis, subject: str) -> None:
+    async def test_an_error_in_a_pipeline_is_not_taken_for_an_answer(self, redis: RedisClient, subject: str) -> None:
         broken = Script("return redis.call('LPUSH', KEYS[1])").call([subject])
-        await redis.script_load(broken.script.text)
-        async with redis.pipeline(transaction=False) as pipeline:
+        await redis.driver.script_load(broken.script.text)
+        async with redis.driver.pipeline(transaction=False) as pipeline:
             broken.queue(pipeline)
             (reply,) = await pipeline.execute(raise_on_error=False)
         with pytest.raises(Exception, match="(?i)wrong number of arg"):
-            await broken.answer(redis, reply)
+            await broken.answer(redis.driver, reply)
 
 
 class TestMemorySlidingWindow(SlidingWindowContract):
     """The Redis inside of the process."""
 
     @pytest.fixture()
-    async def redis(self) -> AsyncIterator[Redis]:
+    async def redis(self) -> AsyncIterator[RedisClient]:
         async with open_memory_redis() as redis:
             yield redis
 
@@ -168,20 +168,20 @@ class TestRealSlidingWindow(SlidingWindowContract):
     """A Redis server."""
 
     @pytest.fixture()
-    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+    async def redis(self, redis_server: Any) -> AsyncIterator[RedisClient]:
         async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as redis:
             await redis.ping()
             yield redis
 
     async def test_in_a_pipeline_it_asks_the_server_nothing_beforehand(
-        self, limiter: SlidingWindow, redis: Redis, subject: str
+        self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
         await limiter.take(subject, [MINUTE])
-        await redis.config_resetstat()
-        async with redis.pipeline(transaction=False) as pipeline:
+        await redis.driver.config_resetstat()
+        async with redis.driver.pipeline(transaction=False) as pipeline:
             limiter.call(subject, [MINUTE]).queue(pipeline)
             await pipeline.execute(raise_on_error=False)
-        commands = set(await redis.info("commandstats"))
+        commands = set(await redis.driver.info("commandstats"))
         assert "cmdstat_evalsha" in commands
         assert [name for name in commands if name.startswith("cmdstat_script")] == []
 
@@ -198,6 +198,7 @@ def test_a_window_without_places_or_length_is_refused(limit: int, period: timede
         Window(limit, period)
 
 
-def test_no_windows_are_refused() -> None:
-    with pytest.raises(ValueError, match="no windows"):
-        SlidingWindow(Redis()).call("test:none", [])
+async def test_no_windows_are_refused() -> None:
+    async with open_memory_redis() as redis:
+        with pytest.raises(ValueError, match="no windows"):
+            SlidingWindow(redis).call("test:none", [])

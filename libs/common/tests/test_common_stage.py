@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fakeredis import FakeAsyncRedis, FakeServer
+from fakeredis import FakeServer
 from opentelemetry import trace as otel
 
 from eai_common.broker import Outgoing
@@ -22,7 +22,7 @@ from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText,
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import OutOfOrder, Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.stage.steps import STEPS
-from eai_common.store import Redis, TaskStore
+from eai_common.store import RedisClient, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, add_to_line, open_tracing
 from eai_common.telemetry.testing import captured_log
 from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
@@ -72,7 +72,7 @@ class World:
     """One broker and one Redis, on which replicas of the agent router run."""
 
     broker: MemoryBroker
-    redis: Redis
+    redis: RedisClient
     redis_server: FakeServer
     agent: FakeAgent
     parts: StageResources
@@ -112,7 +112,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     clock = LoopClock()
     server = FakeServer()
-    async with MemoryBroker(TOPOLOGY, clock) as broker, FakeAsyncRedis(server=server) as redis:
+    async with MemoryBroker(TOPOLOGY, clock) as broker, open_memory_redis(server) as redis:
         parts = StageResources(
             broker=broker,
             redis=redis,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from fakeredis import FakeAsyncRedis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from eai_common.messages import MessageText, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.stage.delivery import next_hop, read_wait_left, with_wait_left
+from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock
 from eai_common.topology import LADDER, Topology
@@ -90,10 +90,11 @@ async def test_between_two_hops_nobody_works_on_the_delivery_and_its_wait_is_cou
             raise Deferred("not now", delay=timedelta(seconds=0.8))
         stop.set()
 
-    async with MemoryBroker(Topology(ladder=(timedelta(seconds=0.2), 30 * SECOND)), clock) as broker:
+    topology = Topology(ladder=(timedelta(seconds=0.2), 30 * SECOND))
+    async with MemoryBroker(topology, clock) as broker, open_memory_redis() as redis:
         parts = StageResources(
             broker=broker,
-            redis=FakeAsyncRedis(),
+            redis=redis,
             clock=clock,
             random=RANDOM,
             ids=Ids(clock, RANDOM),

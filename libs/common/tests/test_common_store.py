@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis.exceptions
+from fakeredis import FakeServer
 
 from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage, Outcome
@@ -25,7 +26,7 @@ from eai_common.store import (
     FailedTry,
     LatencyStore,
     Locked,
-    Redis,
+    RedisClient,
     StoreUnavailable,
     TaskStore,
     ThreadStore,
@@ -61,14 +62,14 @@ class StoreContract:
         return f"+55{uuid.uuid4().int % 10**11:011d}"
 
     @pytest.fixture()
-    def tasks(self, redis: Redis) -> TaskStore:
+    def tasks(self, redis: RedisClient) -> TaskStore:
         return TaskStore(redis, SETTINGS)
 
     @pytest.fixture()
-    def checkpoints(self, redis: Redis) -> Checkpoints:
+    def checkpoints(self, redis: RedisClient) -> Checkpoints:
         return self.of_stage(redis)
 
-    def of_stage(self, redis: Redis, *, stage: str = "router", lease: timedelta = LONG) -> Checkpoints:
+    def of_stage(self, redis: RedisClient, *, stage: str = "router", lease: timedelta = LONG) -> Checkpoints:
         return Checkpoints(
             redis,
             stage=stage,
@@ -119,23 +120,23 @@ class StoreContract:
         }
 
     async def test_the_last_try_is_told_even_when_its_note_is_slower_than_the_end(
-        self, tasks: TaskStore, redis: Redis, message_id: str
+        self, tasks: TaskStore, redis: RedisClient, message_id: str
     ) -> None:
         await self.finish(tasks, message_id, "failed")
         await tasks.note_error(message_id, stage="agent-router", at=AT, tried=FailedTry(6, "AGENT_TIMEOUT", None))
         status = (await tasks.read(message_id)).status
         assert status is not None
         assert (status.status, status.stage) == ("failed", "done")
-        assert await redis.ttl(f"task:status:{{{message_id}}}") <= 600
+        assert await redis.driver.ttl(f"task:status:{{{message_id}}}") <= 600
         assert status.fields["last_error"] == "AGENT_TIMEOUT (given up)"
 
     async def test_however_often_a_message_is_tried_its_status_stays_small(
-        self, tasks: TaskStore, redis: Redis, message_id: str
+        self, tasks: TaskStore, redis: RedisClient, message_id: str
     ) -> None:
         for number in range(1, 60):
             await tasks.note_started(message_id, stage="x", at=AT, attempt=number)
             await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(number, "X", LONG))
-        assert await redis.hlen(f"task:status:{{{message_id}}}") < 100
+        assert await redis.driver.hlen(f"task:status:{{{message_id}}}") < 100
 
     @pytest.mark.parametrize("outcome", ["completed", "failed"])
     async def test_a_finished_message_has_its_result_and_its_end(
@@ -186,36 +187,36 @@ class StoreContract:
         ids=["queued", "started"],
     )
     async def test_a_late_note_cannot_undo_an_end(
-        self, tasks: TaskStore, redis: Redis, message_id: str, note: Callable[[TaskStore, str], Awaitable[None]]
+        self, tasks: TaskStore, redis: RedisClient, message_id: str, note: Callable[[TaskStore, str], Awaitable[None]]
     ) -> None:
         await self.finish(tasks, message_id, "completed")
-        before = await tasks.read(message_id), await redis.ttl(f"task:status:{{{message_id}}}")
+        before = await tasks.read(message_id), await redis.driver.ttl(f"task:status:{{{message_id}}}")
         await note(tasks, message_id)
-        assert (await tasks.read(message_id), await redis.ttl(f"task:status:{{{message_id}}}")) == before
+        assert (await tasks.read(message_id), await redis.driver.ttl(f"task:status:{{{message_id}}}")) == before
 
     async def test_a_status_of_a_kind_that_is_not_known_counts_as_none(
-        self, tasks: TaskStore, redis: Redis, message_id: str
+        self, tasks: TaskStore, redis: RedisClient, message_id: str
     ) -> None:
-        await redis.hset(f"task:status:{{{message_id}}}", "status", "paused")
-        await redis.expire(f"task:status:{{{message_id}}}", 60)
+        await redis.driver.hset(f"task:status:{{{message_id}}}", "status", "paused")
+        await redis.driver.expire(f"task:status:{{{message_id}}}", 60)
         assert (await tasks.read(message_id)).status is None
 
     # Times to live
 
     async def test_an_unfinished_status_lives_for_a_day_and_a_finished_one_for_ten_minutes(
-        self, tasks: TaskStore, redis: Redis, message_id: str
+        self, tasks: TaskStore, redis: RedisClient, message_id: str
     ) -> None:
         key = f"task:status:{{{message_id}}}"
         await tasks.note_queued(message_id, stage="x", at=AT)
-        unfinished = await redis.ttl(key)
+        unfinished = await redis.driver.ttl(key)
         await self.finish(tasks, message_id, "completed")
-        assert [unfinished, await redis.ttl(key)] == pytest.approx([86_400, 600], abs=5)
+        assert [unfinished, await redis.driver.ttl(key)] == pytest.approx([86_400, 600], abs=5)
 
-    async def test_a_result_lives_for_two_minutes(self, tasks: TaskStore, redis: Redis, message_id: str) -> None:
+    async def test_a_result_lives_for_two_minutes(self, tasks: TaskStore, redis: RedisClient, message_id: str) -> None:
         await self.finish(tasks, message_id, "completed")
-        assert await redis.ttl(f"task:{{{message_id}}}") == pytest.approx(120, abs=5)
+        assert await redis.driver.ttl(f"task:{{{message_id}}}") == pytest.approx(120, abs=5)
 
-    async def test_a_result_expires_before_its_status(self, redis: Redis, message_id: str) -> None:
+    async def test_a_result_expires_before_its_status(self, redis: RedisClient, message_id: str) -> None:
         tasks = TaskStore(redis, TaskSettings.read({"TASK_RESULT_TTL": "30ms", "TASK_STATUS_TTL": "600"}))
         await self.finish(tasks, message_id, "completed")
 
@@ -226,7 +227,7 @@ class StoreContract:
         await eventually(is_expired)
 
     async def test_every_key_has_a_time_to_live(
-        self, tasks: TaskStore, redis: Redis, message_id: str, user_number: str
+        self, tasks: TaskStore, redis: RedisClient, message_id: str, user_number: str
     ) -> None:
         checkpoints = self.of_stage(redis)
         threads, agents = ThreadStore(redis, LONG), AgentIdCache(redis, LONG)
@@ -240,10 +241,10 @@ class StoreContract:
         await conversations.append(user_number, message_id, (HistoryMessage(content="Oi", role="human"),))
         await latency.note("text", timedelta(seconds=1))
         await self.finish(tasks, message_id, "completed")
-        keys = await redis.keys("*")
+        keys = await redis.driver.keys("*")
         assert len([key for key in keys if message_id.encode() in key]) == 4
         assert len([key for key in keys if user_number.encode() in key]) == 3
-        assert [key for key in keys if await redis.ttl(key) < 0] == []
+        assert [key for key in keys if await redis.driver.ttl(key) < 0] == []
 
     # Checkpoints
 
@@ -251,14 +252,14 @@ class StoreContract:
         assert await checkpoints.claim(message_id, "one") == Acquired()
 
     async def test_a_message_in_work_is_held_elsewhere_for_as_long_as_its_lease(
-        self, redis: Redis, checkpoints: Checkpoints, message_id: str
+        self, redis: RedisClient, checkpoints: Checkpoints, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         claim = await self.of_stage(redis).claim(message_id, "two")
         assert isinstance(claim, Locked)
         assert timedelta(minutes=4) < claim.remaining <= LONG
 
-    async def test_of_many_that_claim_at_once_one_gets_it(self, redis: Redis, message_id: str) -> None:
+    async def test_of_many_that_claim_at_once_one_gets_it(self, redis: RedisClient, message_id: str) -> None:
         replicas = [self.of_stage(redis) for _ in range(10)]
         claims = await asyncio.gather(*(one.claim(message_id, str(i)) for i, one in enumerate(replicas)))
         assert [type(claim) for claim in claims].count(Acquired) == 1
@@ -269,7 +270,7 @@ class StoreContract:
         assert await checkpoints.claim(message_id, "one") == Acquired()
 
     async def test_stages_and_messages_do_not_hold_each_other_up(
-        self, redis: Redis, checkpoints: Checkpoints, message_id: str
+        self, redis: RedisClient, checkpoints: Checkpoints, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         claims = [
@@ -278,7 +279,7 @@ class StoreContract:
         ]
         assert claims == [Acquired(), Acquired()]
 
-    async def test_a_lease_that_ran_out_can_be_claimed(self, redis: Redis, message_id: str) -> None:
+    async def test_a_lease_that_ran_out_can_be_claimed(self, redis: RedisClient, message_id: str) -> None:
         await self.of_stage(redis, lease=SHORT).claim(message_id, "dead")
         other = self.of_stage(redis)
 
@@ -288,14 +289,14 @@ class StoreContract:
         await eventually(is_taken_up)
 
     async def test_a_released_message_can_be_claimed_at_once(
-        self, checkpoints: Checkpoints, redis: Redis, message_id: str
+        self, checkpoints: Checkpoints, redis: RedisClient, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await checkpoints.release(message_id, "one")
         assert await self.of_stage(redis).claim(message_id, "two") == Acquired()
 
     async def test_nobody_releases_the_lease_of_another(
-        self, checkpoints: Checkpoints, redis: Redis, message_id: str
+        self, checkpoints: Checkpoints, redis: RedisClient, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis).release(message_id, "two")
@@ -303,13 +304,13 @@ class StoreContract:
 
     @pytest.mark.parametrize("outcome", [b"", b"agent.replied\n{}", b"done:x", bytes(range(256))], ids=repr)
     async def test_work_that_was_recorded_is_given_to_who_claims_it_next(
-        self, checkpoints: Checkpoints, redis: Redis, message_id: str, outcome: bytes
+        self, checkpoints: Checkpoints, redis: RedisClient, message_id: str, outcome: bytes
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await checkpoints.record(message_id, outcome)
         assert await self.of_stage(redis).claim(message_id, "two") == Completed(outcome)
 
-    async def test_a_record_holds_although_the_lease_ran_out_before(self, redis: Redis, message_id: str) -> None:
+    async def test_a_record_holds_although_the_lease_ran_out_before(self, redis: RedisClient, message_id: str) -> None:
         slow = self.of_stage(redis, lease=SHORT)
         await slow.claim(message_id, "slow")
         other = self.of_stage(redis)
@@ -322,54 +323,58 @@ class StoreContract:
         assert await other.claim(message_id, "third") == Completed(b"reply")
 
     async def test_a_record_outlives_the_release_of_a_late_owner(
-        self, checkpoints: Checkpoints, redis: Redis, message_id: str
+        self, checkpoints: Checkpoints, redis: RedisClient, message_id: str
     ) -> None:
         await checkpoints.claim(message_id, "one")
         await checkpoints.record(message_id, b"reply")
         await checkpoints.release(message_id, "one")
         assert await self.of_stage(redis).claim(message_id, "two") == Completed(b"reply")
 
-    async def test_a_record_lives_for_a_day(self, checkpoints: Checkpoints, redis: Redis, message_id: str) -> None:
+    async def test_a_record_lives_for_a_day(
+        self, checkpoints: Checkpoints, redis: RedisClient, message_id: str
+    ) -> None:
         await checkpoints.record(message_id, b"")
-        assert await redis.ttl(f"checkpoint:{{{message_id}}}:router") == pytest.approx(86_400, abs=5)
+        assert await redis.driver.ttl(f"checkpoint:{{{message_id}}}:router") == pytest.approx(86_400, abs=5)
 
     # Renewal
 
-    async def nearly_over(self, redis: Redis, message_id: str) -> Checkpoints:
+    async def nearly_over(self, redis: RedisClient, message_id: str) -> Checkpoints:
         """Checkpoints that hold one lease, about to end."""
         checkpoints = self.of_stage(redis)
         await checkpoints.claim(message_id, "one")
-        await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+        await redis.driver.expire(f"checkpoint:{{{message_id}}}:router", 30)
         return checkpoints
 
-    async def lease_s(self, redis: Redis, message_id: str) -> int:
-        return int(await redis.ttl(f"checkpoint:{{{message_id}}}:router"))
+    async def lease_s(self, redis: RedisClient, message_id: str) -> int:
+        return int(await redis.driver.ttl(f"checkpoint:{{{message_id}}}:router"))
 
-    async def test_a_lease_that_is_held_is_renewed(self, redis: Redis, message_id: str) -> None:
+    async def test_a_lease_that_is_held_is_renewed(self, redis: RedisClient, message_id: str) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
-    async def test_what_was_released_or_recorded_is_not_renewed(self, redis: Redis, message_id: str) -> None:
+    async def test_what_was_released_or_recorded_is_not_renewed(self, redis: RedisClient, message_id: str) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
         await checkpoints.release(message_id, "one")
         await self.of_stage(redis, lease=timedelta(seconds=30)).claim(message_id, "two")
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) <= 30
 
-    async def test_the_lease_of_another_is_not_renewed(self, redis: Redis, message_id: str) -> None:
+    async def test_the_lease_of_another_is_not_renewed(self, redis: RedisClient, message_id: str) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
-        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:other", ex=30)
+        await redis.driver.set(f"checkpoint:{{{message_id}}}:router", b"lease:other", ex=30)
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) <= 30
 
-    async def test_renewal_goes_on_after_the_server_forgot_its_scripts(self, redis: Redis, message_id: str) -> None:
+    async def test_renewal_goes_on_after_the_server_forgot_its_scripts(
+        self, redis: RedisClient, message_id: str
+    ) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
-        await redis.script_flush()
+        await redis.driver.script_flush()
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
-    async def test_an_error_inside_of_renewing_ends_it_and_comes_out(self, redis: Redis) -> None:
+    async def test_an_error_inside_of_renewing_ends_it_and_comes_out(self, redis: RedisClient) -> None:
         with pytest.raises(ExceptionGroup) as raised:
             async with self.of_stage(redis).renewing():
                 raise ValueError("from inside")
@@ -378,12 +383,12 @@ class StoreContract:
     # Users
 
     async def test_a_thread_begins_with_its_first_message_and_counts_each_once(
-        self, redis: Redis, user_number: str
+        self, redis: RedisClient, user_number: str
     ) -> None:
         threads = ThreadStore(redis, LONG)
         for message_id, at in (("one", AT), ("two", AT), ("one", LATER)):
             await threads.touch(user_number, message_id, at=at)
-        assert await redis.hgetall(f"thread:{{{user_number}}}") == {
+        assert await redis.driver.hgetall(f"thread:{{{user_number}}}") == {
             b"thread_id": user_number.encode(),
             b"user_id": user_number.encode(),
             b"created_at": b"2026-01-01T10:30:00.123Z",
@@ -392,14 +397,14 @@ class StoreContract:
             b"counted": b" one two",
         }
 
-    async def test_a_users_agent_is_remembered(self, redis: Redis, user_number: str) -> None:
+    async def test_a_users_agent_is_remembered(self, redis: RedisClient, user_number: str) -> None:
         agents = AgentIdCache(redis, LONG)
         before = await agents.get(user_number)
         await agents.put(user_number, "agent-1")
         assert (before, await agents.get(user_number)) == (None, "agent-1")
 
     async def test_a_conversation_is_given_in_order_without_the_turn_in_work(
-        self, redis: Redis, user_number: str
+        self, redis: RedisClient, user_number: str
     ) -> None:
         conversations = ConversationStore(redis, LONG)
         for number in (1, 2, 3):
@@ -408,14 +413,16 @@ class StoreContract:
         read = await conversations.read(user_number, without="id-3")
         assert [message.content for message in read] == ["pergunta 1\n", "pergunta 2\n"]
 
-    async def test_a_turn_is_added_once_however_often_it_is_delivered(self, redis: Redis, user_number: str) -> None:
+    async def test_a_turn_is_added_once_however_often_it_is_delivered(
+        self, redis: RedisClient, user_number: str
+    ) -> None:
         conversations = ConversationStore(redis, LONG)
         turn = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))
         for _ in range(3):
             await conversations.append(user_number, "id-1", turn)
         assert await conversations.read(user_number, without="") == turn
 
-    async def test_a_conversation_keeps_its_last_hundred_turns(self, redis: Redis, user_number: str) -> None:
+    async def test_a_conversation_keeps_its_last_hundred_turns(self, redis: RedisClient, user_number: str) -> None:
         conversations = ConversationStore(redis, LONG)
         for number in range(105):
             await conversations.append(
@@ -426,16 +433,16 @@ class StoreContract:
 
     # Latency
 
-    async def test_recent_times_come_newest_first_and_a_hundred_at_most(self, redis: Redis) -> None:
+    async def test_recent_times_come_newest_first_and_a_hundred_at_most(self, redis: RedisClient) -> None:
         latency = LatencyStore(redis)
         for milliseconds in range(110):
             await latency.note("audio", timedelta(milliseconds=milliseconds))
         recent = await latency.recent("audio")
         assert recent == [timedelta(milliseconds=one) for one in range(109, 9, -1)]
 
-    async def test_of_recent_times_it_is_known_when_the_message_was_done(self, redis: Redis) -> None:
+    async def test_of_recent_times_it_is_known_when_the_message_was_done(self, redis: RedisClient) -> None:
         latency = LatencyStore(redis)
-        await redis.lpush("latency:audio", 1500)  # as the release before wrote it
+        await redis.driver.lpush("latency:audio", 1500)  # as the release before wrote it
         await latency.note("audio", timedelta(seconds=2))
         newest, oldest, *_ = await latency.completions("audio")
         assert (newest.took, oldest.took, oldest.at) == (timedelta(seconds=2), timedelta(seconds=1.5), None)
@@ -444,7 +451,7 @@ class StoreContract:
 
     # Outages
 
-    async def everything(self, redis: Redis, message_id: str) -> list[Callable[[], Awaitable[Any]]]:
+    async def everything(self, redis: RedisClient, message_id: str) -> list[Callable[[], Awaitable[Any]]]:
         tasks, checkpoints, turn = (
             TaskStore(redis, SETTINGS),
             self.of_stage(redis),
@@ -469,7 +476,7 @@ class StoreContract:
         ]
 
     async def test_while_the_server_is_gone_everything_is_unavailable_and_afterwards_works_again(
-        self, redis: Redis, outage: Outage, message_id: str
+        self, redis: RedisClient, outage: Outage, message_id: str
     ) -> None:
         effects = await self.everything(redis, message_id)
         await asyncio.gather(*(effect() for effect in effects))  # so that connections exist that can break
@@ -481,7 +488,7 @@ class StoreContract:
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
         await asyncio.gather(*(effect() for effect in effects))
 
-    async def test_renewal_goes_on_after_an_outage(self, redis: Redis, outage: Outage, message_id: str) -> None:
+    async def test_renewal_goes_on_after_an_outage(self, redis: RedisClient, outage: Outage, message_id: str) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
         outage.go_down()
         try:
@@ -489,12 +496,12 @@ class StoreContract:
                 await checkpoints.renew()
         finally:
             outage.come_back()
-        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)
+        await redis.driver.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     async def test_a_lease_whose_record_was_lost_in_an_outage_is_not_renewed_for_ever(
-        self, redis: Redis, outage: Outage, message_id: str
+        self, redis: RedisClient, outage: Outage, message_id: str
     ) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
         outage.go_down()
@@ -503,18 +510,20 @@ class StoreContract:
                 await checkpoints.record(message_id, b"reply")
         finally:
             outage.come_back()
-        await redis.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)  # as an unreachable server keeps it
+        await redis.driver.set(
+            f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30
+        )  # as an unreachable server keeps it
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) <= 30
 
     async def test_a_late_release_does_not_end_the_renewal_of_the_next_owner(
-        self, redis: Redis, message_id: str
+        self, redis: RedisClient, message_id: str
     ) -> None:
         checkpoints = await self.nearly_over(redis, message_id)
-        await redis.delete(f"checkpoint:{{{message_id}}}:router")  # its lease ran out
+        await redis.driver.delete(f"checkpoint:{{{message_id}}}:router")  # its lease ran out
         await checkpoints.claim(message_id, "two")
         await checkpoints.release(message_id, "one")
-        await redis.expire(f"checkpoint:{{{message_id}}}:router", 30)
+        await redis.driver.expire(f"checkpoint:{{{message_id}}}:router", 30)
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
@@ -523,43 +532,42 @@ class TestMemoryStore(StoreContract):
     """The Redis inside of the process."""
 
     @pytest.mark.virtual_time()
-    async def test_a_lease_is_renewed_three_times_in_its_life(self, redis: Redis, message_id: str) -> None:
+    async def test_a_lease_is_renewed_three_times_in_its_life(self, redis: RedisClient, message_id: str) -> None:
         checkpoints = self.of_stage(redis)
         async with checkpoints.renewing():
             await checkpoints.claim(message_id, "one")
             for _ in range(3):
-                await redis.expire(f"checkpoint:{{{message_id}}}:router", LONG / 2)
+                await redis.driver.expire(f"checkpoint:{{{message_id}}}:router", LONG / 2)
                 await pass_time(LONG / 3)
                 assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
     @pytest.fixture()
-    async def redis(self) -> AsyncIterator[Redis]:
-        async with open_memory_redis() as redis:
+    async def redis(self, server: FakeServer) -> AsyncIterator[RedisClient]:
+        async with open_memory_redis(server) as redis:
             yield redis
 
     @pytest.fixture()
-    async def outage(self, redis: Redis) -> Outage:
-        pool: Any = redis.connection_pool
-        connection = await pool.get_connection()
-        server = connection._server
-        await pool.release(connection)
+    def server(self) -> FakeServer:
+        return FakeServer()
 
+    @pytest.fixture()
+    def outage(self, server: FakeServer) -> Outage:
         def connect(is_connected: bool) -> None:
             server.connected = is_connected
 
         return Outage(lambda: connect(False), lambda: connect(True))
 
-    async def test_two_of_them_share_nothing(self, redis: Redis) -> None:
-        await redis.set("key", "value", ex=60)
+    async def test_two_of_them_share_nothing(self, redis: RedisClient) -> None:
+        await redis.driver.set("key", "value", ex=60)
         async with open_memory_redis() as other:
-            assert await other.get("key") is None
+            assert await other.driver.get("key") is None
 
 
 class TestRealStore(StoreContract):
     """A Redis server."""
 
     @pytest.fixture()
-    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+    async def redis(self, redis_server: Any) -> AsyncIterator[RedisClient]:
         settings = RedisSettings.read({"REDIS_URL": redis_server.url})
         async with open_redis(settings) as redis:
             await redis.ping()
@@ -606,16 +614,16 @@ async def test_more_requests_than_connections_wait_for_their_turn(redis_server: 
 async def test_the_password_may_stand_beside_the_address(own_redis: Any) -> None:
     settings = {"REDIS_URL": own_redis.url}
     async with open_redis(RedisSettings.read(settings)) as admin:
-        await admin.config_set("requirepass", "hunter2")
+        await admin.driver.config_set("requirepass", "hunter2")
         try:
             async with open_redis(RedisSettings.read({**settings, "REDIS_PASSWORD": "hunter2"})) as redis:
-                assert await redis.ping()
+                await redis.ping()
             async with open_redis(RedisSettings.read({**settings, "REDIS_PASSWORD": "wrong"})) as redis:
                 with pytest.raises(StoreUnavailable) as refused:
                     await LatencyStore(redis).recent("text")
             assert "wrong" not in str(refused.value)
         finally:
-            await admin.config_set("requirepass", "")
+            await admin.driver.config_set("requirepass", "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from eai_common.store import (
     Activity,
     ActivityStore,
     CommandBatcher,
-    Redis,
+    RedisClient,
     StoreUnavailable,
     TaskStore,
     open_batcher,
@@ -41,7 +41,7 @@ def echo(word: str) -> Command:
 class CountedRedis:
     """A client that counts its pipelines, and can hold them up."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self.pipelines = 0
         self.may_send = asyncio.Event()
@@ -49,7 +49,7 @@ class CountedRedis:
 
     def pipeline(self, *, transaction: bool) -> Any:
         self.pipelines += 1
-        pipeline = self._redis.pipeline(transaction=transaction)
+        pipeline = self._redis.driver.pipeline(transaction=transaction)
         execute = pipeline.execute
 
         async def held_execute(*, raise_on_error: bool) -> list[Any]:
@@ -64,7 +64,7 @@ class BatchContract:
     """What the batcher does with any Redis. A test class gives `redis`."""
 
     @pytest.fixture()
-    def counted(self, redis: Redis) -> CountedRedis:
+    def counted(self, redis: RedisClient) -> CountedRedis:
         return CountedRedis(redis)
 
     @pytest.fixture()
@@ -111,16 +111,16 @@ class BatchContract:
         assert (first, type(second), third) == ([b"a"], ResponseError, [b"b"])
 
     async def test_a_script_that_the_server_does_not_know_is_sent_to_it_once(
-        self, batcher: CommandBatcher, counted: CountedRedis, redis: Redis, key: str
+        self, batcher: CommandBatcher, counted: CountedRedis, redis: RedisClient, key: str
     ) -> None:
-        await redis.script_flush()
+        await redis.driver.script_flush()
         for number in range(3):
             async with asyncio.TaskGroup() as group:
                 for _ in range(10):
                     group.create_task(batcher.run(ADD.call([key], [1]), PING))
             assert counted.pipelines == number + 2  # the first of them needed two
         assert await batcher.run(ADD.call([key], [1])) == [31]
-        await redis.delete(key)
+        await redis.driver.delete(key)
 
     async def test_a_caller_that_is_cancelled_takes_nobody_with_it(
         self, batcher: CommandBatcher, counted: CountedRedis
@@ -160,7 +160,7 @@ class BatchContract:
     # What travels so
 
     async def test_a_queued_note_in_a_batch_is_the_same_as_one_alone(
-        self, batcher: CommandBatcher, redis: Redis
+        self, batcher: CommandBatcher, redis: RedisClient
     ) -> None:
         tasks = TaskStore(redis, TaskSettings.read({}))
         alone, together = str(uuid.uuid4()), str(uuid.uuid4())
@@ -168,15 +168,15 @@ class BatchContract:
         await batcher.run(tasks.note_queued_call(together, stage="transcriber", at=AT))
         views = [await tasks.read(message_id) for message_id in (alone, together)]
         assert views[0] == views[1]
-        assert await redis.pttl(f"task:status:{{{together}}}") > 0
+        assert await redis.driver.pttl(f"task:status:{{{together}}}") > 0
 
-    async def test_a_status_that_was_taken_back_is_unknown(self, batcher: CommandBatcher, redis: Redis) -> None:
+    async def test_a_status_that_was_taken_back_is_unknown(self, batcher: CommandBatcher, redis: RedisClient) -> None:
         tasks, message_id = TaskStore(redis, TaskSettings.read({})), str(uuid.uuid4())
         await tasks.note_queued(message_id, stage="transcriber", at=AT)
         await batcher.run(tasks.forget_command(message_id))
         assert (await tasks.read(message_id)).status is None
 
-    async def test_a_users_last_message_is_known_for_a_while(self, batcher: CommandBatcher, redis: Redis) -> None:
+    async def test_a_users_last_message_is_known_for_a_while(self, batcher: CommandBatcher, redis: RedisClient) -> None:
         activity, user = ActivityStore(redis, timedelta(hours=1)), f"+{uuid.uuid4().int % 10**12}"
         assert await activity.read(user) is None
         await activity.note(user, at=AT)
@@ -191,7 +191,7 @@ class TestMemoryBatch(BatchContract):
     """The Redis inside of the process."""
 
     @pytest.fixture()
-    async def redis(self) -> AsyncIterator[Redis]:
+    async def redis(self) -> AsyncIterator[RedisClient]:
         async with open_memory_redis() as redis:
             yield redis
 
@@ -200,12 +200,14 @@ class TestRealBatch(BatchContract):
     """A Redis server."""
 
     @pytest.fixture()
-    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+    async def redis(self, redis_server: Any) -> AsyncIterator[RedisClient]:
         async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as redis:
             yield redis
 
-    async def test_an_outage_is_waited_for_once_and_its_end_is_noticed(self, redis: Redis, own_redis: Any) -> None:
-        async with open_batcher(redis) as batcher:
+    async def test_an_outage_is_waited_for_once_and_its_end_is_noticed(
+        self, redis: RedisClient, own_redis: Any
+    ) -> None:
+        async with open_batcher(redis.driver) as batcher:
             assert await batcher.run(PING) == [True]
             own_redis.kill()
             try:
@@ -235,7 +237,7 @@ async def test_a_server_that_does_not_answer_costs_its_first_callers_half_a_seco
     settings = RedisSettings.read({"REDIS_URL": silent_server, "REDIS_TIMEOUT": "1h"})
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
-        batcher = await stack.enter_async_context(open_batcher(redis))
+        batcher = await stack.enter_async_context(open_batcher(redis.driver))
         with pytest.raises(StoreUnavailable, match=r"no answer within 0\.5 s"):
             await batcher.run(PING)
         outcomes = await asyncio.gather(*(batcher.run(PING) for _ in range(100)), return_exceptions=True)

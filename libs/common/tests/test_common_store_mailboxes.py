@@ -18,7 +18,7 @@ from eai_common.store import (
     Checkpoints,
     Mailboxes,
     Progress,
-    Redis,
+    RedisClient,
     open_memory_redis,
     open_redis,
 )
@@ -40,14 +40,14 @@ def a_message() -> str:
 class Box:
     """One user's mailbox; what is parked is the message's own id."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self.redis = redis
         self.mailboxes = Mailboxes(redis, LONG)
         self.user = f"+55{uuid.uuid4().int % 10**11:011d}"
 
     async def enter(self, *message_ids: str, when: float = 0) -> None:
         for message_id in message_ids:
-            await self.mailboxes.enter_call(self.user, message_id, at=at(when)).run(self.redis)
+            await self.mailboxes.enter_call(self.user, message_id, at=at(when)).run(self.redis.driver)
 
     async def arrive(
         self, message_id: str, when: float = 1, *, copy: str = "", kind: str = "question", rule: MergeRule | None = None
@@ -65,7 +65,7 @@ class Box:
         return was_stuck, _id(woken)
 
     async def keys(self) -> Sequence[bytes | str]:
-        return await self.redis.keys(f"*{self.user}*")
+        return await self.redis.driver.keys(f"*{self.user}*")
 
 
 def _id(parked: bytes | None) -> str | None:
@@ -76,7 +76,7 @@ class MailboxContract:
     """What every mailbox does. A test class gives `redis`."""
 
     @pytest.fixture()
-    def box(self, redis: Redis) -> Box:
+    def box(self, redis: RedisClient) -> Box:
         return Box(redis)
 
     async def test_the_order_is_that_of_acceptance_although_clocks_differ(self, box: Box) -> None:
@@ -193,7 +193,7 @@ class MailboxContract:
             await box.arrive(message)
         keys = await box.keys()
         assert len(keys) == 2
-        assert [key for key in keys if not 0 < await box.redis.ttl(key) <= LONG.total_seconds()] == []
+        assert [key for key in keys if not 0 < await box.redis.driver.ttl(key) <= LONG.total_seconds()] == []
 
     # Merging
 
@@ -266,22 +266,22 @@ class MailboxContract:
 
     # Attempts
 
-    async def test_a_second_question_is_known_until_the_first_is_forgotten(self, redis: Redis) -> None:
+    async def test_a_second_question_is_known_until_the_first_is_forgotten(self, redis: RedisClient) -> None:
         attempts, message = AttemptStore(redis, LONG), a_message()
         asked = [await attempts.begin(message, "google", owner) for owner in ("a", "b")]
         other = await attempts.begin(message, "openai", "c")
         await attempts.forget(message, "google")
         assert (asked, other, await attempts.begin(message, "google", "d")) == ([False, True], False, False)
 
-    async def test_a_question_that_the_client_noted_twice_is_one(self, redis: Redis) -> None:
+    async def test_a_question_that_the_client_noted_twice_is_one(self, redis: RedisClient) -> None:
         attempts, message = AttemptStore(redis, LONG), a_message()
         assert [await attempts.begin(message, "google", "a") for _ in range(2)] == [False, False]
-        assert 0 < await redis.ttl(f"attempt:{{{message}}}:google") <= LONG.total_seconds()
+        assert 0 < await redis.driver.ttl(f"attempt:{{{message}}}:google") <= LONG.total_seconds()
 
     # What checkpoints know of others' work
 
     @pytest.fixture()
-    def checkpoints(self, redis: Redis) -> Checkpoints:
+    def checkpoints(self, redis: RedisClient) -> Checkpoints:
         return Checkpoints(redis, stage="router", lease=LONG, ttl=LONG, clock=SystemClock())
 
     @pytest.mark.parametrize("is_given_up", [False, True])
@@ -310,7 +310,7 @@ class TestMemoryMailboxes(MailboxContract):
     """The Redis in the process."""
 
     @pytest.fixture()
-    async def redis(self) -> AsyncIterator[Redis]:
+    async def redis(self) -> AsyncIterator[RedisClient]:
         async with open_memory_redis() as redis:
             yield redis
 
@@ -319,6 +319,6 @@ class TestRealMailboxes(MailboxContract):
     """A Redis server."""
 
     @pytest.fixture()
-    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+    async def redis(self, redis_server: Any) -> AsyncIterator[RedisClient]:
         async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as redis:
             yield redis

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from eai_common.settings import RedisSettings, SettingsError
-from eai_common.store import Redis, StoreUnavailable, open_redis, open_wakeups
+from eai_common.store import RedisClient, StoreUnavailable, open_redis, open_wakeups
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 from eai_common.testing import eventually
@@ -19,7 +19,7 @@ _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 
 
 @pytest.fixture()
-async def client(redis_with_sentinel: Any) -> AsyncIterator[Redis]:
+async def client(redis_with_sentinel: Any) -> AsyncIterator[RedisClient]:
     settings = RedisSettings.read({"REDIS_URL": redis_with_sentinel.url, "REDIS_POOL_SIZE": "3", "REDIS_TIMEOUT": "1s"})
     async with open_redis(settings) as client:
         yield client
@@ -45,39 +45,39 @@ async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
 
 
 async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes_who_waits(
-    client: Redis, redis_with_sentinel: Any
+    client: RedisClient, redis_with_sentinel: Any
 ) -> None:
-    await client.set("kept", "value", ex=60)
+    await client.driver.set("kept", "value", ex=60)
     await once(lambda: is_on_the_second(redis_with_sentinel, "kept"))
     async with open_wakeups(client) as wakeups:
         with wakeups.watch("an id") as watch:
             assert await watch.changed(within_s=5)  # the subscription stands
             redis_with_sentinel.first.kill()
             with pytest.raises(StoreUnavailable), map_redis_errors():
-                await client.get("kept")
+                await client.driver.get("kept")
 
             async def is_written_and_heard() -> bool:
-                await _SET.call(["written"], ["after"]).run(client)
-                await client.publish("wakeups", "Fan id")
+                await _SET.call(["written"], ["after"]).run(client.driver)
+                await client.driver.publish("wakeups", "Fan id")
                 return await watch.changed(within_s=0.2)
 
             await once(is_written_and_heard)
 
     async def has_what_was_stored() -> bool:
-        return await client.mget("kept", "written") == [b"value", b"after"]
+        return await client.driver.mget("kept", "written") == [b"value", b"after"]
 
     await once(has_what_was_stored)
     assert await is_on_the_second(redis_with_sentinel, "written")
 
 
 async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_command(
-    client: Redis, redis_with_sentinel: Any
+    client: RedisClient, redis_with_sentinel: Any
 ) -> None:
-    await client.config_set("min-replicas-max-lag", 1)
-    await client.config_set("min-replicas-to-write", 1)
+    await client.driver.config_set("min-replicas-max-lag", 1)
+    await client.driver.config_set("min-replicas-to-write", 1)
 
     async def is_taken() -> bool:
-        return bool(await client.set("written", "before", ex=60))
+        return bool(await client.driver.set("written", "before", ex=60))
 
     await once(is_taken)
     redis_with_sentinel.second.kill()
@@ -85,7 +85,7 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
     async def refuses() -> bool:
         try:
             with map_redis_errors():
-                await client.set("written", "after", ex=60)
+                await client.driver.set("written", "after", ex=60)
         except StoreUnavailable as error:
             return "NOREPLICAS" in str(error)
         return False
@@ -93,15 +93,15 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
     await once(refuses)
 
 
-async def test_more_callers_than_connections_wait_for_one(client: Redis) -> None:
-    assert await asyncio.gather(*(client.set(f"key:{n}", n, ex=60) for n in range(50))) == [True] * 50
+async def test_more_callers_than_connections_wait_for_one(client: RedisClient) -> None:
+    assert await asyncio.gather(*(client.driver.set(f"key:{n}", n, ex=60) for n in range(50))) == [True] * 50
 
 
 async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(redis_with_sentinel: Any) -> None:
     for url in ("redis+sentinel://127.0.0.1:1/gateway", redis_with_sentinel.url.replace("/gateway", "/another")):
         async with open_redis(RedisSettings.read({"REDIS_URL": url})) as client:
             with pytest.raises(StoreUnavailable), map_redis_errors():
-                await client.get("key")
+                await client.driver.get("key")
 
 
 def test_the_address_names_sentinels_primary_and_database() -> None:

@@ -20,10 +20,10 @@ async def test_virtual_time_passes_at_once_for_the_loop_the_clock_and_redis() ->
     clock, began_s, real_s = LoopClock(), asyncio.get_running_loop().time(), time.monotonic()
     began = clock.now()
     async with open_memory_redis() as redis:
-        await redis.set("short", b"", px=HOUR)
-        await redis.set("long", b"", px=HOUR * 3)
+        await redis.driver.set("short", b"", px=HOUR)
+        await redis.driver.set("long", b"", px=HOUR * 3)
         await pass_time(HOUR * 2)
-        left = await redis.keys()
+        left = await redis.driver.keys()
     assert (left, clock.now() - began) == ([b"long"], HOUR * 2)
     assert asyncio.get_running_loop().time() - began_s == 7200
     assert time.monotonic() - real_s < 30

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from eai_common.settings import RedisSettings, TaskSettings
-from eai_common.store import Redis, TaskStore, Wakeups, Watch, open_memory_redis, open_redis, open_wakeups
+from eai_common.store import RedisClient, TaskStore, Wakeups, Watch, open_memory_redis, open_redis, open_wakeups
 from eai_common.testing import eventually, run_ready
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 SETTINGS = TaskSettings.read({})
 
 
-async def finish(redis: Redis, message_id: str) -> None:
+async def finish(redis: RedisClient, message_id: str) -> None:
     await TaskStore(redis, SETTINGS).finish(message_id, "completed", b"{}", at=AT, accepted_at=AT)
 
 
-async def subscribers(redis: Redis) -> int:
-    ((_, count),) = await redis.pubsub_numsub("wakeups")
+async def subscribers(redis: RedisClient) -> int:
+    ((_, count),) = await redis.driver.pubsub_numsub("wakeups")
     return int(count)
 
 
@@ -41,12 +41,12 @@ class WakeupsContract:
         return str(uuid.uuid4())
 
     @pytest.fixture()
-    async def wakeups(self, redis: Redis) -> AsyncIterator[Wakeups]:
+    async def wakeups(self, redis: RedisClient) -> AsyncIterator[Wakeups]:
         async with open_wakeups(redis) as wakeups:
             yield wakeups
 
     async def test_the_end_of_a_message_wakes_all_who_wait_for_it_and_nobody_else(
-        self, redis: Redis, wakeups: Wakeups, message_id: str
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
     ) -> None:
         with (
             wakeups.watch(message_id) as one,
@@ -61,7 +61,7 @@ class WakeupsContract:
             assert (await woken, await not_woken) == ([True, True], False)
 
     async def test_what_happens_between_the_look_and_the_wait_is_not_missed(
-        self, redis: Redis, wakeups: Wakeups, message_id: str
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
     ) -> None:
         with wakeups.watch(message_id) as watch, wakeups.watch(message_id) as witness:
             await until_it_listens(watch)
@@ -71,13 +71,15 @@ class WakeupsContract:
             assert await watch.changed(within_s=0)
 
     async def test_who_comes_before_the_subscription_stands_looks_once_it_does(
-        self, redis: Redis, wakeups: Wakeups, message_id: str
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
     ) -> None:
         with wakeups.watch(message_id) as watch:
             await finish(redis, message_id)
             assert await watch.changed(within_s=10)
 
-    async def test_moves_wake_those_who_asked_for_them(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+    async def test_moves_wake_those_who_asked_for_them(
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
+    ) -> None:
         tasks = TaskStore(redis, SETTINGS)
         with wakeups.watch(message_id, wants_moves=True) as every, wakeups.watch(message_id) as last:
             await until_it_listens(every)
@@ -86,7 +88,9 @@ class WakeupsContract:
             assert await every.changed(within_s=10)
             assert not await last.changed(within_s=0.1)
 
-    async def test_a_try_in_the_same_stage_is_no_move(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+    async def test_a_try_in_the_same_stage_is_no_move(
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
+    ) -> None:
         tasks = TaskStore(redis, SETTINGS)
         await tasks.note_queued(message_id, stage="agent-router", at=AT)
         with wakeups.watch(message_id, wants_moves=True) as watch:
@@ -118,7 +122,9 @@ class WakeupsContract:
             held = len(wakeups)
         assert (held, len(wakeups), wakeups._watches) == (2, 0, {})
 
-    async def test_a_process_subscribes_once_and_only_when_somebody_waits(self, redis: Redis, wakeups: Wakeups) -> None:
+    async def test_a_process_subscribes_once_and_only_when_somebody_waits(
+        self, redis: RedisClient, wakeups: Wakeups
+    ) -> None:
         before = await subscribers(redis)
         async with AsyncExitStack() as stack:
             watches = [stack.enter_context(wakeups.watch(str(uuid.uuid4()))) for _ in range(50)]
@@ -126,7 +132,7 @@ class WakeupsContract:
                 await until_it_listens(watch)
             assert (before, await subscribers(redis)) == (0, 1)
 
-    async def test_every_process_is_woken(self, redis: Redis, wakeups: Wakeups, message_id: str) -> None:
+    async def test_every_process_is_woken(self, redis: RedisClient, wakeups: Wakeups, message_id: str) -> None:
         async with open_wakeups(redis) as others:
             with wakeups.watch(message_id) as here, others.watch(message_id) as there:
                 await until_it_listens(here)
@@ -140,7 +146,7 @@ class TestMemoryWakeups(WakeupsContract):
     """The Redis inside of the process."""
 
     @pytest.fixture()
-    async def redis(self) -> AsyncIterator[Redis]:
+    async def redis(self) -> AsyncIterator[RedisClient]:
         async with open_memory_redis() as redis:
             yield redis
 
@@ -149,7 +155,7 @@ class TestRealWakeups(WakeupsContract):
     """A Redis server, which can also be lost."""
 
     @pytest.fixture()
-    async def redis(self, redis_server: Any) -> AsyncIterator[Redis]:
+    async def redis(self, redis_server: Any) -> AsyncIterator[RedisClient]:
         async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "2"})) as redis:
             yield redis
 
@@ -164,17 +170,17 @@ class TestRealWakeups(WakeupsContract):
                 assert await watch.changed(within_s=10)
 
     async def test_after_the_subscription_was_lost_every_waiter_looks_once(
-        self, redis: Redis, wakeups: Wakeups, message_id: str
+        self, redis: RedisClient, wakeups: Wakeups, message_id: str
     ) -> None:
         with wakeups.watch(message_id) as watch:
             await until_it_listens(watch)
-            await redis.client_kill_filter(_type="pubsub")
+            await redis.driver.client_kill_filter(_type="pubsub")
             assert await watch.changed(within_s=10)
             await finish(redis, message_id)
             assert await watch.changed(within_s=10)
 
     async def test_after_an_outage_every_waiter_looks_once(
-        self, own_redis: Any, redis: Redis, wakeups: Wakeups, message_id: str
+        self, own_redis: Any, redis: RedisClient, wakeups: Wakeups, message_id: str
     ) -> None:
         with wakeups.watch(message_id) as watch:
             await until_it_listens(watch)
@@ -185,19 +191,21 @@ class TestRealWakeups(WakeupsContract):
                 own_redis.start()
             assert await watch.changed(within_s=20)
 
-    async def test_a_server_that_has_gone_silent_is_given_up(self, redis: Redis, message_id: str) -> None:
+    async def test_a_server_that_has_gone_silent_is_given_up(self, redis: RedisClient, message_id: str) -> None:
         async with open_wakeups(redis, silence=timedelta(seconds=0.2)) as wakeups:
             with wakeups.watch(message_id) as watch:
                 await until_it_listens(watch)
                 quiet = await watch.changed(within_s=1)  # a server that is merely idle answers, and is kept
                 before = await pubsub_client(redis)
-                await redis.client_pause(1000, all=True)
+                await redis.driver.client_pause(1000, all=True)
                 assert not quiet
                 assert await watch.changed(within_s=20)
                 assert await pubsub_client(redis) != before
 
-    async def test_a_redis_user_who_may_not_publish_still_stores_results(self, redis: Redis, message_id: str) -> None:
-        send: Any = redis.execute_command
+    async def test_a_redis_user_who_may_not_publish_still_stores_results(
+        self, redis: RedisClient, message_id: str
+    ) -> None:
+        send: Any = redis.driver.execute_command
         await send("ACL", "SETUSER", "quiet", "on", "nopass", "~*", "+@all", "resetchannels")
         try:
             await send("AUTH", "quiet", "x")
@@ -209,11 +217,11 @@ class TestRealWakeups(WakeupsContract):
         assert view.result == b"{}"
 
 
-async def pubsub_client(redis: Redis) -> str:
+async def pubsub_client(redis: RedisClient) -> str:
     found: list[str] = []
 
     async def is_there() -> bool:
-        found[:] = [client["id"] for client in await redis.client_list(_type="pubsub")]
+        found[:] = [client["id"] for client in await redis.driver.client_list(_type="pubsub")]
         return len(found) == 1
 
     await eventually(is_there)

@@ -39,7 +39,7 @@ async def test_replicas_keep_a_limit_together_and_no_turn_is_lost(redis_server: 
                 await asyncio.sleep(error.delay.total_seconds())
 
     async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as redis:
-        await redis.delete("ratelimit:{provider:together}")
+        await redis.driver.delete("ratelimit:{provider:together}")
         replicas = [
             RateLimit(
                 "together",

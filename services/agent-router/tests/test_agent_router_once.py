@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import httpx
 import pytest
-from fakeredis import FakeAsyncRedis
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
@@ -21,7 +21,7 @@ from eai_agent_router.once import AskOnceAgent, IfUncertain
 from eai_agent_router.testing import a_turn, deadline_in
 from eai_common.clock import Deadline, SystemClock
 from eai_common.errors import Permanent
-from eai_common.store import AgentIdCache, AttemptStore
+from eai_common.store import AgentIdCache, AttemptStore, RedisClient, open_memory_redis
 from eai_common.telemetry import Metrics
 
 HOUR = timedelta(hours=1)
@@ -45,7 +45,13 @@ class FakeAgent:
         return None
 
 
-def once(agent: Agent, redis: FakeAsyncRedis, if_uncertain: IfUncertain = "ask_again") -> AskOnceAgent:
+@pytest.fixture()
+async def redis() -> AsyncIterator[RedisClient]:
+    async with open_memory_redis() as redis:
+        yield redis
+
+
+def once(agent: Agent, redis: RedisClient, if_uncertain: IfUncertain = "ask_again") -> AskOnceAgent:
     ids = map(str, itertools.count())
     attempts = AttemptStore(redis, HOUR)
     return AskOnceAgent(agent, "openai", attempts, if_uncertain, new_id=lambda: next(ids), metrics=Metrics())
@@ -56,18 +62,20 @@ def once(agent: Agent, redis: FakeAsyncRedis, if_uncertain: IfUncertain = "ask_a
     [asyncio.CancelledError(), AgentTimeout("too slow"), AgentConnectionLost("reset")],
     ids=["died", "timeout", "connection lost"],
 )
-async def test_when_nobody_knows_what_came_of_a_question_it_is_asked_again_and_says_so(lost: BaseException) -> None:
+async def test_when_nobody_knows_what_came_of_a_question_it_is_asked_again_and_says_so(
+    redis: RedisClient, lost: BaseException
+) -> None:
     agent, turn = FakeAgent([lost]), a_turn("Oi")
-    asking = once(agent, FakeAsyncRedis())
+    asking = once(agent, redis)
     with pytest.raises(type(lost)):
         await asking.ask(turn, deadline=deadline_in(5))
     assert await asking.ask(turn, deadline=deadline_in(5)) is ANSWER
     assert [one.is_repeated for one in agent.turns] == [False, True]
 
 
-async def test_or_it_fails_for_good_if_the_deployment_wants_that() -> None:
+async def test_or_it_fails_for_good_if_the_deployment_wants_that(redis: RedisClient) -> None:
     agent, turn = FakeAgent([asyncio.CancelledError()]), a_turn("Oi")
-    asking = once(agent, FakeAsyncRedis(), "fail")
+    asking = once(agent, redis, "fail")
     with pytest.raises(asyncio.CancelledError):
         await asking.ask(turn, deadline=deadline_in(5))
     with pytest.raises(AgentOutcomeUnknown) as caught:
@@ -76,16 +84,18 @@ async def test_or_it_fails_for_good_if_the_deployment_wants_that() -> None:
 
 
 @pytest.mark.parametrize("if_uncertain", ["ask_again", "fail"])
-async def test_what_an_agent_refused_is_asked_again_as_if_it_had_not_been_asked(if_uncertain: IfUncertain) -> None:
+async def test_what_an_agent_refused_is_asked_again_as_if_it_had_not_been_asked(
+    redis: RedisClient, if_uncertain: IfUncertain
+) -> None:
     agent, turn = FakeAgent([AgentUnavailable("503")]), a_turn("Oi")
-    asking = once(agent, FakeAsyncRedis(), if_uncertain)
+    asking = once(agent, redis, if_uncertain)
     with pytest.raises(AgentUnavailable):
         await asking.ask(turn, deadline=deadline_in(5))
     assert await asking.ask(turn, deadline=deadline_in(5)) is ANSWER
     assert [one.is_repeated for one in agent.turns] == [False, False]
 
 
-async def test_letta_is_not_told_the_previous_message_again() -> None:
+async def test_letta_is_not_told_the_previous_message_again(redis: RedisClient) -> None:
     said: list[list[str]] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
@@ -96,7 +106,6 @@ async def test_letta_is_not_told_the_previous_message_again() -> None:
             raise httpx.ReadTimeout("nobody knows")
         return httpx.Response(200, json={"messages": [{"message_type": "assistant_message", "content": "Olá"}]})
 
-    redis = FakeAsyncRedis()
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
         api = JsonApi(Provider.EAI_AGENT_SERVICE, client, "https://eai.example.org", NoAuthorization(), SystemClock())
         letta = LettaAgent(EaiAgents(api, AgentIdCache(redis, HOUR), NewAgent("agentic_search")), api, SystemClock())

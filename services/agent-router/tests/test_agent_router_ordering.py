@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from fakeredis import FakeAsyncRedis, FakeServer
+from fakeredis import FakeServer
 
 from eai_agent_router.merging import text_of
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
@@ -30,7 +30,7 @@ from eai_common.messages import (
 )
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import MailboxEndObserver, Stage, StageContext, StageResources, handler_for, run_stage
-from eai_common.store import Checkpoints, Mailboxes, Redis
+from eai_common.store import Checkpoints, Mailboxes, RedisClient, open_memory_redis
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, eventually
@@ -86,7 +86,7 @@ class World:
     """One broker and one Redis, on which replicas of the agent router run."""
 
     broker: MemoryBroker
-    redis: Redis
+    redis: RedisClient
     server: FakeServer
     mailboxes: Mailboxes
     parts: StageResources
@@ -128,7 +128,7 @@ class World:
         """What ingress does with messages, in this order, before any of them reaches the router."""
         for message in messages:
             await self.mailboxes.enter_call(message.user_number, message.message_id, at=self.parts.clock.now()).run(
-                self.redis
+                self.redis.driver
             )
 
     async def send(self, *messages: Event) -> None:
@@ -157,7 +157,7 @@ class World:
         """Return once nothing of the user is waiting or in work."""
 
         async def is_empty() -> bool:
-            return not await self.redis.exists(f"mailbox:{{{USER}}}")
+            return not await self.redis.driver.exists(f"mailbox:{{{USER}}}")
 
         await eventually(is_empty, within_s=10)
 
@@ -171,7 +171,7 @@ async def world() -> AsyncIterator[World]:
     clock = SystemClock()
     server = FakeServer()
     tasks = TaskSettings()
-    async with MemoryBroker(Topology(ladder=RUNGS), clock) as broker, FakeAsyncRedis(server=server) as redis:
+    async with MemoryBroker(Topology(ladder=RUNGS), clock) as broker, open_memory_redis(server) as redis:
         parts = StageResources(
             broker=broker,
             redis=redis,
@@ -395,7 +395,7 @@ async def test_a_redis_that_forgets_everything_loses_no_message(world: World) ->
     async with world.replica():
         await world.send(*messages)
         await world.until(lambda: world.broker.waiting == 2)
-        await world.redis.flushall()
+        await world.redis.driver.flushall()
         go_on.set()
         await world.until(lambda: len(world.answers()) == 3, within_s=15)
     assert sorted(world.answers()) == ["dois", "três", "um"]

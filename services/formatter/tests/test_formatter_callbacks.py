@@ -24,7 +24,7 @@ from eai_common.retry import Schedule
 from eai_common.service import Parts
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import StageResources, run_stage
-from eai_common.store import Redis, TaskStatus, TaskStore, open_memory_redis
+from eai_common.store import RedisClient, TaskStatus, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock, eventually
 from eai_common.topology import Topology
@@ -55,7 +55,7 @@ class World:
     """One broker and one Redis, on which replicas deliver callbacks."""
 
     broker: MemoryBroker
-    redis: Redis
+    redis: RedisClient
     parts: StageResources
     settings: CallbackSettings
     environment: str = "production"

@@ -15,7 +15,7 @@ from eai_common.messages import AgentReplied, HistoryUpdated, MessageFailed, Mes
 from eai_common.replies import AssistantMessage
 from eai_common.settings import TaskSettings
 from eai_common.stage import Attempt, StageContext
-from eai_common.store import LatencyStore, Redis, StoreUnavailable, TaskStore, open_memory_redis
+from eai_common.store import LatencyStore, RedisClient, StoreUnavailable, TaskStore, open_memory_redis
 from eai_common.testing import LoopClock
 from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
 from eai_formatter.texts import FailureTexts
@@ -64,13 +64,13 @@ class Formatter:
 
 
 @pytest.fixture()
-async def redis() -> AsyncIterator[Redis]:
+async def redis() -> AsyncIterator[RedisClient]:
     async with open_memory_redis() as redis:
         yield redis
 
 
 @pytest.fixture()
-def formatter(redis: Redis) -> Formatter:
+def formatter(redis: RedisClient) -> Formatter:
     return Formatter(TaskStore(redis, TaskSettings.read({})), LatencyStore(redis))
 
 

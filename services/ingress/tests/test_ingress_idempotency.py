@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from fakeredis import FakeServer
 
 from eai_common.broker import Outgoing, Unconfirmed
 from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, open_memory_redis, open_redis
+from eai_common.store import RedisClient, open_memory_redis, open_redis
 from eai_common.testing import LoopClock, eventually, pass_time
 from eai_common.topology import Topology
 from eai_ingress.testing import BODY, PATH, ROUTER, Ingress, World, open_ingress
@@ -35,8 +36,8 @@ def ids_in(broker: MemoryBroker) -> list[str | None]:
     return [message.message_id for message in broker.contents(ROUTER)]
 
 
-async def keys_of(redis: Redis, pattern: str) -> list[Any]:
-    return [key async for key in redis.scan_iter(pattern)]
+async def keys_of(redis: RedisClient, pattern: str) -> list[Any]:
+    return [key async for key in redis.driver.scan_iter(pattern)]
 
 
 def in_work(ingress: Ingress) -> float:
@@ -98,7 +99,7 @@ async def test_a_key_is_kept_for_as_long_as_the_setting_says() -> None:
     async with open_ingress(IDEMPOTENCY_TTL="1h") as ingress:
         await ingress.post(Idempotency_Key="k")
         (key,) = await keys_of(ingress.redis, "idem:*")
-        assert 3500 < await ingress.redis.ttl(key) <= 3600
+        assert 3500 < await ingress.redis.driver.ttl(key) <= 3600
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ async def test_fifty_requests_at_once_on_two_replicas_are_one_message_and_fifty_
 ) -> None:
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})))
-        await redis.flushall()
+        await redis.driver.flushall()
         broker = await stack.enter_async_context(MemoryBroker(Topology(), SystemClock()))
         may_publish = asyncio.Event()
         slow = Trouble(broker, may_publish)
@@ -241,7 +242,7 @@ async def test_who_waits_for_a_process_that_died_takes_over_from_it(ingress: Ing
         waiting = [asyncio.create_task(ingress.post(Idempotency_Key="k")) for _ in range(5)]
         request.cancel()
         await asyncio.wait({request})
-        await ingress.redis.hset(held, "lease", 0)
+        await ingress.redis.driver.hset(held, "lease", 0)
         answers = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {202}
     assert ids_in(ingress.broker) == [answers[0].json()["message_id"]]
@@ -255,11 +256,8 @@ async def test_without_redis_a_request_with_a_key_is_taken_all_the_same() -> Non
 
 @pytest.mark.virtual_time()
 async def test_who_waits_when_redis_goes_is_told_to_come_again_as_the_message_may_be_there() -> None:
-    async with open_memory_redis() as redis:
-        pool: Any = redis.connection_pool
-        connection = await pool.get_connection()
-        server = connection._server
-        await pool.release(connection)
+    server = FakeServer()
+    async with open_memory_redis(server) as redis:
         may_publish = asyncio.Event()
         world = World(redis, seen_as=lambda broker: Trouble(broker, may_publish))
         async with open_ingress(world) as ingress:

@@ -119,7 +119,7 @@ async def test_a_browser_that_has_the_result_is_told_not_to_come_back(poller: Po
 async def test_what_has_no_stream_is_answered_as_json(poller: Poller, state: str) -> None:
     message_id = poller.ids.message_id()
     await poller.finish(message_id, RESULT)
-    await poller.redis.delete(f"task:{{{message_id}}}")
+    await poller.redis.driver.delete(f"task:{{{message_id}}}")
     asked = {"expired": message_id, "never seen": "018f2b5e-0000-7000-8000-00000000abcd", "not a UUID": "x"}[state]
     async with stream(poller, asked) as response:
         body = orjson.loads(await response.aread())

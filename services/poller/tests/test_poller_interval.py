@@ -54,5 +54,5 @@ async def retry_after(poller: Poller, stage: str) -> str:
 async def test_audio_is_asked_for_at_its_own_pace() -> None:
     async with open_poller() as poller:
         for message_type, took in (("text", b"2000"), ("audio", b"9000")):
-            await poller.redis.lpush(f"latency:{message_type}", *[took] * 10)
+            await poller.redis.driver.lpush(f"latency:{message_type}", *[took] * 10)
         assert (await retry_after(poller, "agent-router"), await retry_after(poller, "transcriber")) == ("2", "9")

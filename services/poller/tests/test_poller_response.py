@@ -74,7 +74,7 @@ async def test_a_result_can_be_fetched_again_and_again(poller: Poller) -> None:
 async def test_a_message_whose_result_is_gone_is_expired(poller: Poller) -> None:
     message_id = poller.ids.message_id()
     await poller.finish(message_id, RESULT)
-    await poller.redis.delete(f"task:{{{message_id}}}")
+    await poller.redis.driver.delete(f"task:{{{message_id}}}")
     answer = await poller.get(message_id)
     assert (answer.status_code, answer.json()["error"]) == (410, "Result expired")
 

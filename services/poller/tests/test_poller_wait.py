@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from eai_common.settings import RedisSettings
-from eai_common.store import Redis, open_redis
+from eai_common.store import RedisClient, open_redis
 from eai_common.testing import eventually
 from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
 
@@ -103,11 +103,11 @@ async def test_head_does_not_wait(poller: Poller) -> None:
     assert (answer.status_code, time.monotonic() - began < 15) == (202, True)
 
 
-async def commands(redis: Redis) -> int:
-    return int((await redis.info("stats"))["total_commands_processed"])
+async def commands(redis: RedisClient) -> int:
+    return int((await redis.driver.info("stats"))["total_commands_processed"])
 
 
-async def is_quiet(redis: Redis) -> bool:
+async def is_quiet(redis: RedisClient) -> bool:
     """Whether nobody else asks it anything between two looks."""
     return await commands(redis) + 1 == await commands(redis)
 

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
 from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, RateLimit, TimeLimit, Window
-from eai_common.store import KeptTranscript, Redis, SlidingWindow, StoreUnavailable, TranscriptStore
+from eai_common.settings import RedisSettings
+from eai_common.store import KeptTranscript, RedisClient, SlidingWindow, StoreUnavailable, TranscriptStore, open_redis
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
 from eai_transcriber.cached import CachedRecognizer
@@ -58,28 +58,27 @@ class Says:
 
 
 @pytest.fixture()
-async def store(redis_server: Any) -> AsyncIterator[Redis]:
-    client = redis.asyncio.Redis.from_url(redis_server.url)
-    await client.flushdb()
-    yield client
-    await client.aclose()
+async def store(redis_server: Any) -> AsyncIterator[RedisClient]:
+    async with open_redis(RedisSettings.read({"REDIS_URL": redis_server.url})) as client:
+        await client.driver.flushdb()
+        yield client
 
 
 def within(seconds: float) -> Deadline:
     return Deadline.after(timedelta(seconds=seconds))
 
 
-def remembering(recognizer: Says, store: Redis, *, variant: str = "google long pt-BR") -> CachedRecognizer:
+def remembering(recognizer: Says, store: RedisClient, *, variant: str = "google long pt-BR") -> CachedRecognizer:
     return CachedRecognizer(recognizer, TranscriptStore(store, timedelta(minutes=1)), variant=variant)
 
 
-async def test_the_same_audio_is_not_asked_about_twice(store: Redis) -> None:
+async def test_the_same_audio_is_not_asked_about_twice(store: RedisClient) -> None:
     recognizer = Says(Transcript("bom dia", 0.8))
     heard = [await remembering(recognizer, store).transcribe(PIECE, deadline=within(9)) for _ in range(3)]
     assert (heard, len(recognizer.asked)) == ([Transcript("bom dia", 0.8)] * 3, 1)
 
 
-async def test_other_audio_or_another_way_of_asking_is_something_else(store: Redis) -> None:
+async def test_other_audio_or_another_way_of_asking_is_something_else(store: RedisClient) -> None:
     recognizer = Says(Transcript("bom dia"))
     await remembering(recognizer, store).transcribe(PIECE, deadline=within(9))
     await remembering(recognizer, store).transcribe(OTHER, deadline=within(9))
@@ -87,7 +86,7 @@ async def test_other_audio_or_another_way_of_asking_is_something_else(store: Red
     assert len(recognizer.asked) == 3
 
 
-async def test_an_error_and_silence_are_not_remembered(store: Redis) -> None:
+async def test_an_error_and_silence_are_not_remembered(store: RedisClient) -> None:
     recognizer = Says(TranscriptionUnavailable("x"), Transcript(""), Transcript("bom dia"))
     remembered = remembering(recognizer, store)
     with pytest.raises(TranscriptionUnavailable):
@@ -95,16 +94,16 @@ async def test_an_error_and_silence_are_not_remembered(store: Redis) -> None:
     assert [(await remembered.transcribe(PIECE, deadline=within(9))).text for _ in range(2)] == ["", "bom dia"]
 
 
-async def test_what_is_kept_ends_by_itself_and_shows_nothing_of_the_audio_or_the_user(store: Redis) -> None:
+async def test_what_is_kept_ends_by_itself_and_shows_nothing_of_the_audio_or_the_user(store: RedisClient) -> None:
     await remembering(Says(Transcript("bom dia")), store).transcribe(PIECE, deadline=within(9))
-    (key,) = await store.keys("*")
-    assert 0 < await store.pttl(key) <= 60_000
+    (key,) = await store.driver.keys("*")
+    assert 0 < await store.driver.pttl(key) <= 60_000
     assert re.fullmatch(r"transcript:\{[0-9a-f]{64}\}", key.decode() if isinstance(key, bytes) else key)
 
 
-async def test_what_another_version_kept_in_another_way_is_asked_anew(store: Redis) -> None:
+async def test_what_another_version_kept_in_another_way_is_asked_anew(store: RedisClient) -> None:
     transcripts = TranscriptStore(store, timedelta(minutes=1))
-    await store.set("transcript:{d}", b"\xff not ours")
+    await store.driver.set("transcript:{d}", b"\xff not ours")
     assert await transcripts.get("d") is None
     await transcripts.put("d", KeptTranscript("olá", None))
     assert await transcripts.get("d") == KeptTranscript("olá", None)
@@ -122,13 +121,15 @@ async def test_without_the_store_the_recogniser_is_asked() -> None:
     assert (await recognizer.transcribe(PIECE, deadline=within(9))).text == "bom dia"
 
 
-def limited(recognizer: Says, store: Redis, *, limit: int = 2, provider: str = "google_speech") -> GuardedRecognizer:
+def limited(
+    recognizer: Says, store: RedisClient, *, limit: int = 2, provider: str = "google_speech"
+) -> GuardedRecognizer:
     window = Window(limit, timedelta(minutes=1))
     limit_calls = RateLimit(provider, window, SlidingWindow(store), refusal=QuotaSpent, random=lambda: 0.5)
     return GuardedRecognizer(recognizer, [limit_calls], count_call=lambda: None)
 
 
-async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody_asked(store: Redis) -> None:
+async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody_asked(store: RedisClient) -> None:
     recognizer = Says(Transcript("a"))
     replicas = [limited(recognizer, store), limited(recognizer, store)]
     for replica in replicas:
@@ -140,7 +141,7 @@ async def test_beyond_the_limit_of_all_replicas_a_message_is_deferred_and_nobody
     assert isinstance(caught.value, Deferred)
 
 
-async def test_each_provider_has_a_limit_of_its_own(store: Redis) -> None:
+async def test_each_provider_has_a_limit_of_its_own(store: RedisClient) -> None:
     recognizer = Says(Transcript("a"))
     await limited(recognizer, store, limit=1).transcribe(PIECE, deadline=within(9))
     await limited(recognizer, store, limit=1, provider="openai_speech").transcribe(PIECE, deadline=within(9))

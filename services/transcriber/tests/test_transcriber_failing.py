@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import pytest
-from fakeredis import FakeAsyncRedis
 from google.cloud.speech_v2.types import (
     RecognizeResponse,
     SpeechRecognitionAlternative,
@@ -28,7 +27,7 @@ from eai_common.ids import Ids
 from eai_common.messages import MessageAudio, MessageFailed, MessageTranscribed, decode, encode
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import Stage, StageResources, handler_for, run_stage
-from eai_common.store import Redis, TaskStatus, TaskStore
+from eai_common.store import RedisClient, TaskStatus, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, eventually
 from eai_common.topology import Topology
@@ -102,7 +101,7 @@ class Ended:
     status: TaskStatus
 
 
-async def sent(redis: Redis, **environ: str) -> Ended:
+async def sent(redis: RedisClient, **environ: str) -> Ended:
     """Send one voice message through the stage, and wait for its end."""
     clock = SystemClock()
     topology = Topology(ladder=(timedelta(seconds=0.01), timedelta(seconds=0.05)))
@@ -164,8 +163,8 @@ async def _end(broker: MemoryBroker) -> MessageTranscribed | MessageFailed:
 
 
 @pytest.fixture()
-async def redis() -> AsyncIterator[Redis]:
-    async with FakeAsyncRedis() as client:
+async def redis() -> AsyncIterator[RedisClient]:
+    async with open_memory_redis() as client:
         yield client
 
 
@@ -181,7 +180,9 @@ GRPC = {
 
 
 @pytest.mark.parametrize(("code", "ends"), GRPC.items(), ids=[code.name for code in GRPC])
-async def test_google_refuses(redis: Redis, speech_server: Any, code: grpc.StatusCode, ends: tuple[str, int]) -> None:
+async def test_google_refuses(
+    redis: RedisClient, speech_server: Any, code: grpc.StatusCode, ends: tuple[str, int]
+) -> None:
     speech_server.answers = [code]
     ended = await sent(redis, SPEECH_ENDPOINT=speech_server.target)
     check(ended, *ends)
@@ -197,7 +198,7 @@ def check(ended: Ended, error_code: str, tries: int) -> None:
     assert ended.status.fields["last_error"].startswith(error_code)
 
 
-async def test_google_fails_twice_and_then_answers(redis: Redis, speech_server: Any) -> None:
+async def test_google_fails_twice_and_then_answers(redis: RedisClient, speech_server: Any) -> None:
     speech_server.answers = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, HEARD]
     ended = await sent(redis, SPEECH_ENDPOINT=speech_server.target)
     assert isinstance(ended.event, MessageTranscribed)
@@ -205,7 +206,7 @@ async def test_google_fails_twice_and_then_answers(redis: Redis, speech_server: 
     assert (ended.event.transcript, ended.status.fields["attempts"]) == ("bom dia", "3")
 
 
-async def test_google_is_down(redis: Redis) -> None:
+async def test_google_is_down(redis: RedisClient) -> None:
     check(await sent(redis, SPEECH_ENDPOINT="127.0.0.1:1"), "TRANSCRIPTION_UNAVAILABLE", TRIES)
 
 
@@ -213,12 +214,12 @@ async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await asyncio.Event().wait()
 
 
-async def test_google_is_slow(redis: Redis) -> None:
+async def test_google_is_slow(redis: RedisClient) -> None:
     async with serving(hang) as port:
         check(await sent(redis, SPEECH_ENDPOINT=f"127.0.0.1:{port}"), "PROVIDER_TIMEOUT", TRIES)
 
 
-async def test_google_breaks_off_in_the_middle_of_an_answer(redis: Redis, speech_server: Any) -> None:
+async def test_google_breaks_off_in_the_middle_of_an_answer(redis: RedisClient, speech_server: Any) -> None:
     speech_server.answers = [HEARD]
     host, _, port = speech_server.target.rpartition(":")
 
@@ -270,14 +271,14 @@ WEB = {
 
 
 @pytest.mark.parametrize(("web", "error_code", "tries"), WEB.values(), ids=WEB.keys())
-async def test_an_openai_compatible_service_fails(redis: Redis, web: Web, error_code: str, tries: int) -> None:
+async def test_an_openai_compatible_service_fails(redis: RedisClient, web: Web, error_code: str, tries: int) -> None:
     async with serving(web.serve) as port:
         ended = await sent(redis, SPEECH_PROVIDERS="openai", OPENAI_TRANSCRIPTION_URL=f"http://127.0.0.1:{port}/v1")
     check(ended, error_code, tries)
     assert web.calls == tries
 
 
-async def test_the_second_provider_answers_while_the_first_is_down(redis: Redis) -> None:
+async def test_the_second_provider_answers_while_the_first_is_down(redis: RedisClient) -> None:
     web = Web(GOOD)
     async with serving(web.serve) as port:
         ended = await sent(

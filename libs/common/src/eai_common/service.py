@@ -54,7 +54,7 @@ from eai_common.settings import (
     load,
 )
 from eai_common.stage import Stage, StageResources, run_stage
-from eai_common.store import Redis, Wakeups, open_redis, open_wakeups
+from eai_common.store import RedisClient, Wakeups, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, Tracing, configure_logging, get_logger, open_tracing
 
 __all__ = [
@@ -99,7 +99,7 @@ SettingsT = TypeVar("SettingsT", bound=CommonSettings)
 class Parts:
     """What a service stands on. The broker is what wiring made it: RabbitMQ, or memory in `./eai up`."""
 
-    redis: Redis
+    redis: RedisClient
     clock: Clock
     random: Random
     ids: Ids

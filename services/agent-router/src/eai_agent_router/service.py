@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eai_agent_router.agent import Agent, Provider
 from eai_agent_router.guards import FallbackAgent, GuardResources, engine_targets, guard_agent
@@ -25,7 +25,6 @@ from eai_common.store import (
     Mailboxes,
     SlidingWindow,
     ThreadStore,
-    open_shared_redis,
 )
 
 __all__ = ["AGENT_ROUTER", "Settings"]
@@ -40,15 +39,6 @@ class Settings(AgentSettings, CommonSettings):
 
 @asynccontextmanager
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    async with (
-        open_shared_redis(parts.redis, settings.redis.timeout) as shared,
-        _built(settings, replace(parts, redis=shared)) as service,
-    ):
-        yield service
-
-
-@asynccontextmanager
-async def _built(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     ttl = settings.tasks.agent_id_cache_ttl
     async with open_agents(
         settings,

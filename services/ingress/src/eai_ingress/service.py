@@ -45,7 +45,7 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     estimator = WaitEstimator(LatencyStore(parts.redis))
     stop = asyncio.Event()
     async with (
-        open_batcher(parts.redis) as batcher,
+        open_batcher(parts.redis.driver) as batcher,
         run_alongside({"ingress/refresh": _refresh(backpressure, estimator, stop)}),
     ):
         acceptance = _acceptance(settings, parts, batcher, backpressure, estimator)

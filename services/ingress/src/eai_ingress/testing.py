@@ -16,7 +16,7 @@ from eai_common.http import HttpParts, build_app, open_protection
 from eai_common.ids import Ids
 from eai_common.service import Parts
 from eai_common.settings import load
-from eai_common.store import Redis, open_memory_redis, open_wakeups
+from eai_common.store import RedisClient, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM
 from eai_ingress.service import INGRESS
@@ -35,7 +35,7 @@ class Ingress:
 
     client: httpx.AsyncClient
     broker: MemoryBroker
-    redis: Redis
+    redis: RedisClient
     settings: Settings
     metrics: Metrics
 
@@ -52,7 +52,7 @@ class Ingress:
 class World:
     """What an ingress stands on, where a test wants other than its own: what several share, or what goes wrong."""
 
-    redis: Redis | None = None
+    redis: RedisClient | None = None
     broker: MemoryBroker | None = None
     seen_as: Callable[[MemoryBroker], Broker] | None = None  # the broker as this ingress meets it
     clock: Clock = field(default_factory=SystemClock)

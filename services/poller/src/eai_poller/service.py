@@ -21,7 +21,7 @@ __all__ = ["POLLER"]
 async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     tasks = settings.tasks
     like_predecessor = settings.http.is_like_predecessor
-    async with open_batcher(parts.redis, settings.redis.timeout) as batcher:
+    async with open_batcher(parts.redis.driver, settings.redis.timeout) as batcher:
         lookup = Lookup(
             tasks=TaskStore(parts.redis, tasks),
             batcher=batcher,

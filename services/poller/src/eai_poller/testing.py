@@ -19,7 +19,7 @@ from eai_common.http import HttpParts, bound_socket, build_app, serve
 from eai_common.ids import Ids
 from eai_common.service import Parts
 from eai_common.settings import load
-from eai_common.store import Redis, TaskStore, Wakeups, open_memory_redis, open_wakeups
+from eai_common.store import RedisClient, TaskStore, Wakeups, open_memory_redis, open_wakeups
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock
 from eai_poller.service import POLLER
@@ -37,7 +37,7 @@ class Poller:
     """A running poller, and what it looks into."""
 
     client: httpx.AsyncClient
-    redis: Redis
+    redis: RedisClient
     tasks: TaskStore
     ids: Ids
     wakeups: Wakeups
@@ -61,7 +61,7 @@ class Poller:
 
 @asynccontextmanager
 async def open_poller(
-    other_redis: Redis | None = None, *, is_served: bool = False, **environ: str
+    other_redis: RedisClient | None = None, *, is_served: bool = False, **environ: str
 ) -> AsyncIterator[Poller]:
     """The poller as its wiring makes it; `is_served`: by the real server on a port, as streams need it."""
     settings = load(Settings, environ)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
-from eai_common.store import Redis, SlidingWindow, TranscriptStore
+from eai_common.store import RedisClient, SlidingWindow, TranscriptStore
 from eai_common.telemetry import Metrics
 from eai_transcriber.antivirus import ClamAV
 from eai_transcriber.cached import CachedRecognizer
@@ -28,7 +28,7 @@ async def open_transcriber(
     audio: AudioSettings,
     speech: SpeechSettings,
     *,
-    redis: Redis,
+    redis: RedisClient,
     random: Random,
     metrics: Metrics,
     resolve: Resolver = resolve_by_system,
@@ -46,7 +46,7 @@ async def open_transcriber(
 
 @asynccontextmanager
 async def open_recognizer(
-    speech: SpeechSettings, *, redis: Redis, random: Random, metrics: Metrics
+    speech: SpeechSettings, *, redis: RedisClient, random: Random, metrics: Metrics
 ) -> AsyncIterator[Recognizer]:
     """The recogniser that the settings name, or several behind one."""
     async with AsyncExitStack() as stack:
@@ -65,7 +65,7 @@ def _guarded(
     provider: Provider,
     speech: SpeechSettings,
     *,
-    redis: Redis,
+    redis: RedisClient,
     random: Random,
     metrics: Metrics,
 ) -> Recognizer:

@@ -28,7 +28,7 @@ from eai_common.service import (
     stop_on_signals,
 )
 from eai_common.settings import SettingsError, load
-from eai_common.store import Redis, open_memory_redis, open_redis, open_wakeups
+from eai_common.store import RedisClient, open_memory_redis, open_redis, open_wakeups
 from eai_common.telemetry import Metrics, configure_logging, open_tracing
 
 __all__ = ["run_all"]
@@ -118,7 +118,7 @@ async def _open_broker(common: CommonSettings, clock: Clock, random: Random) -> 
 
 
 @asynccontextmanager
-async def _open_redis(common: CommonSettings) -> AsyncIterator[Redis]:
+async def _open_redis(common: CommonSettings) -> AsyncIterator[RedisClient]:
     async with open_redis(common.redis) if common.redis.url.get_secret_value() else open_memory_redis() as redis:
         yield redis
 

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
-from redis.exceptions import RedisError
 
 from eai_common.broker import Broker, BrokerUnavailable
 from eai_common.clock import Clock
 from eai_common.health.dependencies import Check, Dependencies, Dependency, Finding, Status
 from eai_common.health.gateway import GATEWAY
 from eai_common.health.settings import HealthSettings
-from eai_common.store import Redis, pool_use
+from eai_common.store import RedisClient, StoreUnavailable, pool_use
 from eai_common.telemetry import Metrics
 
 __all__ = [
@@ -32,23 +31,24 @@ _PROBE_S = 2.0  # an orchestrator gives a probe a few seconds at most
 _STATUS_BY_BREAKER: dict[str, Status] = {"closed": "healthy", "half_open": "degraded", "open": "unhealthy"}
 
 
-async def redis_answers(redis: Redis) -> bool:
+async def redis_answers(redis: RedisClient) -> bool:
     """Whether Redis answers a ping in the time that a probe has."""
     try:
         async with asyncio.timeout(_PROBE_S):
-            return bool(await redis.ping())
-    except (RedisError, OSError, TimeoutError):
+            await redis.ping()
+            return True
+    except (StoreUnavailable, TimeoutError):
         return False
 
 
-def redis_dependency(redis: Redis, *, is_needed: bool) -> Dependency:
+def redis_dependency(redis: RedisClient, *, is_needed: bool) -> Dependency:
     """Whether Redis answers, and how much of the connection pool is in use."""
 
     async def check() -> Finding:
         try:
             await redis.ping()
-        except (RedisError, OSError) as error:
-            return Finding("unhealthy", {"error": type(error).__name__, "pool": _pool(redis)})
+        except StoreUnavailable as error:
+            return Finding("unhealthy", {"error": str(error), "pool": _pool(redis)})
         return Finding("healthy", {"pool": _pool(redis)})
 
     return Dependency("redis", check, is_needed)
@@ -101,6 +101,6 @@ def _breaker_states(metrics: Metrics) -> Iterator[tuple[str, str]]:
                 yield sample.labels["service"], sample.labels["state"]
 
 
-def _pool(redis: Redis) -> JsonValue:
+def _pool(redis: RedisClient) -> JsonValue:
     use = pool_use(redis)
     return {"active": use.active, "idle": use.idle, "max": use.most}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from eai_common.broker import Broker, BrokerUnavailable
-from eai_common.store import Redis, pool_use
+from eai_common.store import RedisClient, pool_use
 from eai_common.telemetry import Metrics
 
 __all__ = ["bind_pool_gauges", "record_broker_gauges"]
@@ -36,7 +36,7 @@ async def _record_depth(broker: Broker, queue: str, metrics: Metrics) -> int | N
     return depth
 
 
-def bind_pool_gauges(redis: Redis, metrics: Metrics) -> None:
+def bind_pool_gauges(redis: RedisClient, metrics: Metrics) -> None:
     """Let the gauges of the connection pool read it whenever the metrics are scraped."""
     metrics.redis_connections.set_function(lambda: pool_use(redis).active + pool_use(redis).idle)
     metrics.redis_pool_active.set_function(lambda: pool_use(redis).active)

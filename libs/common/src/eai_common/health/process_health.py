@@ -21,7 +21,7 @@ from eai_common.health.probes import Health, ReadinessCheck
 from eai_common.health.reports import HealthReports
 from eai_common.health.settings import HealthSettings
 from eai_common.ids import Ids
-from eai_common.store import Redis
+from eai_common.store import RedisClient
 from eai_common.telemetry import Metrics
 from eai_common.topology import Topology
 
@@ -34,7 +34,7 @@ class HealthResources(Protocol):
     """What the health of a process is read from."""
 
     @property
-    def redis(self) -> Redis: ...
+    def redis(self) -> RedisClient: ...
     @property
     def opened_broker(self) -> Broker | None: ...
     @property

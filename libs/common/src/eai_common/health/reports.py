@@ -10,7 +10,7 @@ from typing import cast
 import orjson
 
 from eai_common.health.dependencies import Status
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 
 __all__ = ["HealthReport", "HealthReports"]
@@ -32,8 +32,8 @@ class HealthReport:
 class HealthReports:
     """The reports of all processes; one that is not renewed expires after `ttl`. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl = ttl
 
     async def write(self, report: HealthReport) -> None:

@@ -13,7 +13,7 @@ from eai_common.http.front import Protection
 from eai_common.http.limits import RateLimits, rate_windows
 from eai_common.http.token_book import TokenBook
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
-from eai_common.store import Redis, SlidingWindow, open_batcher
+from eai_common.store import RedisClient, SlidingWindow, open_batcher
 from eai_common.telemetry import Metrics, get_logger
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ProtectedSettings(Protocol):
 
 @asynccontextmanager
 async def open_protection(
-    settings: ProtectedSettings, *, redis: Redis, clock: Clock, metrics: Metrics
+    settings: ProtectedSettings, *, redis: RedisClient, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[Protection]:
     """What stands before the routes, as long as the context is open."""
     async with AsyncExitStack() as stack:
@@ -51,7 +51,7 @@ async def open_protection(
         access = Access(book, verifier, settings.protection.enable_credential_audit)
         limits = None
         if windows := rate_windows(settings.protection, is_open=access.is_open):
-            batcher = await stack.enter_async_context(open_batcher(redis))
+            batcher = await stack.enter_async_context(open_batcher(redis.driver))
             limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
         yield Protection(access, settings.protection, limits)
 

@@ -16,7 +16,7 @@ from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSett
 from eai_common.stage.handler import EventHandler, ProgressLog
 from eai_common.stage.ordering import EndObserver, UserOrdering
 from eai_common.stage.reporting import StageReporter
-from eai_common.store import Checkpoints, Redis, StoreUnavailable, TaskStore
+from eai_common.store import Checkpoints, RedisClient, StoreUnavailable, TaskStore
 from eai_common.telemetry import Metrics, Tracing, get_logger
 
 __all__ = ["Runtime", "Stage", "StageResources", "run_best_effort", "run_shielded"]
@@ -42,7 +42,7 @@ class Stage:
     progress_log: ProgressLog | None = None
     ordering: UserOrdering | None = None
     end_observer: EndObserver | None = None
-    redis: Redis | None = None
+    redis: RedisClient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class StageResources:
     """What a stage runs on; several stages of one process may share it."""
 
     broker: Broker
-    redis: Redis
+    redis: RedisClient
     clock: Clock
     random: Random
     ids: Ids

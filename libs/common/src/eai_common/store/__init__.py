@@ -62,7 +62,6 @@ from eai_common.store.idempotency import (
 from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.scripts import Call
-from eai_common.store.sharing import open_shared_redis
 from eai_common.store.sliding_window import SlidingWindow
 from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView
 from eai_common.store.threads import AgentIdCache, ThreadStore
@@ -124,7 +123,6 @@ __all__ = [
     "Watch",
     "open_memory_redis",
     "open_redis",
-    "open_shared_redis",
     "open_wakeups",
     "pool_use",
 ]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
 from eai_common.store.batch import Command
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 
 __all__ = ["Activity", "ActivityStore"]
@@ -24,8 +24,8 @@ class Activity:
 class ActivityStore:
     """Written by ingress with each accepted message, read by the poller. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl_ms = max(1, round(ttl.total_seconds() * 1000))
 
     def note_command(self, user_number: str, *, at: datetime) -> Command:

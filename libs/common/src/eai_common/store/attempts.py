@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 
 __all__ = ["AttemptStore"]
@@ -13,8 +13,8 @@ __all__ = ["AttemptStore"]
 class AttemptStore:
     """Questions on their way, by message and provider. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl_ms = max(1, ttl // timedelta(milliseconds=1))
 
     async def begin(self, message_id: str, provider: str, owner: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from eai_common.messages import TaskCompleted, rfc3339
 from eai_common.settings.groups import TaskSettings
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.tasks import FailedTry, status_key
 
@@ -55,9 +55,9 @@ class CallbackTry:
 class CallbackLog:
     """The delivery log, and the journal of the stage that delivers. Methods raise StoreUnavailable."""
 
-    def __init__(self, redis: Redis, settings: TaskSettings) -> None:
+    def __init__(self, redis: RedisClient, settings: TaskSettings) -> None:
         self._settings = settings
-        self._note = redis.register_script(_NOTE)
+        self._note = redis.driver.register_script(_NOTE)
 
     async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None:
         """Kept as long as any finished task's status when delivered at once, else long enough to be looked into."""

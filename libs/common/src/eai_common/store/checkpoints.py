@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from eai_common.clock import Clock
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import StoreUnavailable, map_redis_errors
 
 __all__ = ["Checkpoints", "Claim", "Abandoned", "Locked", "Acquired", "Progress", "Completed"]
@@ -68,13 +68,13 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one stage. Methods raise StoreUnavailable when Redis is out of reach."""
 
-    def __init__(self, redis: Redis, *, stage: str, lease: timedelta, ttl: timedelta, clock: Clock) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, *, stage: str, lease: timedelta, ttl: timedelta, clock: Clock) -> None:
+        self._redis = redis.driver
         self._stage = stage
         self._lease = lease
         self._ttl = ttl
         self._clock = clock
-        self._if_ours = redis.register_script(_IF_OURS)
+        self._if_ours = redis.driver.register_script(_IF_OURS)
         self._held: dict[str, str] = {}
 
     async def claim(self, message_id: str, owner: str) -> Claim:

@@ -1,4 +1,4 @@
-"""Opens the Redis client, and turns its failures into the one error that the runtime knows what to do with."""
+"""The one client of Redis, and how it is opened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -16,8 +16,10 @@ from eai_common.background import run_alongside
 from eai_common.settings.groups import RedisSettings
 from eai_common.store.commands import Command, Reply, Request, command
 from eai_common.store.connection import SharedConnection
-from eai_common.store.packing import pack_in_c
 from eai_common.store.sentinel import open_primary_pool
+
+if TYPE_CHECKING:
+    from fakeredis import FakeServer
 
 __all__ = [
     "PoolUse",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_MEMORY_TIMEOUT = timedelta(seconds=2)
 
 Redis = redis.asyncio.Redis
 """redis-py's client, which answers in bytes."""
@@ -80,7 +83,7 @@ async def open_client(driver: Redis, timeout: timedelta) -> AsyncIterator[RedisC
 
 
 @asynccontextmanager
-async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
+async def open_redis(settings: RedisSettings) -> AsyncIterator[RedisClient]:
     """A client for REDIS_URL. Connects when first used, so a Redis that is down does not stop a start."""
     timeout_s, password = settings.timeout.total_seconds(), settings.password.get_secret_value()
     options = {
@@ -98,23 +101,23 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
             pool = redis.asyncio.BlockingConnectionPool.from_url(settings.url.get_secret_value(), **options)
         else:
             pool = await stack.enter_async_context(open_primary_pool(settings.sentinels, **options))
-        pack_in_c(pool)
-        client = redis.asyncio.Redis.from_pool(pool)
-        stack.push_async_callback(client.aclose)
-        yield client
+        driver = redis.asyncio.Redis.from_pool(pool)
+        stack.push_async_callback(driver.aclose)
+        yield await stack.enter_async_context(open_client(driver, settings.timeout))
 
 
 @asynccontextmanager
-async def open_memory_redis() -> AsyncIterator[Redis]:
-    """A Redis inside this process, for `./eai up` without REDIS_URL: same commands and scripts, nothing kept."""
+async def open_memory_redis(server: FakeServer | None = None) -> AsyncIterator[RedisClient]:
+    """A Redis inside this process, for `./eai up` without REDIS_URL: same commands and scripts, nothing kept.
+
+    Clients of one `server` share what it holds; a test can take it away (`server.connected = False`).
+    """
     import fakeredis  # imported here: production images need not carry it
 
-    # Its connections are objects in memory: running out of them at 100 would only be a fault that a server has not.
-    client = fakeredis.FakeAsyncRedis(max_connections=2**31, protocol=2)
-    try:
+    async with fakeredis.FakeAsyncRedis(server=server, protocol=2, max_connections=2**31) as driver, open_client(
+        driver, _MEMORY_TIMEOUT
+    ) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,8 @@ class PoolUse:
     most: int
 
 
-def pool_use(redis: Redis) -> PoolUse:
+def pool_use(redis: RedisClient) -> PoolUse:
     """The client's connections now. A connection that Redis closed meanwhile is counted until it is used."""
-    pool = redis.connection_pool
+    pool = redis.driver.connection_pool
     (idle, _), (active, _) = pool.get_connection_count()
     return PoolUse(active, idle, pool.max_connections)

@@ -62,9 +62,11 @@ class _Caller:
                 return
         self.answered.set_result(cast(list[Reply], answers))
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str, cause: BaseException | None = None) -> None:
         if not self.answered.done():
-            self.answered.set_exception(StoreUnavailable(why))  # one each: raising an error adds to its traceback
+            error = StoreUnavailable(why)  # one for each caller: raising an error adds to its traceback
+            error.__cause__ = cause
+            self.answered.set_exception(error)
 
 
 class SharedConnection:
@@ -151,21 +153,22 @@ class SharedConnection:
     async def _answer(self, callers: Sequence[_Caller]) -> None:
         """Raises StoreUnavailable when Redis is lost; the callers are answered or refused in any case."""
         self._in_flight, self._silent_s = callers, 0.0
-        why = _STOPPING
+        why: str = _STOPPING
+        cause: BaseException | None = None
         try:
             async with asyncio.timeout(None) as self._limit:
                 with map_redis_errors():
                     await self._exchange(callers)
         except TimeoutError as error:
-            why = f"Redis: no answer within {self._silence_s:g} s"
+            why, cause = f"Redis: no answer within {self._silence_s:g} s", error
             raise StoreUnavailable(why) from error
         except StoreUnavailable as error:
-            why = str(error)
+            why, cause = str(error), error.__cause__
             self._refuse(self._waiting, _LOST)
             raise
         finally:
             self._in_flight, self._limit = (), None
-            self._refuse(callers, why)
+            self._refuse(callers, why, cause)
 
     # Sending and reading
 
@@ -309,6 +312,6 @@ class SharedConnection:
             else:
                 return
 
-    def _refuse(self, callers: Iterable[_Caller], why: str) -> None:
+    def _refuse(self, callers: Iterable[_Caller], why: str, cause: BaseException | None = None) -> None:
         for caller in callers:
-            caller.refuse(why)
+            caller.refuse(why, cause)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import TypeAdapter
 
 from eai_common.messages import HistoryMessage
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 
 __all__ = ["ConversationStore"]
@@ -30,10 +30,10 @@ return 1
 class ConversationStore:
     """The last turns of each thread. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl = ttl
-        self._append = redis.register_script(_APPEND)
+        self._append = redis.driver.register_script(_APPEND)
 
     async def read(self, thread_id: str, *, without: str) -> tuple[HistoryMessage, ...]:
         """The thread's messages, oldest first, but for those of the message id `without`."""

@@ -49,9 +49,14 @@ def is_broken(error: BaseException) -> bool:
 def as_unavailable(error: BaseException) -> StoreUnavailable | None:
     """The error to raise instead when this one is Redis' trouble, not ours; None for a wrong command or type."""
     if is_broken(error) or isinstance(error, _PASSING):
-        return StoreUnavailable(f"Redis: {type(error).__name__}")
-    found = _CODE.search(str(error)) if isinstance(error, ResponseError) else None
-    return StoreUnavailable(f"Redis: {found[1]}") if found else None
+        reason = type(error).__name__
+    elif isinstance(error, ResponseError) and (found := _CODE.search(str(error))):
+        reason = found[1]
+    else:
+        return None
+    unavailable = StoreUnavailable(f"Redis: {reason}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 @contextmanager
@@ -60,7 +65,6 @@ def map_redis_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, RuntimeError) as error:
-        unavailable = as_unavailable(error)
-        if unavailable is None:
+        if (unavailable := as_unavailable(error)) is None:
             raise
         raise unavailable from error

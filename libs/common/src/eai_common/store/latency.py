@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from eai_common.messages import MessageType
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 
@@ -38,8 +38,8 @@ class Completion:
 class LatencyStore:
     """The last hundred completed messages, for each type. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis.driver
         self._note = Script(_NOTE)
 
     async def note(self, message_type: MessageType, took: timedelta) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Argument, Call, Script
 
@@ -216,8 +216,8 @@ Standing = YourTurn | Behind | TooEarly | Absent | Spare
 class Mailboxes:
     """The mailboxes of all users. Every method raises StoreUnavailable when Redis is out of reach."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl_ms = max(1, ttl // _MILLISECOND)
 
     def enter_call(self, user_number: str, message_id: str, *, at: datetime) -> Call:

@@ -21,7 +21,7 @@ from datetime import timedelta
 from typing import cast
 
 from eai_common.guards import Taken, Window, WindowState
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Call, Script
 
@@ -67,8 +67,8 @@ return answer
 class SlidingWindow:
     """The logs of all subjects. A subject is what is limited, such as `http:<client>` or `provider:<name>`."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis.driver
         self._script = Script(_TAKE)
 
     async def take(self, subject: str, windows: Sequence[Window]) -> Taken:

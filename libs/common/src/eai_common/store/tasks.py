@@ -13,7 +13,7 @@ from typing import Literal, cast
 from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.batch import Command
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Call, Script
 from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
@@ -97,12 +97,12 @@ class TaskView:
 class TaskStore:
     """Status and results. Every method raises StoreUnavailable when Redis is out of reach."""
 
-    def __init__(self, redis: Redis, settings: TaskSettings) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, settings: TaskSettings) -> None:
+        self._redis = redis.driver
         self._settings = settings
         self._note = Script(_NOTE)
-        self._note_error = redis.register_script(_NOTE_ERROR)
-        self._finish = redis.register_script(_FINISH)
+        self._note_error = redis.driver.register_script(_NOTE_ERROR)
+        self._finish = redis.driver.register_script(_FINISH)
 
     async def note_queued(self, message_id: str, *, stage: str, at: datetime) -> None:
         """The message was accepted and waits for `stage`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 from eai_common.store.scripts import Script
 
@@ -27,8 +27,8 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[4])
 class ThreadStore:
     """Bookkeeping of conversations; the conversation itself is the agent's. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl_ms = max(1, ttl // timedelta(milliseconds=1))
 
     async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
@@ -41,8 +41,8 @@ class ThreadStore:
 class AgentIdCache:
     """Which agent an outside service made for which user. Raises StoreUnavailable."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl = ttl
 
     async def get(self, user_number: str) -> str | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import map_redis_errors
 
 __all__ = ["KeptTranscript", "TranscriptStore"]
@@ -27,8 +27,8 @@ _JSON = TypeAdapter(KeptTranscript)
 class TranscriptStore:
     """Transcripts by a digest of who listened to what. Methods raise StoreUnavailable when Redis is out of reach."""
 
-    def __init__(self, redis: Redis, ttl: timedelta) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
+        self._redis = redis.driver
         self._ttl = ttl
 
     async def get(self, digest: str) -> KeptTranscript | None:

@@ -17,7 +17,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import NoPermissionError
 
 from eai_common.background import run_alongside
-from eai_common.store.client import Redis
+from eai_common.store.client import RedisClient
 from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.telemetry import get_logger
 
@@ -98,8 +98,8 @@ class Wakeups:
     After `silence` the server is asked whether it is there; when that too is met with silence, it is not.
     """
 
-    def __init__(self, redis: Redis, *, silence: timedelta = _SILENCE) -> None:
-        self._redis = redis
+    def __init__(self, redis: RedisClient, *, silence: timedelta = _SILENCE) -> None:
+        self._redis = redis.driver
         self._silence_s = silence.total_seconds()
         self._watches: dict[str, list[Watch]] = {}
         self._count = 0
@@ -189,7 +189,7 @@ class Wakeups:
 
 
 @asynccontextmanager
-async def open_wakeups(redis: Redis, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
+async def open_wakeups(redis: RedisClient, *, silence: timedelta = _SILENCE) -> AsyncIterator[Wakeups]:
     """Wake-ups for this process, on a connection of their own from the client's pool once somebody waits."""
     wakeups = Wakeups(redis, silence=silence)
     async with run_alongside({"wakeups": wakeups.listen()}):
