@@ -17,6 +17,7 @@ from standardwebhooks import WebhookVerificationError
 from eai_common.broker import Outgoing
 from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE
 from eai_common.broker.memory import MemoryBroker, Message
+from eai_common.guards import BreakerRules
 from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
 from eai_common.outbound import GuardedClient
@@ -40,7 +41,7 @@ STEP = timedelta(seconds=0.05)
 LONG = timedelta(seconds=1)
 TOPOLOGY = Topology(ladder=(STEP, LONG, timedelta(seconds=5)))
 SOON = Schedule((STEP, STEP, STEP))
-HASTY = HostRules(parallel=4, failures_to_open=100, shortest_wait=STEP, longest_wait=STEP)
+HASTY = HostRules(4, BreakerRules(failures_to_open=100))
 
 
 def a_secret(fill: str) -> str:
@@ -92,7 +93,8 @@ class World:
     async def settled(self) -> None:
         """Return once nothing is queued, under way or waiting."""
         await eventually(
-            lambda: not self.broker.contents(QUEUE) and self.broker.unsettled(QUEUE) == 0 and self.broker.waiting == 0
+            lambda: not self.broker.contents(QUEUE) and self.broker.unsettled(QUEUE) == 0 and self.broker.waiting == 0,
+            within_s=60,
         )
 
     async def dead_letter(self) -> Message:
@@ -348,7 +350,7 @@ async def test_a_url_that_leads_where_callbacks_may_not_go_is_a_dead_letter_at_o
 
 async def test_a_host_that_hangs_delays_no_other(world: World) -> None:
     world.settings = sandboxed(max_parallel=4, max_parallel_per_host=2)
-    world.host_rules = HostRules(parallel=2, shortest_wait=STEP, longest_wait=LONG)
+    world.host_rules = HostRules(2)
     async with Receiver(usually=Reply(hangs=True)) as slow, Receiver() as quick, world.replica():
         await world.send(*(the_end(slow) for _ in range(20)))
         await eventually(lambda: len(slow.received) == 2)
@@ -362,7 +364,7 @@ async def test_a_host_that_hangs_delays_no_other(world: World) -> None:
 
 
 async def test_a_host_gets_no_more_than_its_share_and_a_burst_still_arrives_whole(world: World) -> None:
-    world.host_rules = HostRules(parallel=3, shortest_wait=STEP, longest_wait=STEP)
+    world.host_rules = HostRules(3)
     async with Receiver(usually=Reply(after=timedelta(seconds=0.02))) as receiver, world.replica():
         events = [the_end(receiver) for _ in range(40)]
         await world.send(*events)
@@ -372,7 +374,7 @@ async def test_a_host_gets_no_more_than_its_share_and_a_burst_still_arrives_whol
 
 
 async def test_a_host_that_is_down_is_left_alone_and_the_wait_costs_no_attempt(world: World) -> None:
-    world.host_rules = HostRules(failures_to_open=3, open_for=LONG / 2, shortest_wait=STEP, longest_wait=STEP)
+    world.host_rules = HostRules(breaker=BreakerRules(failures_to_open=3, open_for=LONG / 2, probes=1, probe_wait=STEP))
     async with Receiver(*[Reply(500)] * 3) as receiver, world.replica():
         await world.send(*(the_end(receiver) for _ in range(10)))
         await eventually(lambda: len(receiver.received) >= 3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from eai_common.clock import Deadline
-from eai_common.errors import Deferred, StageError
+from eai_common.guards import Call, Guard, GuardWait
 from eai_common.messages import TaskCompleted
 from eai_common.outbound import (
     Answered,
@@ -32,13 +33,14 @@ from eai_common.store import CallbackTry, StoreUnavailable
 from eai_common.telemetry import Metrics
 from eai_common.testing import LoopClock, pass_time, run_ready
 from eai_common.topology import LADDER
-from eai_formatter.callbacks import CallbackSettings, DeliverCallback, SharedResolver
-from eai_formatter.callbacks.answers import CallbackFailed, tried_by_answer, tried_by_error
-from eai_formatter.callbacks.handler import CallbackOverdue, Rules
-from eai_formatter.callbacks.hosts import HostBusy, HostDown, HostRules, Hosts, Place
+from eai_formatter.callbacks import CallbackSender, CallbackSettings, SharedResolver
+from eai_formatter.callbacks.answers import CallbackFailed, DeliveryResult, NoAnswer, fail_without_answer, read_answer
+from eai_formatter.callbacks.hosts import CallbackOverdue, HostBusy, HostDown, HostRules, guard_hosts
 from eai_formatter.callbacks.payload import payload_of
+from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
 from eai_formatter.callbacks.stage import RETRIES
+from eai_formatter.sender import SendResult
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HTTP_TOO = OutboundPolicy(allow_http=True)
@@ -147,23 +149,31 @@ def test_one_host_may_not_have_all_places() -> None:
     ],
 )
 def test_what_an_answer_means(status: int, label: str, state: str, *, is_host_down: bool) -> None:
-    tried = tried_by_answer(Answered(status, {}, b""), "crm.example.org", now=NOW)
-    assert (tried.label, tried.state, tried.is_host_down) == (label, state, is_host_down)
-    assert (tried.error is None) == (state in ("delivered", "gone"))
+    error = None
+    try:
+        result = read_answer(Answered(status, {}, b""), "crm.example.org", now=NOW)
+    except CallbackFailed as failed:
+        result, error = failed.result, failed
+    assert (result.label, result.state, error is not None and error.is_host_down) == (label, state, is_host_down)
+    assert (error is None) == (state in ("delivered", "gone"))
 
 
 @pytest.mark.parametrize(
-    ("error", "label", "may_pass"),
+    ("error", "label"),
     [
-        (OutboundTimeout("x"), "timeout", True),
-        (OutboundUnreachable("x"), "unreachable", True),
-        (OutboundUnknownHost("x"), "unknown_host", True),
-        (OutboundRefused("x"), "refused", False),
+        (OutboundTimeout("x"), "timeout"),
+        (OutboundUnreachable("x"), "unreachable"),
+        (OutboundUnknownHost("x"), "unknown_host"),
     ],
 )
-def test_what_no_answer_means(error: StageError, label: str, *, may_pass: bool) -> None:
-    tried = tried_by_error(error)
-    assert (tried.label, isinstance(tried.error, CallbackFailed)) == (label, may_pass)
+def test_what_no_answer_means(error: NoAnswer, label: str) -> None:
+    failed = fail_without_answer(error)
+    assert (failed.result.label, failed.is_host_down, failed.error_code) == (label, True, "CALLBACK_FAILED")
+
+
+def test_a_url_that_is_refused_fails_for_good() -> None:
+    result = DeliveryResult.of_error(OutboundRefused("x"))
+    assert (result.label, result.state) == ("refused", "failed")
 
 
 @pytest.mark.parametrize(
@@ -175,121 +185,140 @@ def test_what_no_answer_means(error: StageError, label: str, *, may_pass: bool) 
         (f"Thu, 01 Jan {'9' * 20} 12:00:00 GMT", None),
     ],
 )
-def test_a_pause_that_a_receiver_asks_for_holds_for_the_delivery_and_for_the_host(
-    wish: str, wait_s: float | None
-) -> None:
-    tried = tried_by_answer(Answered(503, {"retry-after": wish}, b""), "h", now=NOW)
-    assert isinstance(tried.error, CallbackFailed)
-    assert tried.pause == tried.error.retry_after == (None if wait_s is None else timedelta(seconds=wait_s))
+def test_a_pause_that_a_receiver_asks_for_goes_along_with_the_error(wish: str, wait_s: float | None) -> None:
+    with pytest.raises(CallbackFailed) as failed:
+        read_answer(Answered(503, {"retry-after": wish}, b""), "h", now=NOW)
+    assert failed.value.retry_after == (None if wait_s is None else timedelta(seconds=wait_s))
 
 
 def test_every_wait_between_tries_is_a_rung_of_the_delay_ladder() -> None:
     assert set(RETRIES.waits) <= set(LADDER)
 
 
-# Turns
+# The guards of hosts
 
 
-def take(hosts: Hosts, *, is_down: bool | None, pause: timedelta | None = None) -> None:
-    with hosts.place("h") as place:
-        place.is_host_down, place.pause = is_down, pause
+def rules(parallel: int = 10, failures_to_open: int = 5) -> HostRules:
+    return HostRules(parallel, replace(HostRules().breaker, failures_to_open=failures_to_open))
 
 
-def refusal(hosts: Hosts, name: str = "h") -> Deferred:
-    with pytest.raises(Deferred) as refused, hosts.place(name):
-        pass
+def hosts_of(rules: HostRules) -> Guard:
+    return guard_hosts(rules, lambda: 0.0)
+
+
+def to(host: str) -> Call:
+    return Call(Deadline.after(timedelta(seconds=10)), host)
+
+
+async def deliver(hosts: Guard, *, is_down: bool, pause: timedelta | None = None, host: str = "h") -> None:
+    """One delivery, whose receiver answers or is down."""
+    with suppress(CallbackFailed):
+        async with hosts.enter(to(host)):
+            if is_down or pause:
+                result = DeliveryResult("x", "x", "retrying")
+                raise CallbackFailed("x", result=result, is_host_down=is_down, retry_after=pause)
+
+
+async def refusal(hosts: Guard) -> GuardWait:
+    with pytest.raises(GuardWait) as refused:
+        async with hosts.enter(to("h")):
+            pytest.fail("it was let through")
     return refused.value
 
 
 @pytest.mark.virtual_time()
 async def test_a_host_is_closed_after_failures_in_a_row_and_then_gets_one_try() -> None:
-    hosts = Hosts(HostRules(failures_to_open=3))
+    hosts = hosts_of(rules(failures_to_open=3))
     for _ in range(3):
-        take(hosts, is_down=True)
-    assert (type(refusal(hosts)), refusal(hosts).delay) == (HostDown, timedelta(seconds=30))
+        await deliver(hosts, is_down=True)
+    refused = await refusal(hosts)
+    assert (type(refused), refused.delay) == (HostDown, timedelta(seconds=30))
     await pass_time(timedelta(seconds=30))
-    with hosts.place("h"):
-        assert type(refusal(hosts)) is HostBusy
+    async with hosts.enter(to("h")):
+        assert type(await refusal(hosts)) is HostDown
+    await deliver(hosts, is_down=False)
 
 
 @pytest.mark.virtual_time()
 async def test_each_failed_try_doubles_the_wait_up_to_five_minutes_and_a_success_ends_it() -> None:
-    hosts = Hosts(HostRules(failures_to_open=1))
+    hosts = hosts_of(rules(failures_to_open=1))
     waits = []
     for _ in range(6):
-        take(hosts, is_down=True)
-        waits.append(refusal(hosts).delay.total_seconds())
+        await deliver(hosts, is_down=True)
+        waits.append((await refusal(hosts)).delay.total_seconds())
         await pass_time(timedelta(seconds=waits[-1]))
-    take(hosts, is_down=False)
-    take(hosts, is_down=True)
-    assert [*waits, refusal(hosts).delay.total_seconds()] == [30, 60, 120, 240, 300, 300, 30]
+    await deliver(hosts, is_down=False)
+    await deliver(hosts, is_down=True)
+    assert [*waits, (await refusal(hosts)).delay.total_seconds()] == [30, 60, 120, 240, 300, 300, 30]
 
 
 @pytest.mark.virtual_time()
 async def test_failures_that_a_success_interrupts_do_not_close_a_host() -> None:
-    hosts = Hosts(HostRules(failures_to_open=2))
+    hosts = hosts_of(rules(failures_to_open=2))
     for _ in range(5):
-        take(hosts, is_down=True)
-        take(hosts, is_down=False)
-    take(hosts, is_down=True)
+        await deliver(hosts, is_down=True)
+        await deliver(hosts, is_down=False)
+    await deliver(hosts, is_down=True)
 
 
 @pytest.mark.virtual_time()
 async def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() -> None:
-    hosts = Hosts(HostRules(failures_to_open=2))
-    with ExitStack() as stack:
-        places: list[Place] = [stack.enter_context(hosts.place("h")) for _ in range(10)]
-        for place in places:
-            place.is_host_down = True
-    assert refusal(hosts).delay == timedelta(seconds=30)
+    hosts = hosts_of(rules(failures_to_open=2))
+    may_end = asyncio.Event()
+
+    async def straggle() -> None:
+        with suppress(CallbackFailed):
+            async with hosts.enter(to("h")):
+                await may_end.wait()
+                raise CallbackFailed("x", result=DeliveryResult("x", "x", "retrying"), is_host_down=True)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(10):
+            group.create_task(straggle())
+        await asyncio.sleep(0)
+        may_end.set()
+    assert (await refusal(hosts)).delay == timedelta(seconds=30)
 
 
 @pytest.mark.virtual_time()
-async def test_a_cancelled_turn_tells_nothing_and_frees_its_place() -> None:
-    hosts = Hosts(HostRules(parallel=1, failures_to_open=1))
-    with pytest.raises(asyncio.CancelledError), hosts.place("h"):
-        raise asyncio.CancelledError
-    take(hosts, is_down=False)
+async def test_a_cancelled_delivery_says_nothing_and_frees_its_place() -> None:
+    hosts = hosts_of(rules(parallel=1, failures_to_open=1))
+    with pytest.raises(asyncio.CancelledError):
+        async with hosts.enter(to("h")):
+            raise asyncio.CancelledError
+    await deliver(hosts, is_down=False)
 
 
 @pytest.mark.virtual_time()
-async def test_those_without_a_place_are_spread_over_the_time_that_the_host_needs() -> None:
-    hosts = Hosts(HostRules(parallel=2))
-    with hosts.place("h"), hosts.place("h"):
-        delays = [refusal(hosts).delay.total_seconds() for _ in range(200)]
-    assert delays[:6] == [1, 1, 1.5, 2, 2.5, 3]  # two at a time, a second each until it is known better
-    assert max(delays) == 60
+async def test_deliveries_without_a_place_are_spread_over_the_time_that_the_host_needs() -> None:
+    hosts = hosts_of(rules(parallel=2))
+    async with hosts.enter(to("h")), hosts.enter(to("h")):
+        refused = [await refusal(hosts) for _ in range(200)]
+    delays = [wait.delay.total_seconds() for wait in refused]
+    assert delays[:6] == [0.5, 1, 1.5, 2, 2.5, 3]  # two at a time, a second each until it is known better
+    assert (max(delays), {type(wait) for wait in refused}) == (60, {HostBusy})
 
 
 @pytest.mark.virtual_time()
 async def test_a_pause_that_was_asked_for_holds_the_hosts_others_for_five_minutes_at_most() -> None:
-    hosts = Hosts(HostRules())
-    take(hosts, is_down=False, pause=timedelta(hours=2))
-    assert refusal(hosts).delay == timedelta(minutes=5)
+    hosts = hosts_of(rules())
+    await deliver(hosts, is_down=False, pause=timedelta(hours=2))
+    assert (await refusal(hosts)).delay == timedelta(minutes=5)
 
 
 @pytest.mark.virtual_time()
 async def test_one_hosts_trouble_is_no_others() -> None:
-    hosts = Hosts(HostRules(failures_to_open=1))
-    take(hosts, is_down=True)
-    with hosts.place("another"):
+    hosts = hosts_of(rules(failures_to_open=1))
+    await deliver(hosts, is_down=True)
+    async with hosts.enter(to("another")):
         pass
 
 
-@pytest.mark.virtual_time()
-async def test_hosts_are_forgotten_when_they_are_many() -> None:
-    hosts = Hosts(HostRules())
-    for number in range(25_000):
-        with hosts.place(f"{number}.example.org"):
-            pass
-    assert len(hosts._hosts) <= 10_000
-
-
-# The handler
+# The sender
 
 
 class Silent:
-    """A sender that never hears anything."""
+    """A client that never hears anything."""
 
     def __init__(self) -> None:
         self.posted: list[Mapping[str, str]] = []
@@ -308,14 +337,14 @@ class NoStore:
         raise StoreUnavailable("Redis: ConnectionError")
 
 
-def handler(sender: Silent, rules: HostRules = HostRules()) -> DeliverCallback:  # noqa: B008  # frozen
-    return DeliverCallback(
-        sender=sender,
+def a_sender(client: Silent, rules: HostRules = HostRules()) -> CallbackSender:  # noqa: B008  # frozen
+    return CallbackSender(
+        client=client,
         signer=Signer([b"k" * 32]),
         bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
-        hosts=Hosts(rules),
-        tries=NoStore(),
-        rules=Rules(OutboundPolicy(), timedelta(seconds=10), must_be_signed=True),
+        hosts=hosts_of(rules),
+        attempts=NoStore(),
+        rules=CallbackRules(OutboundPolicy(), timedelta(seconds=10), must_be_signed=True),
         clock=LoopClock(NOW),
         metrics=Metrics(),
     )
@@ -327,36 +356,54 @@ def a_context(*, waited: timedelta = timedelta()) -> StageContext:
 
 async def test_a_redis_that_is_down_does_not_change_what_becomes_of_a_try() -> None:
     with pytest.raises(CallbackFailed):
-        await handler(Silent())(an_end(), a_context())
+        await a_sender(Silent()).send(an_end(), a_context())
 
 
 @pytest.mark.parametrize(("left_s", "given_s"), [(60, 10), (3, 3)], ids=["the receiver's", "the delivery's"])
 @pytest.mark.virtual_time()
 async def test_the_earlier_of_two_deadlines_holds(left_s: float, given_s: float) -> None:
-    sender = Silent()
-    deliver = handler(sender)
+    client = Silent()
+    sender = a_sender(client)
     with pytest.raises(CallbackFailed):
-        await deliver(an_end(), StageContext(Deadline.after(timedelta(seconds=left_s)), Attempt(1), LoopClock(NOW)))
-    assert sender.deadlines[0].remaining_s() == given_s
+        await sender.send(an_end(), StageContext(Deadline.after(timedelta(seconds=left_s)), Attempt(1), LoopClock(NOW)))
+    assert client.deadlines[0].remaining_s() == given_s
 
 
 async def test_a_token_reaches_the_request_of_a_listed_host_only() -> None:
-    sender = Silent()
-    deliver = handler(sender)
+    client = Silent()
+    sender = a_sender(client)
     for url in ("https://crm.example.org/hook", "https://other.example.org/hook"):
         with pytest.raises(CallbackFailed):
-            await deliver(an_end(callback_url=url), a_context())
-    assert [headers.get("Authorization") for headers in sender.posted] == ["Bearer token", None]
+            await sender.send(an_end(callback_url=url), a_context())
+    assert [headers.get("Authorization") for headers in client.posted] == ["Bearer token", None]
 
 
 async def test_whoever_waited_a_day_for_a_turn_pays_with_attempts_so_that_it_ends() -> None:
-    deliver = handler(Silent(), HostRules(failures_to_open=1))
+    sender = a_sender(Silent(), rules(failures_to_open=1))
     with pytest.raises(CallbackFailed):
-        await deliver(an_end(), a_context())
+        await sender.send(an_end(), a_context())
     with pytest.raises(HostDown):
-        await deliver(an_end(), a_context(waited=timedelta(hours=23)))
+        await sender.send(an_end(), a_context(waited=timedelta(hours=23)))
     with pytest.raises(CallbackOverdue):
-        await deliver(an_end(), a_context(waited=timedelta(hours=24)))
+        await sender.send(an_end(), a_context(waited=timedelta(hours=24)))
+
+
+class Kept:
+    """A sender that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[TaskCompleted] = []
+
+    async def send(self, event: TaskCompleted, ctx: StageContext) -> None:
+        self.sent.append(event)
+
+
+async def test_a_result_goes_to_the_sender_of_its_channel_else_to_the_default_one() -> None:
+    default, sms = Kept(), Kept()
+    send = SendResult(default, {"sms": sms})
+    for channel in ("whatsapp", "sms"):
+        await send(an_end(channel=channel), a_context())
+    assert [[event.channel for event in sender.sent] for sender in (default, sms)] == [["whatsapp"], ["sms"]]
 
 
 # Names

@@ -21,10 +21,11 @@ from eai_common.outbound import GuardedClient, HostRule
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import CallbackTry
 from eai_common.telemetry import Metrics
-from eai_formatter.callbacks import CallbackSettings, DeliverCallback, callback_policy
+from eai_common.testing import RANDOM
+from eai_formatter.callbacks import CallbackSender, CallbackSettings, callback_policy
 from eai_formatter.callbacks.answers import CallbackFailed
-from eai_formatter.callbacks.handler import Rules
-from eai_formatter.callbacks.hosts import HostRules, Hosts
+from eai_formatter.callbacks.hosts import HostRules, guard_hosts
+from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer
 from eai_formatter.callbacks.testing import Receiver
 
@@ -96,23 +97,23 @@ async def on_loopback(host: str) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def delivering(network: httpcore.AsyncNetworkBackend | None) -> AsyncIterator[DeliverCallback]:
+async def delivering(network: httpcore.AsyncNetworkBackend | None) -> AsyncIterator[CallbackSender]:
     settings = CallbackSettings.model_validate({"allowed_networks": "127.0.0.0/8"})
     clock = SystemClock()
     async with GuardedClient(callback_policy(settings), resolve=on_loopback, network=network) as client:
-        yield DeliverCallback(
-            sender=client,
+        yield CallbackSender(
+            client=client,
             signer=Signer([b"k" * 32]),
             bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
-            hosts=Hosts(HostRules()),
-            tries=NoLog(),
-            rules=Rules(callback_policy(settings), timedelta(seconds=5), must_be_signed=True),
+            hosts=guard_hosts(HostRules(), RANDOM.random),
+            attempts=NoLog(),
+            rules=CallbackRules(callback_policy(settings), timedelta(seconds=5), must_be_signed=True),
             clock=clock,
             metrics=Metrics(),
         )
 
 
-async def deliver(to: DeliverCallback, host: str, receiver: Receiver) -> None:
+async def deliver(to: CallbackSender, host: str, receiver: Receiver) -> None:
     event = TaskCompleted(
         message_id="01890a5d-ac96-774b-bcce-b302099a8057",
         user_number="+5521999990000",
@@ -122,7 +123,7 @@ async def deliver(to: DeliverCallback, host: str, receiver: Receiver) -> None:
         result={},
     )
     clock = SystemClock()
-    await to(event, StageContext(Deadline.after(timedelta(seconds=5)), Attempt(1), clock))
+    await to.send(event, StageContext(Deadline.after(timedelta(seconds=5)), Attempt(1), clock))
 
 
 async def test_over_tls_the_token_goes_to_the_listed_host_and_to_no_other(

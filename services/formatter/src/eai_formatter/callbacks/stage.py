@@ -12,10 +12,11 @@ from eai_common.settings import ProcessSettings, TaskSettings
 from eai_common.stage import Stage, handler_for
 from eai_common.store import CallbackLog
 from eai_common.telemetry import get_logger
-from eai_formatter.callbacks.handler import DeliverCallback, Rules, Sender
-from eai_formatter.callbacks.hosts import HostRules, Hosts
+from eai_formatter.callbacks.hosts import HostRules, guard_hosts
+from eai_formatter.callbacks.sender import CallbackRules, CallbackSender, Poster
 from eai_formatter.callbacks.settings import CallbackSettings
 from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
+from eai_formatter.sender import SendResult
 
 __all__ = ["RETRIES", "callback_policy", "callback_stage"]
 
@@ -51,7 +52,7 @@ def callback_stage(
     process: ProcessSettings,
     tasks: TaskSettings,
     parts: Parts,
-    sender: Sender,
+    client: Poster,
     *,
     retry: RetryPolicy = RETRIES,
     host_rules: HostRules | None = None,
@@ -62,19 +63,19 @@ def callback_stage(
     if not signer.is_able:
         log.warning("callbacks_unsigned", fate="dead letter" if must_be_signed else "sent without a signature")
     deliveries = CallbackLog(parts.redis, tasks)
-    deliver = DeliverCallback(
-        sender=sender,
+    sender = CallbackSender(
+        client=client,
         signer=signer,
         bearer=Bearer(settings.bearer_token.get_secret_value(), settings.bearer_hosts),
-        hosts=Hosts(host_rules or HostRules(parallel=settings.max_parallel_per_host)),
-        tries=deliveries,
-        rules=Rules(callback_policy(settings), settings.timeout, must_be_signed),
+        hosts=guard_hosts(host_rules or HostRules(settings.max_parallel_per_host), parts.random.random),
+        attempts=deliveries,
+        rules=CallbackRules(callback_policy(settings), settings.timeout, must_be_signed),
         clock=parts.clock,
         metrics=parts.metrics,
     )
     return Stage(
         "callbacks",
-        (handler_for(TaskCompleted, deliver),),
+        (handler_for(TaskCompleted, SendResult(sender)),),
         retry=retry,
         parallel=settings.max_parallel,
         progress_log=deliveries,
