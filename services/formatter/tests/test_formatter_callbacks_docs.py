@@ -167,7 +167,7 @@ def test_the_example_has_the_fields_of_a_real_one() -> None:
             "agent_id": "user_+5521999990000",
         }
     )
-    result = completed_result(replied, now=replied.timestamp, formatted=format_reply)
+    result = completed_result(replied, now=replied.timestamp, format_text=format_reply)
     real = json.loads(payload_of(TaskCompleted.after(replied, status="completed", result=result)))
     example = json.loads(program("json"))
     assert (example.keys(), example["data"].keys()) == (real.keys(), real["data"].keys())

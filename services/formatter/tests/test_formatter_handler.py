@@ -74,6 +74,18 @@ def formatter(redis: RedisClient) -> Formatter:
     return Formatter(TaskStore(redis, TaskSettings.read({})), LatencyStore(redis))
 
 
+@pytest.mark.parametrize(
+    ("channel", "text"),
+    [("whatsapp", "*Olá*, cidadão!"), ("telegram", "*Olá*, cidadão\\!"), ("pigeon", "Olá, cidadão!")],
+)
+async def test_an_answer_is_formatted_for_its_channel(formatter: Formatter, channel: str, text: str) -> None:
+    said = [AssistantMessage(id="1", content="**Olá**, cidadão!")]
+    reply = REPLY.model_copy(update={"channel": channel, "messages": said})
+    completed = await formatter.format_reply(reply, CONTEXT)
+    assert completed is not None
+    assert (completed.result["content"], completed.channel) == (text, channel)
+
+
 async def test_an_answer_is_formatted_stored_and_told(formatter: Formatter) -> None:
     completed = await formatter.format_reply(REPLY, CONTEXT)
     assert completed is not None

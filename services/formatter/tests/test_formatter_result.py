@@ -76,7 +76,7 @@ def shout(markdown: str) -> Formatted:
 
 def completed(*messages: ReplyMessage, **journey: Any) -> dict[str, Any]:
     event = AgentReplied(**{**JOURNEY, **journey}, messages=list(messages), agent_id=f"user_{USER}")
-    return completed_result(event, now=NOW, formatted=shout)
+    return completed_result(event, now=NOW, format_text=shout)
 
 
 def failed(**fields: Any) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def shown(message: ReplyMessage) -> Any:
 def test_a_message_that_was_answered_with_a_later_one_names_it_and_says_nothing() -> None:
     later = "01890a5d-ac96-774b-bcce-b302099a8058"
     event = AgentReplied(**JOURNEY, messages=[UsageStatistics()], agent_id="a", merged_into=later)
-    result = completed_result(event, now=NOW, formatted=shout)
+    result = completed_result(event, now=NOW, format_text=shout)
     assert (result["status"], result["merged_into"], result["content"], result["contents"]) == (
         "completed",
         later,
@@ -230,7 +230,7 @@ def test_metadata_is_handed_through() -> None:
 @given(st.timedeltas(timedelta(days=-1), timedelta(days=30)))
 def test_the_time_taken_is_never_negative_though_clocks_differ(took: timedelta) -> None:
     event = AgentReplied(**JOURNEY, messages=[], agent_id="a")
-    result = completed_result(event, now=ACCEPTED + took, formatted=shout)
+    result = completed_result(event, now=ACCEPTED + took, format_text=shout)
     assert result["processing_time_ms"] == max(0, took // timedelta(milliseconds=1))
 
 

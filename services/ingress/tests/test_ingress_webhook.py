@@ -77,6 +77,7 @@ async def test_an_accepted_text_waits_for_the_agent_router_with_all_that_was_sen
     kept = event.model_dump(exclude={"timestamp", "trace_headers", "schema_version", "transcript"})
     assert kept == {
         **sent,
+        "channel": "whatsapp",
         "message_id": message_id,
         "user_number": "+5521999990000",
         "message": "Oi",

@@ -127,7 +127,7 @@ def test_a_completed_result_is_as_described() -> None:
         agent_id="user_1",
         messages=[AssistantMessage(id="1", content="Olá"), UsageStatistics()],
     )
-    ResultAnswer.model_validate(completed_result(event, now=NOW, formatted=lambda text: Formatted(text, [text])))
+    ResultAnswer.model_validate(completed_result(event, now=NOW, format_text=lambda text: Formatted(text, [text])))
 
 
 def test_a_failed_result_is_as_described() -> None:

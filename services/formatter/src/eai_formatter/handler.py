@@ -1,10 +1,11 @@
-"""What the formatter decides: how an answer or a failure is shown, and that it is stored before anyone is told."""
+"""The formatter's handlers: each builds a result, stores it, and only then emits `task.completed`."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import orjson
@@ -14,7 +15,8 @@ from eai_common.errors import Unavailable
 from eai_common.messages import AgentReplied, Event, HistoryUpdated, MessageFailed, MessageType, Outcome, TaskCompleted
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
-from eai_formatter.rendering import Formatted, format_reply
+from eai_formatter.channels import profile_for
+from eai_formatter.rendering import format_reply
 from eai_formatter.result import Result, completed_result, failed_result, history_result
 from eai_formatter.texts import FailureTexts
 
@@ -26,16 +28,16 @@ _LARGE_CHARACTERS = 20_000
 
 
 class ResultWriter(Protocol):
-    """The one place where results are stored."""
+    """Stores results."""
 
     async def finish(
         self, message_id: str, outcome: Outcome, result: bytes, *, at: datetime, accepted_at: datetime
     ) -> Outcome:
-        """Store the terminal state unless there is one; the one that holds is returned. Raises StoreUnavailable."""
+        """Store the terminal state unless there is one. Returns the stored outcome. Raises StoreUnavailable."""
 
 
 class LatencyWriter(Protocol):
-    """Where recent times go."""
+    """Keeps the times that recent messages took."""
 
     async def note(self, message_type: MessageType, took: timedelta) -> None:
         """Raises StoreUnavailable."""
@@ -43,7 +45,7 @@ class LatencyWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FormatReply:
-    """Turns the agent's Markdown into WhatsApp's formatting, and stores the answer."""
+    """Formats the agent's Markdown for the message's channel, and stores the answer."""
 
     results: ResultWriter
     latency: LatencyWriter
@@ -52,11 +54,12 @@ class FormatReply:
     async def __call__(self, event: AgentReplied, ctx: StageContext) -> TaskCompleted | None:
         now = self.clock.now()
         characters = sum(len(getattr(message, "content", "")) for message in event.messages)
-        if characters > _LARGE_CHARACTERS:  # long enough to be felt by the others if the event loop did it
-            result = await asyncio.to_thread(completed_result, event, now=now, formatted=_formatted)
+        formatting = partial(format_reply, profile=profile_for(event.channel))
+        if characters > _LARGE_CHARACTERS:  # long enough to delay other messages on the event loop
+            result = await asyncio.to_thread(completed_result, event, now=now, format_text=formatting)
         else:
-            result = completed_result(event, now=now, formatted=_formatted)
-        completed = await _finished(self.results, event, "completed", result, now)
+            result = completed_result(event, now=now, format_text=formatting)
+        completed = await _finish(self.results, event, "completed", result, now)
         if completed is not None:
             await self._note_latency(event, now)
         return completed
@@ -70,7 +73,7 @@ class FormatReply:
 
 @dataclass(frozen=True, slots=True)
 class FormatFailure:
-    """Finds the words for a failure, and stores it."""
+    """Finds the text for a failure, and stores it."""
 
     results: ResultWriter
     texts: FailureTexts
@@ -79,31 +82,27 @@ class FormatFailure:
     async def __call__(self, event: MessageFailed, ctx: StageContext) -> TaskCompleted | None:
         now = self.clock.now()
         result = failed_result(event, self.texts.of(event.error_code), now=now)
-        return await _finished(self.results, event, "failed", result, now)
+        return await _finish(self.results, event, "failed", result, now)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHistoryAnswer:
-    """Stores what became of a history update, for whoever asked for it; there is nothing to format."""
+    """Stores the outcome of a history update for its client. There is nothing to format."""
 
     results: ResultWriter
     clock: Clock
 
     async def __call__(self, event: HistoryUpdated, ctx: StageContext) -> TaskCompleted | None:
         now = self.clock.now()
-        return await _finished(self.results, event, "completed", history_result(event, now=now), now)
+        return await _finish(self.results, event, "completed", history_result(event, now=now), now)
 
 
-def _formatted(markdown: str) -> Formatted:
-    return format_reply(markdown)
-
-
-async def _finished(
+async def _finish(
     results: ResultWriter, event: Event, outcome: Outcome, result: Result, now: datetime
 ) -> TaskCompleted | None:
-    """Store, then tell. None when the message had already ended the other way: the first end holds."""
-    holds = await results.finish(event.message_id, outcome, orjson.dumps(result), at=now, accepted_at=event.timestamp)
-    if holds != outcome:
-        log.warning("outcome_kept", kept=holds, dropped=outcome)
+    """Store the result, then emit it. None if the message already ended otherwise: the first end holds."""
+    stored = await results.finish(event.message_id, outcome, orjson.dumps(result), at=now, accepted_at=event.timestamp)
+    if stored != outcome:
+        log.warning("outcome_kept", kept=stored, dropped=outcome)
         return None
     return TaskCompleted.after(event, status=outcome, result=result)

@@ -1,4 +1,4 @@
-"""Builds what the poller returns and a callback delivers, from what the agent said or why nobody could."""
+"""Builds the result that the poller returns and a callback delivers, from the agent's reply or from a failure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["completed_result", "failed_result", "history_result"]
 Result = dict[str, JsonValue]
 
 
-def completed_result(event: AgentReplied, *, now: datetime, formatted: Callable[[str], Formatted]) -> Result:
-    """The answer: only the agent's own words are formatted, the other messages stay as received.
+def completed_result(event: AgentReplied, *, now: datetime, format_text: Callable[[str], Formatted]) -> Result:
+    """The answer. Only the agent's own texts are formatted; the other messages stay as received.
 
-    One that was answered together with a later message says nothing itself, and names that one in `merged_into`.
+    A message that was answered with a later one has no text of its own, and names that message in `merged_into`.
     """
     contents: list[JsonValue] = []
     content = ""
     messages: list[JsonValue] = []
     for message in event.messages:
         if isinstance(message, AssistantMessage):
-            reply = formatted(message.content)
+            reply = format_text(message.content)
             content, contents = reply.content, list(reply.contents)  # the last one is the answer
             message = message.model_copy(update={"content": reply.content})
         messages.append(message.model_dump(mode="json"))
@@ -42,7 +42,7 @@ def completed_result(event: AgentReplied, *, now: datetime, formatted: Callable[
 
 
 def history_result(event: HistoryUpdated, *, now: datetime) -> Result:
-    """Nobody said anything: the provider's own answer is all there is to tell."""
+    """The outcome of a history update. Its only content is the provider's answer."""
     return {
         "status": "completed",
         "content": "",
@@ -54,7 +54,7 @@ def history_result(event: HistoryUpdated, *, now: datetime) -> Result:
 
 
 def failed_result(event: MessageFailed, text: FailureText, *, now: datetime) -> Result:
-    """The failure: for the client a stable code, for the user a friendly message in the place of an answer's."""
+    """The failure: a stable code for the client, and a friendly text for the user in place of an answer."""
     said: Sequence[ReplyMessage] = (
         AssistantMessage(id=f"message-{event.message_id}", date=rfc3339(now), content=text.text, is_err=True),
         UsageStatistics(agent_id=_agent_id(event), processed_at=rfc3339(now), status="error"),

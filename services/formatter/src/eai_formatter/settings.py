@@ -1,4 +1,4 @@
-"""What the formatter is told."""
+"""The settings of the formatter."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    """Everything that the formatter reads."""
+    """All settings of the formatter."""
 
     callbacks: CallbackSettings

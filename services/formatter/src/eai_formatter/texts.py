@@ -1,4 +1,4 @@
-"""The words for failures: read from `texts.toml`, which anyone may edit."""
+"""The texts for failures, read from `texts.toml`. Edit that file to change them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["FailureText", "FailureTexts"]
 
 
 class FailureText(BaseModel):
-    """What the client is told (English) and what the user reads (Portuguese)."""
+    """The error for the client (English) and the text for the user (Portuguese)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     error: str
@@ -19,7 +19,7 @@ class FailureText(BaseModel):
 
 
 class FailureTexts:
-    """The words by error code."""
+    """The texts by error code."""
 
     def __init__(self, by_code: dict[str, FailureText]) -> None:
         self._by_code = by_code
@@ -27,10 +27,10 @@ class FailureTexts:
 
     @classmethod
     def packaged(cls) -> FailureTexts:
-        """The texts of `texts.toml`."""
+        """Read `texts.toml`."""
         source = files("eai_formatter").joinpath("texts.toml").read_text(encoding="utf-8")
         return cls(TypeAdapter(dict[str, FailureText]).validate_python(tomllib.loads(source)))
 
     def of(self, error_code: str) -> FailureText:
-        """The words for a code, the default's for one that has none."""
+        """The text for a code; the default text for an unknown code."""
         return self._by_code.get(error_code, self._default)

@@ -28,12 +28,14 @@ class WebhookAdapter:
     rules: RequestRules
     ids: Ids
     clock: Clock
+    channel: str = "whatsapp"
 
     def first_event(self, body: bytes) -> MessageText | MessageAudio:
         request = parse_webhook(body, self.rules)
         event = MessageAudio if request.kind == "audio" else MessageText
         return event(
             message_id=self.ids.message_id(),
+            channel=self.channel,
             user_number=request.user_number,
             message=request.message,
             message_type=request.kind,
