@@ -78,6 +78,7 @@ class Slot(NamedTuple):
     open: int = 0  # asks for which nothing gave a reason to ask again
     unknown: int = 0  # asks of which it is not certain that nothing came
     asks: int = 0
+    deaths: int = 0  # of workers that had asked
     number: int = 0  # of its outcome
 
 
@@ -123,7 +124,10 @@ _MODES: dict[str, Mode] = {"q": "queue", "m": "merge", "i": "interrupt", "r": "r
 
 
 def label(kind: str, refs: Iterable[Run], number: int, into: int = -1) -> bytes:
-    """An outcome: its kind, the messages of the turn that has it, the number of the ask, whom it is merged into."""
+    """An outcome: its kind, the messages of the turn that has it, the number of the ask, whom it is merged into.
+
+    `into` -1: it is not; -2: nor is it of a turn, but the transcriber's.
+    """
     mask = 0
     for i, _ in refs:
         mask |= 1 << i
@@ -224,6 +228,10 @@ class _Book:
             if not history.is_spoiled:
                 if slot.recorded != b"-" or slot.emitted != b"-":
                     raise Violation(f"message {i} asked again after its outcome was recorded")
+                for j in () if replay else self.before(history, i):
+                    is_ended = history.slots[self.world.slot(j, 0)].recorded != b"-"
+                    if not is_ended and (j, 0) not in refs:
+                        raise Violation(f"message {i} asked before message {j}")
                 if slot.open:
                     raise Violation(f"message {i} asked again without a reason")
                 is_question = self.world.scope.types[i] != "h"
@@ -234,7 +242,7 @@ class _Book:
             slots[k] = slot._replace(open=slot.open + 1, unknown=slot.unknown + 1, asks=slot.asks + 1)
         return history._replace(slots=tuple(slots))
 
-    def closed(self, history: History, task: Task, *, is_sure: bool = False) -> History:
+    def closed(self, history: History, task: Task, *, is_sure: bool = False, is_death: bool = False) -> History:
         """The task's ask has no effect any more, or nobody waits for it: another one has a reason."""
         if not task.has_asked:
             return history
@@ -242,8 +250,10 @@ class _Book:
         for run in task.refs:
             k = self.world.slot(*run)
             slot = slots[k]
-            still_open = max(0, slot.open - (not task.is_zombie))
-            slots[k] = slot._replace(open=still_open, unknown=max(0, slot.unknown - is_sure))
+            still_open, deaths = max(0, slot.open - (not task.is_zombie)), slot.deaths
+            if is_death and not task.is_zombie:
+                deaths += 1
+            slots[k] = slot._replace(open=still_open, unknown=max(0, slot.unknown - is_sure), deaths=deaths)
         return history._replace(slots=tuple(slots))
 
     def reopened(self, history: History, task: Task) -> History:
@@ -272,6 +282,8 @@ class _Book:
                 raise Violation(f"message {i} has an outcome of a turn that it was no part of: {outcome!r}")
             if kind == "AGENT_OUTCOME_UNKNOWN" and self.world.scope.types[i] == "h":
                 raise Violation(f"message {i} failed as uncertain, though to repeat it does no harm")
+            if kind == "POISON_MESSAGE" and number <= self.world.scope.most_lost and not history.is_spoiled:
+                raise Violation(f"message {i} given up as poison after {number} asks")
             if kind in ("POISON_MESSAGE", "AGENT_OUTCOME_UNKNOWN") and not history.is_spoiled:
                 for j in range(self.world.count):
                     runs = (slots[self.world.slot(j, x)] for x in range(self.world.runs))
@@ -309,14 +321,17 @@ class _Book:
                 raise Violation(f"message {i} merged into {into}, whose outcome is of another turn: {other!r}")
 
     def _check_order(self, history: History, i: int, number: int, after: int) -> None:
+        for j in self.before(history, i):
+            before = history.slots[self.world.slot(j, 0)]
+            if before.emitted == b"-":
+                raise Violation(f"message {i} emitted before message {j}")
+            if history.entered >> i & 1 and not before.number <= after < number:
+                raise Violation(f"message {i} is number {number} after {after}, message {j} was {before.number}")
+
+    def before(self, history: History, i: int) -> list[int]:
+        """The messages that must go before this one: none if its place is by a clock that nothing is known of."""
         is_placed = history.entered >> i & 1 or not self.world.scope.clocks
-        for j in range(i):
-            if history.entered >> j & is_placed:
-                before = history.slots[self.world.slot(j, 0)]
-                if before.emitted == b"-":
-                    raise Violation(f"message {i} emitted before message {j}")
-                if history.entered >> i & 1 and not before.number <= after < number:
-                    raise Violation(f"message {i} is number {number} after {after}, message {j} was {before.number}")
+        return [j for j in range(i) if history.entered >> j & is_placed]
 
 
 # ---- what can happen next ------------------------------------------------------------------------
@@ -527,10 +542,11 @@ class _Moves:
 
     def begin_at(self, at: int, delivery: Delivery, rest: tuple[Delivery, ...], when: str, cost: int) -> None:
         i, kind, replay = delivery
-        failure = label("TRANSCRIPTION_ERROR", ((i, replay),), 0) if kind == NO_TRANSCRIPT else None
+        failure = label("TRANSCRIPTION_ERROR", ((i, replay),), 0, into=-2) if kind == NO_TRANSCRIPT else None
         called = self.call("begin", self.inbox, delivery, FRESH, failure, at=at)
-        if called.answer[2:] == ("TRANSCRIPTION_ERROR",) and at != OVERDUE and self.turn is None:
-            self.moves.append((f"begin {delivery}", cost, Violation("not waited for a transcript")))
+        is_hasty = called.answer[2:] == ("TRANSCRIPTION_ERROR",) and at != OVERDUE
+        if self.turn is None and (is_hasty or called.answer[0] == "turn" and at == AT_ONCE):
+            self.moves.append((f"begin {delivery}", cost, Violation("not waited for a transcript, or for quiet")))
             return
         what, name = called.answer[0], f"begin {delivery}: {called.answer[0]}{when}"
         late = Late("begin", 0, FRESH, 0, (delivery, failure))
@@ -607,8 +623,17 @@ class _Moves:
         entries = self.world.inboxes.states[self.inbox].entries
         if any(entry.ref in turn.refs and not entry.is_heard for entry in entries):
             raise Violation("asked without a transcript")
+        if turn.not_before:
+            raise Violation("asked before its time")
         if turn.lost > self.scope.most_lost:
             raise Violation("asked though too many asks of it were lost")
+        slots = [self.history.slots[self.world.slot(*run)] for run in task.refs]
+        if turn.attempts > min(slot.asks for slot in slots) and not self.history.is_spoiled:
+            raise Violation("an attempt is counted that never was")
+        if turn.lost < min(slot.deaths for slot in slots) and not self.history.is_spoiled:
+            raise Violation("the death of a worker is not counted")
+        if turn.lost > min(slot.asks for slot in slots) and not self.history.is_spoiled:
+            raise Violation("a message counts a lost ask that it had no part in")
         for i, replay in task.refs[len(task.refs) == 1 :]:
             if types[i] == "h" or replay:
                 raise Violation(f"message {i} is asked with others, it should be alone")
@@ -664,10 +689,18 @@ class _Moves:
                 self.add(name, 0, called, tasks=(*others, changed))
                 continue
             is_kept = {one[:2] for one in called.recorded} >= set(task.refs)
+            if not is_kept and self.is_unfair(task):
+                self.moves.append((name, 0, Violation("an outcome is refused though its worker has kept its place")))
+                continue
             history = self.history if is_kept else self.book.closed(self.history, task)
             late = Late("record", task.owner, FRESH, task.tag, arguments)
             self.goes_on(name, called, task, others, back, history, late)
         self.stays("record", Late("record", task.owner, FRESH, task.tag, arguments))
+
+    def is_unfair(self, task: Task) -> bool:
+        """Whether the task has had its lease all the time, and nobody else ended its messages."""
+        ended = [self.history.slots[self.world.slot(*run)].recorded != b"-" for run in task.refs]
+        return not (task.is_zombie or self.history.is_spoiled or any(ended))
 
     def goes_on(
         self,
@@ -722,7 +755,8 @@ class _Moves:
         lease = self.world.inboxes.states[self.inbox].lease
         closed = self.book.closed(self.history, task)
         if self.can("crash"):
-            self.add(f"{who} dies", 1, queue=back, tasks=others, history=closed)
+            dead = self.book.closed(self.history, task, is_death=True)
+            self.add(f"{who} dies", 1, queue=back, tasks=others, history=dead)
         if task.is_held and self.can("connection"):
             self.add(f"{who} loses its connection", 1, queue=back, tasks=(*others, task._replace(is_held=0)))
         if lease is not None and task.owner == 1 and self.can("lapse"):
@@ -745,7 +779,7 @@ class _Moves:
         if self.can("crash"):
             history = self.history
             for task in self.tasks:
-                history = self.book.closed(history, task)
+                history = self.book.closed(history, task, is_death=True)
             self.add("the process dies", 1, queue=self.queue + held, tasks=(), history=history)
         if len(held) == len(self.tasks) and self.can("connection"):
             tasks = tuple(task._replace(is_held=0) for task in self.tasks)

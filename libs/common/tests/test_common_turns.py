@@ -297,6 +297,15 @@ def test_one_that_cannot_join_ends_the_waiting(other: Message) -> None:
     assert names(user.begins(a_message("a"))) == ["a"]
 
 
+def test_a_turn_stays_as_it_was_formed() -> None:
+    user = User(MERGING)
+    user.accepts(a_message("a", mode="merge"))
+    user.now += 2_000
+    user.postpones(user.turn(a_message("a")))
+    user.accepts(a_message("b", mode="merge"))
+    assert names(user.begins(a_message("a"))) == ["a"]
+
+
 def test_a_turn_has_a_most_of_messages() -> None:
     user = User(replace(MERGING, turn_size=2))
     user.accepts(*(a_message(name, mode="merge") for name in "abc"))

@@ -267,7 +267,7 @@ def _hand_out(
 def _taken_over(inbox: Inbox, turn: CurrentTurn, rules: Rules) -> CurrentTurn:
     """The turn in new hands. One whose messages nobody has, or may have, been asked in vain can take in others."""
     if turn.is_asked:  # its worker is gone
-        is_uncertain = turn.is_uncertain or not _is_repeatable(inbox, turn)
+        is_uncertain = not _is_repeatable(inbox, turn)
         return replace(turn, is_asked=False, is_interrupted=False, lost=turn.lost + 1, is_uncertain=is_uncertain)
     if turn.is_interrupted and _may_grow(turn, rules) and (first := inbox.find(turn.refs[0].message_id)) is not None:
         together = _together(inbox, first, rules)

@@ -238,7 +238,7 @@ end
 
 local function take_over()
   if turn.is_asked then
-    turn.is_uncertain = turn.is_uncertain or not is_repeatable()
+    turn.is_uncertain = not is_repeatable()
     turn.is_asked, turn.lost = false, turn.lost + 1
   elseif turn.is_interrupted and turn.lost == 0 and not (turn.is_uncertain and rules.fail_if_uncertain == 1) then
     local refs = together(find(id_of(turn.refs[1])))
