@@ -17,10 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 from e2e.deployment import FiveProcesses, five_processes
+
+from eai_common.testing import every
 
 __all__ = ["Hostile", "Report", "attack", "hostile_request", "main"]
 
@@ -92,11 +95,11 @@ async def _send(host: str, port: int, hostile: Hostile, report: Report) -> None:
 async def _exchange(host: str, port: int, hostile: Hostile) -> bytes:
     reader, writer = await asyncio.open_connection(host, port)
     try:
+        pace = every(timedelta(seconds=hostile.pause_s))
         for piece in hostile.pieces:
+            await anext(pace)
             writer.write(piece)
             await writer.drain()
-            if hostile.pause_s:
-                await asyncio.sleep(hostile.pause_s)
         return await reader.read(1 << 16) if hostile.waits_for_answer else b""
     finally:
         writer.close()

@@ -31,7 +31,7 @@ from typing import Any
 import httpx
 
 from eai_common.clock import SystemClock
-from eai_common.testing import RANDOM
+from eai_common.testing import RANDOM, every
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -180,13 +180,14 @@ async def _one_user(plan: Plan, gateway: FiveProcesses, http: httpx.AsyncClient,
     rng = random.Random(plan.seed * 1000 + number)
     user = f"+55219{number:08d}"
     numbers = itertools.count()
+    pace = every(timedelta(seconds=rng.uniform(0, 0.2)))
     for burst, size in enumerate(plan.bursts[number]):
         for _ in range(size):
             await _send(gateway, http, run, user, burst, number, next(numbers))
         if plan.is_merging:
             await _answered(gateway, http, run, run.sent[user][-1])
         else:
-            await asyncio.sleep(rng.uniform(0, 0.2))
+            await anext(pace)
 
 
 async def _send(
@@ -241,14 +242,13 @@ async def _users_results(gateway: FiveProcesses, http: httpx.AsyncClient, run: R
 
 async def _answered(gateway: FiveProcesses, http: httpx.AsyncClient, run: Run, message: Sent) -> None:
     """Poll until the result is there; a message that is not answered within four minutes counts as lost."""
-    deadline = time.monotonic() + 240
-    url = f"{gateway.client.poller_url}/api/v1/message/response"
-    while time.monotonic() < deadline:
+    url, deadline = f"{gateway.client.poller_url}/api/v1/message/response", time.monotonic() + 240
+    async for _ in every(timedelta(seconds=0.5)):
         response = await http.get(url, params={"message_id": message.message_id})
         if response.status_code == 200:
             run.results[message.message_id] = response.json()
+        if response.status_code == 200 or time.monotonic() > deadline:
             return
-        await asyncio.sleep(0.5)
 
 
 async def _finished(gateway: FiveProcesses, run: Run) -> dict[str, str]:

@@ -10,26 +10,28 @@ is read from the sandbox's log of calls. Prints JSON; exits 1 when a promise was
 from __future__ import annotations
 
 import argparse
+import asyncio
 import bisect
 import json
 import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from eai_common.testing import every, wait_until
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from e2e.deployment import FiveProcesses, eventually, five_processes
+from e2e.deployment import FiveProcesses, five_processes
 
 _LIMIT = 100
 _WINDOW_S = 60.0
@@ -166,27 +168,29 @@ def _load(running: FiveProcesses, number: int, sent: list[str]) -> None:
 
 def _latencies_s(running: FiveProcesses, messages: int, before: Callable[[int], None]) -> list[float]:
     """How long messages to the provider that is well take, one every 100 ms."""
-    took: list[float] = []
-    threads = []
-    for number in range(messages):
-        before(number)
-        thread = threading.Thread(target=_ask, args=(running, number, took))
-        thread.start()
-        threads.append(thread)
-        time.sleep(0.1)
-    for thread in threads:
-        thread.join()
+    took = asyncio.run(_paced(running, messages, before))
     assert len(took) == messages, "a message to the provider that is well was not answered"
     return took
 
 
-def _ask(running: FiveProcesses, number: int, took: list[float]) -> None:
+async def _paced(running: FiveProcesses, messages: int, before: Callable[[int], None]) -> list[float]:
+    took: list[float] = []
+    async with asyncio.TaskGroup() as group:
+        async for number in every(timedelta(milliseconds=100)):
+            if number == messages:
+                break
+            await asyncio.to_thread(before, number)
+            group.create_task(_ask(running, number, took))
+    return took
+
+
+async def _ask(running: FiveProcesses, number: int, took: list[float]) -> None:
     url, body = running.client.ingress_url, {"user_number": f"+5541{number:09d}", "message": "Oi", "provider": _WELL}
     began = time.monotonic()
-    with httpx.Client(trust_env=False, timeout=30) as http:
-        posted = http.post(f"{url}/api/v1/message/webhook/user", json=body).raise_for_status().json()
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        posted = (await http.post(f"{url}/api/v1/message/webhook/user", json=body)).raise_for_status().json()
         query = {"message_id": posted["message_id"], "wait": 20}
-        found = http.get(f"{running.client.poller_url}/api/v1/message/response", params=query)
+        found = await http.get(f"{running.client.poller_url}/api/v1/message/response", params=query)
     if found.status_code == 200 and found.json()["status"] == "completed":
         took.append(time.monotonic() - began)
 
@@ -206,7 +210,7 @@ def _eventually_closed(running: FiveProcesses) -> bool:
 def _eventually_in(running: FiveProcesses, state: str, *, within_s: float) -> bool:
     line = f'circuit_breaker_state{{service="{_HANGING}",state="{state}"}} 1.0'
     try:
-        eventually(lambda: line in _router_metrics(running), within_s=within_s, what=line)
+        wait_until(lambda: line in _router_metrics(running), within_s=within_s, what=line)
     except AssertionError:
         return False
     return True

@@ -19,11 +19,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
 
 from eai_cli.servers import run_private_redis
+from eai_common.testing import every
 
 LIMIT, MINUTE_S = 1000, 60.0
 URL = "/api/v1/message/response?message_id=019b76da-a800-7000-8000-000000000000"  # unknown: 404 is an answer, too
@@ -44,9 +46,9 @@ class Client:
         return answer
 
     async def ask_evenly(self, count: int) -> None:
-        start = time.monotonic()
-        for number in range(count):
-            await asyncio.sleep(max(0.0, start + number * MINUTE_S / count - time.monotonic()))
+        async for number in every(timedelta(seconds=MINUTE_S / count)):
+            if number == count:
+                return
             await self.ask()
 
     @property
@@ -96,7 +98,7 @@ async def measured(urls: list[str]) -> dict[str, Any]:
             pass
         reset_in_s = int(last.headers["x-ratelimit-reset"]) - time.time()
         retry_after_s = int(last.headers["retry-after"])
-        await asyncio.sleep(retry_after_s)
+        await asyncio.sleep(retry_after_s)  # as a client does that believes the header
         came_back = (await busy.ask()).status_code
     return {
         "sent": 1200,

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from e2e.deployment import ROOT, STAGES, Client, Deployment, Sandbox, eventually, free_ports
+from e2e.deployment import ROOT, STAGES, Client, Deployment, Sandbox, free_ports
+
+from eai_common.testing import wait_until
 
 __all__ = ["COMPOSE_FILES", "IMAGES", "PROJECT", "Compose", "Container", "compose_environment"]
 
@@ -86,7 +88,7 @@ class Container:
             lines = [json.loads(line) for line in self.logs().splitlines() if '"service_started"' in line]
             return [at for at in (datetime.fromisoformat(line["timestamp"]) for line in lines) if at > began]
 
-        eventually(lambda: bool(ready()), within_s=30, what=f"{self.name} is ready")
+        wait_until(lambda: bool(ready()), within_s=30, what=f"{self.name} is ready")
         return (ready()[0] - began).total_seconds()
 
 
@@ -126,7 +128,7 @@ class Compose(Deployment):
 
     def wait_until_healthy(self, *services: str) -> None:
         for service in services:
-            eventually(
+            wait_until(
                 lambda service=service: all(one.is_healthy for one in self.containers(service)),  # type: ignore[misc]
                 within_s=90,
                 every_s=0.5,
@@ -168,7 +170,7 @@ class Compose(Deployment):
         def is_settled() -> bool:
             return all(count == 0 for name, count in self.depths().items() if not name.endswith(".dlq"))
 
-        eventually(is_settled, within_s=60, every_s=2, what="all queues are empty")
+        wait_until(is_settled, within_s=60, every_s=2, what="all queues are empty")
 
     def keep_logs(self, folder: Path) -> None:
         """What every container that still exists has said, a file for each service."""

@@ -20,6 +20,7 @@ import httpx
 
 from eai_cli.sandbox_process import sandbox_environment, start_sandbox
 from eai_cli.servers import RabbitServer, RedisServer, run_private_rabbitmq, run_private_redis
+from eai_common.testing import wait_until
 
 __all__ = [
     "CALLBACK_SECRET",
@@ -29,7 +30,6 @@ __all__ = [
     "Deployment",
     "FiveProcesses",
     "Up",
-    "eventually",
     "free_ports",
     "five_processes",
     "up",
@@ -43,14 +43,6 @@ CALLBACK_SECRET = "whsec_" + base64.b64encode(b"only the tests know this secret!
 _READY_WITHIN_S = 60.0
 _STOP_WITHIN_S = 40.0
 _ANSWER_WITHIN_S = 60.0
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float, what: str, every_s: float = 0.05) -> None:
-    """Return once the condition holds; AssertionError with `what` if it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {within_s:g} s: {what}"
-        time.sleep(every_s)
 
 
 @dataclass
@@ -80,15 +72,17 @@ class Client:
 
     def answer(self, message_id: str, *, within_s: float = _ANSWER_WITHIN_S) -> dict[str, Any]:
         """Poll until the result is there; it must come in time."""
-        deadline = time.monotonic() + within_s
-        while True:
+        found: dict[str, Any] = {}
+
+        def is_there() -> bool:
+            nonlocal found
             response = self.poll(message_id)
-            if response.status_code == 200:
-                found: dict[str, Any] = response.json()
-                return found
-            assert response.status_code == 202, response.text
-            assert time.monotonic() < deadline, f"no answer after {within_s:g} s: {response.text}"
-            time.sleep(0.1)
+            assert response.status_code in (200, 202), response.text
+            found = response.json()
+            return response.status_code == 200
+
+        wait_until(is_there, within_s=within_s, every_s=0.1, what=f"{message_id} is answered")
+        return found
 
 
 @dataclass
@@ -149,7 +143,7 @@ class Process:
             assert self.popen.poll() is None, f"{self.name} ended with {self.popen.returncode}:\n{self.output()}"
             return found()
 
-        eventually(is_there, within_s=_READY_WITHIN_S, what=f"{self.name} is ready\n{self.output()}")
+        wait_until(is_there, within_s=_READY_WITHIN_S, what=f"{self.name} is ready\n{self.output()}")
         self.started_s = time.monotonic() - self._began
 
     def output(self) -> str:

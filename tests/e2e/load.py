@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx
+
+from eai_common.testing import every
 
 __all__ = ["Load", "load"]
 
@@ -55,12 +58,11 @@ def load(url: str, *, each_s: float, user: str) -> Iterator[Load]:
 async def _send(url: str, each_s: float, user: str, seen: Load, stop: threading.Event) -> None:
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=50)
     async with httpx.AsyncClient(timeout=30, trust_env=False, limits=limits) as http, asyncio.TaskGroup() as group:
-        due = time.monotonic()
-        while not stop.is_set():
+        async for _ in every(timedelta(seconds=each_s)):
+            if stop.is_set():
+                return
             seen.sent += 1
             group.create_task(_follow(http, url, f"+55{user[-4:]}{seen.sent:07d}", seen))
-            due += each_s
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 async def _follow(http: httpx.AsyncClient, url: str, user: str, seen: Load) -> None:
@@ -70,7 +72,9 @@ async def _follow(http: httpx.AsyncClient, url: str, user: str, seen: Load) -> N
     if accepted is None:
         return
     message_id = accepted.json()["message_id"]
-    while time.monotonic() < began + _ANSWER_WITHIN_S:
+    async for _ in every(timedelta(seconds=0.3)):
+        if time.monotonic() > began + _ANSWER_WITHIN_S:
+            break
         found = await _request(
             http, "GET", f"{url}/api/v1/message/response", seen, expected=(200, 202), params={"message_id": message_id}
         )
@@ -80,7 +84,6 @@ async def _follow(http: httpx.AsyncClient, url: str, user: str, seen: Load) -> N
             else:
                 seen.unanswered.append(f"{message_id}: {found.text}")
             return
-        await asyncio.sleep(0.3)
     seen.unanswered.append(f"{message_id}: no result in {_ANSWER_WITHIN_S:g} s")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from e2e.deployment import Deployment, eventually
+from e2e.deployment import Deployment
 
+from eai_common.testing import wait_until
 from eai_formatter.callbacks.testing import Receiver
 
 
@@ -22,7 +23,7 @@ async def test_the_end_of_a_message_is_posted_to_its_callback_url_and_signed(
         message_id = await asyncio.to_thread(
             deployment.client.send, user, message, message_type=message_type, callback_url=receiver.url
         )
-        await asyncio.to_thread(eventually, lambda: bool(receiver.received), within_s=30, what="it was called back")
+        await asyncio.to_thread(wait_until, lambda: bool(receiver.received), within_s=30, what="it was called back")
         payload = receiver.received[0].verified(deployment.callback_secret)
         assert (payload["message_id"], payload["status"], receiver.ids[0]) == (message_id, status, message_id)
 

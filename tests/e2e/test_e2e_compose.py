@@ -9,8 +9,10 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from e2e.compose import IMAGES, Compose, restored, size_mb
-from e2e.deployment import STAGES, eventually
+from e2e.deployment import STAGES
 from e2e.load import Load, load
+
+from eai_common.testing import wait_until
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(400)]
 
@@ -66,7 +68,7 @@ def test_a_stage_that_crashes_under_load_is_started_again_and_loses_nothing(
     container = compose.container(stage)
     with load(compose.client.poller_url, each_s=0.1, user=user) as seen:
         container.crash()
-        eventually(lambda: container.restarts > 0, within_s=30, what=f"{stage} was started again")
+        wait_until(lambda: container.restarts > 0, within_s=30, what=f"{stage} was started again")
         compose.wait_until_healthy(stage)
     refused = sum(failed.startswith("POST") for failed in seen.failed)
     assert_nothing_was_lost(seen, seen.sent - refused)
@@ -96,7 +98,7 @@ def test_while_redis_is_stopped_messages_are_accepted_and_answered_afterwards(co
         compose.container("redis").stop()
         message_id = client.send(user, "Durante a queda do Redis")
         assert client.poll(message_id).status_code == 503
-    eventually(lambda: client.poll(message_id).status_code in (200, 202), within_s=60, what="the poller is back")
+    wait_until(lambda: client.poll(message_id).status_code in (200, 202), within_s=60, what="the poller is back")
     assert client.answer(message_id)["status"] == "completed"
     assert client.answer(done)["status"] == "completed"  # Redis writes to its volume
 
@@ -109,11 +111,11 @@ def test_a_stage_cut_off_from_a_server_loses_nothing_and_takes_up_its_work_again
     compose.sandbox.order_fault(target="agent_engine", kind="latency", seconds=2, match=tag)
     container = compose.container(stage)
     message_ids = [client.send(f"{user}{n}", f"Pergunta {tag} {n}") for n in range(8)]
-    eventually(lambda: any(tag in asked for asked in compose.sandbox.questions()), within_s=20, what="it is asked")
+    wait_until(lambda: any(tag in asked for asked in compose.sandbox.questions()), within_s=20, what="it is asked")
     container.leave(network)
     try:
         message_ids.append(client.send(user, "Durante o corte"))
-        eventually(lambda: not container.is_healthy, within_s=120, every_s=0.5, what="it knows that it is cut off")
+        wait_until(lambda: not container.is_healthy, within_s=120, every_s=0.5, what="it knows that it is cut off")
     finally:
         container.join(network, alias=stage)
     compose.wait_until_healthy(stage)
@@ -148,7 +150,7 @@ def test_messages_of_earlier_versions_that_wait_during_an_upgrade_are_answered(c
         )
     compose.roll("agent-router")
     for message_id, said in ((ours, "Nova"), (predecessors, "Antiga"), (first, "Primeira")):
-        eventually(lambda one=message_id: client.poll(one).status_code == 200, within_s=60, what=f"{said} is answered")  # type: ignore[misc]
+        wait_until(lambda one=message_id: client.poll(one).status_code == 200, within_s=60, what=f"{said} is answered")  # type: ignore[misc]
         assert f"{said} {tag}" in client.poll(message_id).json()["content"]
 
 
@@ -158,7 +160,7 @@ def test_down_and_up_on_the_same_volumes_loses_nothing(compose: Compose, user: s
     client.answer(done)
     compose.sandbox.order_fault(target="agent_engine", kind="hang", match=tag)
     waiting = [client.send(f"{user}{n}", f"Pergunta {tag} {n}") for n in range(12)]
-    eventually(lambda: any(tag in asked for asked in compose.sandbox.questions()), within_s=20, what="it is asked")
+    wait_until(lambda: any(tag in asked for asked in compose.sandbox.questions()), within_s=20, what="it is asked")
     compose.down()
     compose.up()
     assert client.answer(done)["status"] == "completed"

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
-from e2e.deployment import STAGES, FiveProcesses, eventually, up
+from e2e.deployment import STAGES, FiveProcesses, up
 
 from eai_cli.recording import serve_recording
+from eai_common.testing import wait_until
 
 WORKERS = ("transcriber", "agent-router", "formatter")
 QUEUES = ("eai.transcriber", "eai.agent-router", "eai.formatter", "eai.callbacks")
@@ -24,7 +25,7 @@ def wait_until_settled(processes: FiveProcesses) -> None:
         return all(count == 0 for name, count in processes.depths().items() if not name.endswith(".dlq"))
 
     # Rarely, because each look starts an Erlang node, which starves the very counters that it reads.
-    eventually(is_settled, within_s=60, every_s=2, what="all queues are empty")
+    wait_until(is_settled, within_s=60, every_s=2, what="all queues are empty")
 
 
 def dead_letters(processes: FiveProcesses, queue: str) -> list[dict[str, object]]:
@@ -90,7 +91,7 @@ def test_a_worker_killed_in_the_middle_of_a_voice_message_loses_nothing(
     processes.sandbox.order_fault(target="speech", kind="latency", seconds=2, times=1)
     with serve_recording(spoken_question) as url:
         message_id = processes.client.send(user, url)
-        eventually(
+        wait_until(
             lambda: processes.sandbox.is_asked("speech"),
             within_s=40,
             what="speech was asked",
@@ -131,7 +132,7 @@ def test_sigterm_drains_eai_up_and_it_exits_0(tmp_path: Path, user: str) -> None
     with up(tmp_path) as running:
         running.sandbox.order_fault(target="agent_engine", kind="latency", seconds=1)
         message_id = running.client.send(user, "Oi")
-        eventually(lambda: running.sandbox.questions() == ["Oi"], within_s=10, what="the agent was asked")
+        wait_until(lambda: running.sandbox.questions() == ["Oi"], within_s=10, what="the agent was asked")
         assert running.process.end(signal.SIGTERM) == 0
         done = [
             line for line in running.process.output().splitlines() if message_id in line and "delivery_finished" in line
@@ -146,7 +147,7 @@ def test_garbage_in_a_queue_becomes_a_dead_letter_with_the_reason_and_the_stage_
     dead_letters(processes, queue)
     for body in (b"\x00\xff not json", b"{}", b'{"schema": 99}', b""):
         put_by_hand(processes, queue, body)
-    eventually(lambda: processes.depths()[f"{queue}.dlq"] == 4, within_s=30, every_s=2, what="four dead letters")
+    wait_until(lambda: processes.depths()[f"{queue}.dlq"] == 4, within_s=30, every_s=2, what="four dead letters")
     codes = {headers["x-eai-dead-letter-error-code"] for headers in dead_letters(processes, queue)}
     assert codes == {"INVALID_MESSAGE"}
     assert processes.client.answer(processes.client.send(user, "Oi"))["status"] == "completed"
@@ -161,7 +162,7 @@ def test_an_answer_of_an_unknown_form_fails_the_message_and_is_kept_for_the_oper
     result = processes.client.answer(processes.client.send(user, f"Oi {tag}"))
     assert (result["status"], result["error_code"]) == ("failed", "AGENT_BAD_RESPONSE")
     assert "não consegui" in result["data"]["messages"][-2]["content"]
-    eventually(
+    wait_until(
         lambda: processes.depths()["eai.agent-router.dlq"] == 1, within_s=30, every_s=2, what="there is a dead letter"
     )
     (headers,) = dead_letters(processes, "eai.agent-router")
@@ -175,7 +176,7 @@ def test_a_predecessors_message_in_the_queue_is_answered(processes: FiveProcesse
         ' "timestamp": "2026-01-01T10:30:00Z", "extra": {"a": 1}}'
     )
     put_by_hand(processes, "eai.agent-router", body.encode())
-    eventually(lambda: processes.client.poll(message_id).status_code == 200, within_s=20, what="it is answered")
+    wait_until(lambda: processes.client.poll(message_id).status_code == 200, within_s=20, what="it is answered")
     assert "sou antigo" in processes.client.poll(message_id).json()["content"]
 
 
@@ -198,7 +199,7 @@ def test_while_rabbitmq_is_down_nothing_is_promised_and_afterwards_all_goes_on(
     finally:
         processes.rabbitmq.start()
     for stage in ("ingress", *WORKERS):
-        eventually(lambda stage=stage: processes.is_ready(stage), within_s=60, what=f"{stage} is ready")  # type: ignore[misc]
+        wait_until(lambda stage=stage: processes.is_ready(stage), within_s=60, what=f"{stage} is ready")  # type: ignore[misc]
     assert client.answer(client.send(user, "Depois"))["status"] == "completed"
 
 
@@ -210,7 +211,7 @@ def test_while_redis_is_down_messages_are_accepted_and_answered_afterwards(proce
         assert client.poll(message_id).status_code == 503
     finally:
         processes.redis.start()
-    eventually(lambda: client.poll(message_id).status_code in (200, 202), within_s=30, what="the poller is back")
+    wait_until(lambda: client.poll(message_id).status_code in (200, 202), within_s=30, what="the poller is back")
     assert client.answer(message_id)["status"] == "completed"
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+
+import pytest
 
 from eai_common.telemetry import add_to_line, collect_line, get_logger, log_context, time_to_line
 from eai_common.telemetry.testing import captured_log
+from eai_common.testing import pass_time
 
 NUMBER = "+5521999990000"
 MASKED = "+55•••••0000"
@@ -41,9 +45,10 @@ async def test_what_is_added_anywhere_in_a_block_is_collected_for_its_one_line()
     assert line == {"ai_provider": "google", "agent_ms": 12.5, "outcome": "done"}
 
 
+@pytest.mark.virtual_time()
 async def test_the_times_of_several_calls_add_up_in_the_one_line() -> None:
     with collect_line() as line:
         for _ in range(2):
             with time_to_line("agent_ms"):
-                await asyncio.sleep(0.01)
-    assert float(str(line["agent_ms"])) >= 20
+                await pass_time(timedelta(seconds=0.01))
+    assert line["agent_ms"] == pytest.approx(20)

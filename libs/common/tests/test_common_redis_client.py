@@ -31,7 +31,7 @@ from eai_common.store import (
     together,
     together_all,
 )
-from eai_common.testing import eventually
+from eai_common.testing import eventually, run_ready
 
 SECOND = timedelta(seconds=1)
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -114,10 +114,10 @@ class ClientContract:
         pipelines.may_send.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(client.run([command("PING")]))
-            await asyncio.sleep(0.01)
+            await run_ready()
             for _ in range(50):
                 group.create_task(client.run([command("PING")]))
-            await asyncio.sleep(0.01)
+            await run_ready()
             pipelines.may_send.set()
         assert len(pipelines) == 2
 
@@ -158,9 +158,9 @@ class ClientContract:
     ) -> None:
         pipelines.may_send.clear()
         under_way = asyncio.ensure_future(echo(client, "first"))
-        await asyncio.sleep(0.01)
+        await run_ready()
         waiting = [asyncio.ensure_future(echo(client, word)) for word in "abc"]
-        await asyncio.sleep(0.01)
+        await run_ready()
         under_way.cancel()
         waiting[1].cancel()
         pipelines.may_send.set()
@@ -172,16 +172,15 @@ class ClientContract:
         pipelines.may_send.clear()
         async with open_client(client.driver, SECOND) as other:
             under_way = asyncio.ensure_future(other.ping())
-            await asyncio.sleep(0.01)
+            await run_ready()
             waiting = asyncio.ensure_future(other.ping())
-            await asyncio.sleep(0.01)
+            await run_ready()
         outcomes = await asyncio.gather(under_way, waiting, other.ping(), return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
 
     async def test_more_callers_than_can_be_served_are_refused(self, client: RedisClient, pipelines: Pipelines) -> None:
         pipelines.may_send.clear()
         calls = [asyncio.ensure_future(client.ping()) for _ in range(10_001)]
-        await asyncio.sleep(0)
         await eventually(calls[-1].done)
         pipelines.may_send.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -300,10 +299,10 @@ async def test_a_loop_that_was_blocked_while_redis_answered_gets_the_answer(redi
         async with open_redis(settings_of(redis_server.url, timeout="500ms")) as client:
             await client.ping()
             asked = [asyncio.ensure_future(together(client.request(SLOW.call([])), echo(client, "a")))]
-            await asyncio.sleep(0.02)
+            await run_ready()
             asked.append(asyncio.ensure_future(together(client.ping(), echo(client, "b"))))
-            await asyncio.sleep(0.02)
-            time.sleep(1)
+            await run_ready()
+            time.sleep(1)  # the stall that this test is about
             return await asyncio.gather(*asked, return_exceptions=True)
 
     assert await asyncio.to_thread(run, blocked()) == [(None, b"a"), (None, b"b")]
@@ -319,7 +318,7 @@ async def test_a_short_silence_costs_those_who_wait_too_long_and_nobody_else(red
     async with between(redis_server.url, "400ms") as (line, client):
         line.may_answer.clear()
         early = asyncio.ensure_future(echo(client, "early"))
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.25)  # the server is real, so its silence is, too
         late = asyncio.ensure_future(echo(client, "late"))
         patient = asyncio.ensure_future(echo(client.with_timeout(timedelta(seconds=5)), "patient"))
         with pytest.raises(StoreUnavailable, match=r"no answer within 0\.4 s"):

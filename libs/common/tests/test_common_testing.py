@@ -34,9 +34,8 @@ async def test_what_is_due_at_the_end_of_a_time_that_passed_has_happened() -> No
     happened: list[float] = []
 
     async def wait_and_tell() -> None:
-        await asyncio.sleep(60)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await pass_time(timedelta(seconds=60))
+        await run_ready(20)
         happened.append(asyncio.get_running_loop().time())
 
     async with asyncio.TaskGroup() as group:
@@ -82,7 +81,7 @@ async def test_ready_tasks_run_until_they_wait() -> None:
     async def count() -> None:
         for number in range(50):
             steps.append(number)
-            await asyncio.sleep(0)
+            await run_ready(1)
         await asyncio.Event().wait()
 
     counting = asyncio.create_task(count())

@@ -55,7 +55,7 @@ from eai_common.guards import (
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.settings import SettingsError
 from eai_common.telemetry import Metrics
-from eai_common.testing import eventually, pass_time
+from eai_common.testing import eventually, pass_time, run_ready
 
 pytestmark = pytest.mark.virtual_time
 
@@ -180,7 +180,7 @@ async def test_who_stood_in_line_sees_that_the_provider_went_down_meanwhile() ->
     first = asyncio.create_task(scene.ask())
     await eventually(lambda: len(scene.agent.asked) == 1)
     second = asyncio.create_task(scene.ask())
-    await asyncio.sleep(0)
+    await run_ready()
     scene.agent.may_answer.set()
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(outcome).__name__ for outcome in outcomes] == ["AgentTimeout", "ProviderDown"]

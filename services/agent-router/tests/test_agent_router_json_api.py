@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -28,7 +27,7 @@ from eai_agent_router.google_token import GoogleToken
 from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken
 from eai_agent_router.testing import deadline_in
 from eai_common.clock import Deadline
-from eai_common.testing import LoopClock
+from eai_common.testing import LoopClock, eventually
 
 pytestmark = pytest.mark.virtual_time
 
@@ -193,16 +192,17 @@ async def test_an_operation_of_another_shape_is_a_bad_response(answer: dict[str,
 
 
 class FakeCredentials(google.auth.credentials.Credentials):
-    """Refreshes as slowly as told, in whatever thread it is called."""
+    """Refreshes as soon as it may, in whatever thread it is called."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.failure = failure
+        self.may_refresh = threading.Event()
         self.refreshed_in: list[str] = []
 
     def refresh(self, request: object) -> None:
         self.refreshed_in.append(threading.current_thread().name)
-        time.sleep(0.05)
+        self.may_refresh.wait(timeout=60)
         if self.failure is not None:
             raise self.failure
         self.token = f"token-{len(self.refreshed_in)}"
@@ -211,7 +211,10 @@ class FakeCredentials(google.auth.credentials.Credentials):
 async def test_calls_that_need_a_token_wait_for_one_refresh_together_off_the_loop() -> None:
     credentials = FakeCredentials()
     token = GoogleToken(credentials)
-    headers = await asyncio.gather(*(token.headers() for _ in range(10)))
+    calls = [asyncio.create_task(token.headers()) for _ in range(10)]
+    await eventually(lambda: credentials.refreshed_in)
+    credentials.may_refresh.set()
+    headers = await asyncio.gather(*calls)
     assert [dict(one) for one in headers] == [{"authorization": "Bearer token-1"}] * 10
     assert len(credentials.refreshed_in) == 1
     assert credentials.refreshed_in[0] != threading.main_thread().name
@@ -225,14 +228,16 @@ async def test_calls_that_need_a_token_wait_for_one_refresh_together_off_the_loo
 async def test_a_token_that_cannot_be_had_is_an_error_of_the_port(
     failure: type[Exception], error: type[Exception]
 ) -> None:
+    credentials = FakeCredentials(failure("invalid_grant"))
+    credentials.may_refresh.set()
     with pytest.raises(error):
-        await GoogleToken(FakeCredentials(failure("invalid_grant"))).headers()
+        await GoogleToken(credentials).headers()
 
 
 async def test_a_slow_token_counts_against_the_deadline() -> None:
+    slow = FakeCredentials()
     with pytest.raises(AgentTimeout):
         await posted(
-            lambda _: httpx.Response(200, json={}),
-            deadline=deadline_in(0.01),
-            authorization=GoogleToken(FakeCredentials()),
+            lambda _: httpx.Response(200, json={}), deadline=deadline_in(0.01), authorization=GoogleToken(slow)
         )
+    slow.may_refresh.set()  # so that its thread ends

@@ -16,7 +16,6 @@ from eai_agent_router.merging import text_of
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_common.broker import Outgoing
 from eai_common.broker.memory import MemoryBroker
-from eai_common.clock import SystemClock
 from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
 from eai_common.messages import (
@@ -33,8 +32,10 @@ from eai_common.stage import MailboxEndObserver, Stage, StageContext, StageResou
 from eai_common.store import Checkpoints, Mailboxes, RedisClient, open_memory_redis
 from eai_common.store.mailboxes import MergeRule
 from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM, eventually
+from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
 from eai_common.topology import Topology
+
+pytestmark = pytest.mark.virtual_time
 
 QUEUE = "eai.agent-router"
 USER = "+5521999990000"
@@ -73,7 +74,7 @@ class FakeAgent:
         try:
             if text in self.held:
                 await self.held[text].wait()
-            await asyncio.sleep(0)
+            await run_ready(1)
             if self.failures.get(text):
                 raise self.failures[text].pop(0)
         finally:
@@ -106,7 +107,7 @@ class World:
     async def killed(self, agent: FakeAgent, *, once: Callable[[], bool]) -> None:
         """A replica that dies as soon as the condition holds."""
         dying = asyncio.create_task(run_stage(self.stage(agent), self.parts, asyncio.Event()))
-        await self.until(once)
+        await eventually(once)
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
 
@@ -147,12 +148,6 @@ class World:
     def answers(self) -> list[str]:
         return [event.agent_id for event in self.emitted() if isinstance(event, AgentReplied)]
 
-    async def until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
-        async def holds() -> bool:
-            return condition()
-
-        await eventually(holds, within_s=within_s)
-
     async def emptied(self) -> None:
         """Return once nothing of the user is waiting or in work."""
 
@@ -168,7 +163,7 @@ class World:
 
 @pytest.fixture()
 async def world() -> AsyncIterator[World]:
-    clock = SystemClock()
+    clock = LoopClock()
     server = FakeServer()
     tasks = TaskSettings()
     async with MemoryBroker(Topology(ladder=RUNGS), clock) as broker, open_memory_redis(server) as redis:
@@ -191,9 +186,9 @@ async def world() -> AsyncIterator[World]:
 
 def says(text: str, **fields: object) -> MessageText:
     given = {
-        "message_id": Ids(SystemClock(), RANDOM).message_id(),
+        "message_id": Ids(LoopClock(), RANDOM).message_id(),
         "user_number": USER,
-        "timestamp": datetime.now(UTC),
+        "timestamp": LoopClock().now(),
         "message": text,
     }
     return MessageText.model_validate({**given, **fields})
@@ -208,10 +203,10 @@ async def test_messages_are_answered_in_the_order_of_acceptance_whatever_order_t
     await world.accept(first, second, third)
     async with world.replica(), world.replica():
         await world.send(third, second)
-        await world.until(lambda: world.broker.waiting == 2)
+        await eventually(lambda: world.broker.waiting == 2)
         assert world.agent.asked == []
         await world.send(first)
-        await world.until(lambda: len(world.answers()) == 3)
+        await eventually(lambda: len(world.answers()) == 3)
     assert (world.answers(), world.agent.asked, world.agent.most_at_once) == (
         ["um", "dois", "três"],
         ["um", "dois", "três"],
@@ -225,14 +220,14 @@ async def test_waiting_costs_no_place_and_no_attempt_and_ends_at_once(world: Wor
     await world.accept(*messages)
     async with world.replica():  # ten places
         await world.send(*messages)
-        await world.until(lambda: world.broker.waiting == 29)
+        await eventually(lambda: world.broker.waiting == 29)
         assert world.broker.unsettled(QUEUE) == 1
         other = says("outra pessoa", user_number="+5521888880000")
         await world.send(other)
-        await world.until(lambda: "outra pessoa" in world.answers())
+        await eventually(lambda: "outra pessoa" in world.answers())
         began = asyncio.get_running_loop().time()
         go_on.set()
-        await world.until(lambda: len(world.answers()) == 31)
+        await eventually(lambda: len(world.answers()) == 31)
         # The shortest wait in the ladder would be two seconds for each of them.
         assert asyncio.get_running_loop().time() - began < 2
     assert world.agent.asked == ["0", "outra pessoa", *map(str, range(1, 30))]
@@ -245,10 +240,10 @@ async def test_the_copies_in_the_ladder_are_dropped_without_a_second_answer(worl
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         go_on.set()
-        await world.until(lambda: len(world.answers()) == 2)
-        await world.until(lambda: world.is_settled)
+        await eventually(lambda: len(world.answers()) == 2)
+        await eventually(lambda: world.is_settled)
         assert world.answers() == ["um", "dois"]
         await world.emptied()
 
@@ -259,7 +254,7 @@ async def test_a_message_that_is_tried_again_keeps_its_place_and_its_tries(world
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: len(world.answers()) == 3)
+        await eventually(lambda: len(world.answers()) == 3)
     assert world.answers() == ["um", "dois", "três"]
     assert world.agent.asked == ["um"] * 3 + ["dois"] * 3 + ["três"]
 
@@ -274,11 +269,11 @@ async def test_a_message_that_is_given_up_makes_room_for_the_next_and_its_copies
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: world.broker.waiting == 2)
+        await eventually(lambda: world.broker.waiting == 2)
         go_on.set()
-        await world.until(lambda: len(world.emitted()) == 3)
+        await eventually(lambda: len(world.emitted()) == 3)
         assert [type(event) for event in world.emitted()] == [AgentReplied, MessageFailed, AgentReplied]
-        await world.until(lambda: len(world.broker.contents(QUEUE)) == 0 and world.broker.waiting <= 1)
+        await eventually(lambda: len(world.broker.contents(QUEUE)) == 0 and world.broker.waiting <= 1)
     assert world.agent.asked == ["um", "dois", "três"]
 
 
@@ -288,10 +283,10 @@ async def test_a_message_that_was_given_up_can_be_replayed(world: World) -> None
     await world.accept(message)
     async with world.replica():
         await world.send(message)
-        await world.until(lambda: len(world.emitted()) == 1)
-        await world.until(lambda: world.is_settled)
+        await eventually(lambda: len(world.emitted()) == 1)
+        await eventually(lambda: world.is_settled)
         await world.send(message)
-        await world.until(lambda: world.answers() == ["um"])
+        await eventually(lambda: world.answers() == ["um"])
 
 
 async def test_a_first_message_that_never_comes_is_passed_after_a_while_and_counted(world: World) -> None:
@@ -300,11 +295,11 @@ async def test_a_first_message_that_never_comes_is_passed_after_a_while_and_coun
     await world.accept(lost, next_one, last)
     async with world.replica():
         await world.send(next_one, last)
-        await world.until(lambda: world.broker.waiting == 2)
+        await eventually(lambda: world.broker.waiting == 2)
         assert world.answers() == []
-        await world.until(lambda: world.answers() == ["um", "dois"])
+        await eventually(lambda: world.answers() == ["um", "dois"])
         await world.send(lost)  # it was only late
-        await world.until(lambda: world.answers() == ["um", "dois", "perdida"])
+        await eventually(lambda: world.answers() == ["um", "dois", "perdida"])
         await world.emptied()
     assert b"ordering_passed_total 1.0" in world.parts.metrics.exposition()
 
@@ -316,11 +311,11 @@ async def test_a_first_message_in_work_is_not_stuck_however_long_it_takes(world:
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: len(world.agent.asked) == 1)
-        await asyncio.sleep(1.5)  # five times the patience, in which the second one looks again
+        await eventually(lambda: len(world.agent.asked) == 1)
+        await pass_time(timedelta(seconds=1.5))  # five times the patience, in which the second one looks again
         assert world.agent.asked == ["um"]
         go_on.set()
-        await world.until(lambda: world.answers() == ["um", "dois"])
+        await eventually(lambda: world.answers() == ["um", "dois"])
 
 
 async def test_a_voice_message_that_is_being_transcribed_is_not_stuck(world: World) -> None:
@@ -334,11 +329,11 @@ async def test_a_voice_message_that_is_being_transcribed_is_not_stuck(world: Wor
         await transcriber.claim(audio.message_id, "a replica of the transcriber")
         async with world.replica():
             await world.send(text)
-            await asyncio.sleep(1.5)
+            await pass_time(timedelta(seconds=1.5))
             assert world.agent.asked == []
             await transcriber.record(audio.message_id, b"")
             await world.send(audio)
-            await world.until(lambda: world.answers() == ["fala", "escrita"])
+            await eventually(lambda: world.answers() == ["fala", "escrita"])
 
 
 async def test_a_voice_message_that_the_transcriber_gives_up_wakes_the_next(world: World) -> None:
@@ -347,9 +342,9 @@ async def test_a_voice_message_that_the_transcriber_gives_up_wakes_the_next(worl
     ends = MailboxEndObserver(world.mailboxes, world.broker, world.parts.clock, world.parts.ids.random_id)
     async with world.replica():
         await world.send(text)
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         await ends.record_end(USER, [audio.message_id])
-        await world.until(lambda: world.answers() == ["escrita"], within_s=0.5)
+        await eventually(lambda: world.answers() == ["escrita"], within_s=0.5)
 
 
 async def test_a_deferred_first_message_is_not_stuck(world: World) -> None:
@@ -359,7 +354,7 @@ async def test_a_deferred_first_message_is_not_stuck(world: World) -> None:
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: len(world.answers()) == 2)
+        await eventually(lambda: len(world.answers()) == 2)
     assert world.answers() == ["um", "dois"]
     assert b"ordering_passed_total 0.0" in world.parts.metrics.exposition()
 
@@ -372,7 +367,7 @@ async def test_a_replica_that_dies_in_the_middle_breaks_no_order_and_loses_nothi
     await world.send(*messages)
     await world.killed(dying, once=lambda: dying.asked == ["0", "1"])
     async with world.replica():
-        await world.until(lambda: len(world.answers()) == 5)
+        await eventually(lambda: len(world.answers()) == 5)
     assert world.answers() == ["0", "1", "2", "3", "4"]
 
 
@@ -381,9 +376,9 @@ async def test_messages_that_redis_never_heard_of_are_taken_in_the_order_of_thei
     go_on = world.agent.hold("um")
     async with world.replica():
         await world.send(first, second)
-        await world.until(lambda: world.broker.waiting == 1)
+        await eventually(lambda: world.broker.waiting == 1)
         go_on.set()
-        await world.until(lambda: world.answers() == ["um", "dois"])
+        await eventually(lambda: world.answers() == ["um", "dois"])
         await world.emptied()
 
 
@@ -394,10 +389,10 @@ async def test_a_redis_that_forgets_everything_loses_no_message(world: World) ->
     await world.accept(*messages)
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: world.broker.waiting == 2)
+        await eventually(lambda: world.broker.waiting == 2)
         await world.redis.driver.flushall()
         go_on.set()
-        await world.until(lambda: len(world.answers()) == 3, within_s=15)
+        await eventually(lambda: len(world.answers()) == 3, within_s=15)
     assert sorted(world.answers()) == ["dois", "três", "um"]
 
 
@@ -407,9 +402,9 @@ async def test_while_redis_is_gone_messages_wait_in_order(world: World) -> None:
     world.server.connected = False
     async with world.replica():
         await world.send(*messages)
-        await world.until(lambda: world.broker.waiting == 2)
+        await eventually(lambda: world.broker.waiting == 2)
         world.server.connected = True
-        await world.until(lambda: len(world.answers()) == 2, within_s=15)
+        await eventually(lambda: len(world.answers()) == 2, within_s=15)
     assert world.answers() == ["um", "dois"]
 
 
@@ -422,7 +417,7 @@ class MoodyAgent(FakeAgent):
 
     async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
         text = text_of(message)
-        await asyncio.sleep(self.random.uniform(0, 0.02))
+        await pass_time(timedelta(seconds=self.random.uniform(0, 0.02)))
         if text not in self.failed and self.random.random() < 0.1:
             self.failed.add(text)
             raise Unreachable("moody")
@@ -452,7 +447,7 @@ async def test_whatever_happens_each_user_is_answered_in_order_and_nobody_is_for
         for _ in range(3):
             group.create_task(run_and_die())
         await world.send(*arrivals)
-        await world.until(lambda: len(set(world.answers())) == len(messages), within_s=30)
+        await eventually(lambda: len(set(world.answers())) == len(messages), within_s=30)
         is_over.set()
     first_answers = list(dict.fromkeys(world.answers()))
     for user in users:
@@ -478,7 +473,7 @@ async def test_a_burst_is_one_turn_and_each_of_its_messages_completes(world: Wor
     await world.accept(*burst)
     async with world.replica():
         await world.send(*reversed(burst))
-        await world.until(lambda: len(world.emitted()) == count)
+        await eventually(lambda: len(world.emitted()) == count)
         await world.emptied()
     last = burst[-1].message_id
     question = "\n".join(map(str, range(count)))
@@ -494,12 +489,12 @@ async def test_what_arrives_while_the_agent_is_asked_becomes_the_next_turn(world
     await world.accept(first)
     async with world.replica():
         await world.send(first)
-        await world.until(lambda: world.agent.asked == ["a"])
+        await eventually(lambda: world.agent.asked == ["a"])
         await world.accept(*more)
         await world.send(*more)
-        await world.until(lambda: world.broker.waiting == 3)
+        await eventually(lambda: world.broker.waiting == 3)
         go_on.set()
-        await world.until(lambda: len(world.emitted()) == 4)
+        await eventually(lambda: len(world.emitted()) == 4)
     assert world.agent.asked == ["a", "b\nc\nd"]
 
 
@@ -509,7 +504,7 @@ async def test_messages_for_different_agents_are_not_merged(world: World) -> Non
     await world.accept(*burst)
     async with world.replica():
         await world.send(*burst)
-        await world.until(lambda: len(world.emitted()) == 3)
+        await eventually(lambda: len(world.emitted()) == 3)
     assert world.agent.asked == ["a", "b\nc"]
 
 
@@ -525,7 +520,7 @@ async def test_a_turn_whose_replica_dies_is_formed_again_as_it_was(world: World)
     await world.accept(late)
     await world.send(late)
     async with world.replica():
-        await world.until(lambda: len(world.emitted()) == 4)
+        await eventually(lambda: len(world.emitted()) == 4)
         await world.emptied()
     assert world.agent.asked == ["a\nb\nc", "d"]
 
@@ -537,8 +532,8 @@ async def test_a_turn_that_fails_fails_once(world: World) -> None:
     await world.accept(*burst)
     async with world.replica():
         await world.send(*burst)
-        await world.until(lambda: len(world.emitted()) == 3)
-        await world.until(lambda: world.is_settled)
+        await eventually(lambda: len(world.emitted()) == 3)
+        await eventually(lambda: world.is_settled)
         await world.emptied()
     assert world.agent.asked == ["a\nb\nc"]
     failed = [event.message_id for event in world.emitted() if isinstance(event, MessageFailed)]
@@ -560,6 +555,6 @@ async def test_the_previous_message_of_a_burst_goes_along(world: World) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(run_stage(stage, world.parts, stop))
         await world.send(*burst)
-        await world.until(lambda: len(world.emitted()) == 3)
+        await eventually(lambda: len(world.emitted()) == 3)
         stop.set()
     assert seen == ["Quer a segunda via?\nAlô?"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 from unittest.mock import patch
 
 from looptime import LoopTimeEventLoop
 
-__all__ = ["RANDOM", "LoopClock", "VirtualTimeLoop", "eventually", "pass_time", "run_ready", "wait_until"]
+__all__ = ["RANDOM", "LoopClock", "VirtualTimeLoop", "eventually", "every", "pass_time", "run_ready", "wait_until"]
 
 RANDOM = Random(0)  # noqa: S311  # repeatable is what it is for
 """Chance in tests: one for all, so that no two ids are the same; `conftest.py` seeds it anew for each test."""
@@ -64,7 +65,9 @@ async def run_ready(turns: int = _TURNS_UNTIL_IDLE) -> None:
         await asyncio.sleep(0)
 
 
-async def eventually(holds: Callable[[], object | Awaitable[object]], *, within_s: float = 10) -> None:
+async def eventually(
+    holds: Callable[[], object | Awaitable[object]], *, within_s: float = 10, every_s: float = _LOOK_AGAIN_S
+) -> None:
     """Return as soon as `holds` is true. Raises AssertionError once the time is up."""
     deadline_s = asyncio.get_running_loop().time() + within_s
     while True:
@@ -73,13 +76,24 @@ async def eventually(holds: Callable[[], object | Awaitable[object]], *, within_
             return
         if asyncio.get_running_loop().time() > deadline_s:
             raise AssertionError(f"still not so after {within_s:g} s: {inspect.getsource(holds).strip()}")
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.sleep(every_s)
 
 
-def wait_until(holds: Callable[[], object], *, within_s: float = 10, every_s: float = _LOOK_AGAIN_S) -> None:
-    """As `eventually`, for tests without an event loop. Raises AssertionError once the time is up."""
+def wait_until(
+    holds: Callable[[], object], *, within_s: float = 10, every_s: float = _LOOK_AGAIN_S, what: str | None = None
+) -> None:
+    """As `eventually`, for tests without an event loop. Raises AssertionError, with `what`, once the time is up."""
     deadline_s = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline_s:
-            raise AssertionError(f"still not so after {within_s:g} s: {inspect.getsource(holds).strip()}")
+            raise AssertionError(f"still not so after {within_s:g} s: {what or inspect.getsource(holds).strip()}")
         time.sleep(every_s)
+
+
+async def every(period: timedelta) -> AsyncIterator[int]:
+    """0, 1, 2, … at a steady pace, whatever is done in between: the beat of a load."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    for number in count():
+        await asyncio.sleep(max(0.0, began_s + number * period.total_seconds() - loop.time()))
+        yield number
