@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
@@ -24,7 +23,7 @@ class GatewayError(Exception):
 class Reply:
     """A final result. `body` is the JSON object as received."""
 
-    body: dict[str, Any]
+    body: Mapping[str, object]
     raw: str
 
     @property
@@ -82,7 +81,7 @@ class Gateway:
                 raise GatewayError(f"no answer after {wait_s:g} s; ask again with message id {message_id}")
             time.sleep(_POLL_EVERY_S if waited_s < 5 else _POLL_RARELY_S)
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _request(self, method: str, path: str, body: Mapping[str, str] | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
             return self.client.request(method, f"{self.base_url.rstrip('/')}{path}", json=body, headers=headers)
@@ -90,7 +89,7 @@ class Gateway:
             raise GatewayError(f"no gateway at {self.base_url} ({error}); start one with ./eai up") from error
 
 
-def _fields(response: httpx.Response) -> dict[str, Any]:
+def _fields(response: httpx.Response) -> Mapping[str, object]:
     """The response's JSON object; empty if it has none."""
     try:
         found = response.json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
@@ -50,7 +50,7 @@ class _Configurable(BaseModel):
 
 class _Config(BaseModel):
     configurable: _Configurable
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, object] = {}
 
 
 class _Query(BaseModel):

@@ -173,25 +173,21 @@ def _letta_messages(message: Message) -> Iterator[JsonObject]:
     common: dict[str, Json] = {
         "id": f"message-{message.message_id}",
         "date": message.at.isoformat(),
-        "name": None,
-        "otid": None,
-        "sender_id": None,
-        "step_id": None,
-        "is_err": None,
+        **dict.fromkeys(("name", "otid", "sender_id", "step_id", "is_err")),
     }
-    call = message.tool_call
     if message.thinking is not None:
         thought = {"source": "reasoner_model", "reasoning": message.thinking, "signature": None}
         yield common | {"message_type": "reasoning_message"} | thought
-    if call is not None and message.role is Role.TOOL:
+    yield {**common, **_letta_content(message)}
+
+
+def _letta_content(message: Message) -> JsonObject:
+    call = message.tool_call
+    if call is None:
+        return {"message_type": "assistant_message", "content": message.text}
+    if message.role is Role.TOOL:
         status = {"status": "success", "tool_call_id": call.call_id, "stdout": None, "stderr": None}
-        yield common | {"message_type": "tool_return_message", "tool_return": message.text} | status
-    elif call is not None:
-        wanted = {
-            "name": call.name,
-            "arguments": json.dumps(call.arguments, ensure_ascii=False),
-            "tool_call_id": call.call_id,
-        }
-        yield common | {"message_type": "tool_call_message", "tool_call": wanted}
-    else:
-        yield common | {"message_type": "assistant_message", "content": message.text}
+        return {"message_type": "tool_return_message", "tool_return": message.text, **status}
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    wanted = {"name": call.name, "arguments": arguments, "tool_call_id": call.call_id}
+    return {"message_type": "tool_call_message", "tool_call": wanted}

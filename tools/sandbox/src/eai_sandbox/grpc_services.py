@@ -29,25 +29,32 @@ def grpc_server(speech: Speech, engine: AgentEngine) -> grpc.aio.Server:
         ("grpc.so_reuseport", 0),  # a second sandbox on this port must fail
     ]
     server = grpc.aio.server(options=options)
+    recognize, query = _recognize_with(speech), _query_with(engine)
+    for service, method, handler in (
+        ("google.cloud.speech.v2.Speech", "Recognize", recognize),
+        ("google.cloud.aiplatform.v1.ReasoningEngineExecutionService", "QueryReasoningEngine", query),
+        ("google.cloud.aiplatform.v1beta1.ReasoningEngineExecutionService", "QueryReasoningEngine", query),
+    ):
+        # No serialisers: methods take and return bytes.
+        handlers = {method: grpc.unary_unary_rpc_method_handler(_with_errors(handler))}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    return server
 
+
+def _recognize_with(speech: Speech) -> _Handler:
     async def recognize(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return wire.encode_recognized(await speech.recognize(wire.decode_recognize(body)))
 
+    return recognize
+
+
+def _query_with(engine: AgentEngine) -> _Handler:
     async def query(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         request = wire.decode_query(body, _text_metadata(context))
         output, is_malformed = await engine.query(request, protocol="grpc")
         return wire.encode_query_output(_UNEXPECTED_OUTPUT if is_malformed else output)
 
-    services = {
-        "google.cloud.speech.v2.Speech": ("Recognize", recognize),
-        "google.cloud.aiplatform.v1.ReasoningEngineExecutionService": ("QueryReasoningEngine", query),
-        "google.cloud.aiplatform.v1beta1.ReasoningEngineExecutionService": ("QueryReasoningEngine", query),
-    }
-    for service, (method, handler) in services.items():
-        # No serialisers: methods take and return bytes.
-        handlers = {method: grpc.unary_unary_rpc_method_handler(_with_errors(handler))}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    return server
+    return query
 
 
 def _with_errors(handler: _Handler) -> _Handler:
