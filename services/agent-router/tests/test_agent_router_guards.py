@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn, await_answer
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.errors import (
     AgentBadRequest,
@@ -66,7 +66,7 @@ FAILURES: tuple[Exception, ...] = (AgentUnavailable("down"), AgentTimeout("slow"
 
 
 @dataclass
-class FakeAgent:
+class FakeAgent(Agent):
     """Answers, hangs or fails as it is told."""
 
     failure: Exception | None = None
@@ -525,6 +525,64 @@ async def test_a_history_goes_to_the_first_only() -> None:
     chain = Chain(None)
     await chain.agent.remember(a_history(), deadline=Deadline.after(MINUTE))
     assert (len(chain.first.remembered), len(chain.second.remembered)) == (1, 0)
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class StreamingAgent(FakeAgent):
+    """Shows its words one after the other, and then fails or answers."""
+
+    words: Sequence[str] = ("Ol", "á!")
+
+    async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
+        for word in self.words:
+            yield PartialReply(word)
+        yield await self.ask(turn, deadline=deadline)
+
+
+def a_stream(agent: Agent, engine: str | None = None) -> AsyncGenerator[PartialReply | Answer, None]:
+    turn = Turn("id", "+5521999999999", "Oi", reasoning_engine_id=engine)
+    return agent.stream(turn, deadline=Deadline.after(MINUTE))
+
+
+async def test_a_stream_passes_all_guards_word_by_word_and_its_answer_is_the_same() -> None:
+    scene = Scene(parallel=1)
+    agent = scene.guard(StreamingAgent())
+    fallback = FallbackAgent([("google_agent_engine", agent)], last_attempt=6, metrics=scene.metrics)
+    seen = [part async for part in a_stream(fallback)]
+    assert seen == [PartialReply("Ol"), PartialReply("á!"), ANSWER]
+    assert await ask(fallback) is ANSWER
+    assert scene.limiter.taken == 2
+
+
+async def test_a_turn_holds_its_place_until_its_stream_ends_however_it_ends() -> None:
+    scene = Scene(parallel=1)
+    agent = scene.guard(StreamingAgent())
+    stream = a_stream(agent)
+    assert await anext(stream) == PartialReply("Ol")
+    with pytest.raises(ProviderBusy):
+        await ask(agent)
+    await stream.aclose()
+    assert await ask(agent) is ANSWER
+
+
+@pytest.mark.parametrize(("words", "asked"), [((), (1, 1)), (("Ol",), (1, 0))], ids=["no word", "a word"])
+async def test_once_words_were_shown_no_other_agent_is_asked(words: Sequence[str], asked: tuple[int, int]) -> None:
+    first, second = StreamingAgent(AgentNotFound("gone"), words=words), FakeAgent()
+    agent = FallbackAgent([("a", first), ("b", second)], last_attempt=6, metrics=Metrics())
+    with suppress(AgentNotFound):
+        await await_answer(a_stream(agent))
+    assert (len(first.asked), len(second.asked)) == asked
+
+
+async def test_a_stream_without_an_answer_is_a_bad_response() -> None:
+    async def words() -> AsyncGenerator[PartialReply | Answer, None]:
+        yield PartialReply("Olá")
+
+    with pytest.raises(AgentBadResponse, match="ended without an answer"):
+        await await_answer(words())
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

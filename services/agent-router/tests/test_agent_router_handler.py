@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
 from eai_agent_router.errors import AgentTimeout, ProviderNotConfigured
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_common.clock import Deadline
@@ -27,7 +27,7 @@ ANSWER = Answer((AssistantMessage(id="a", content="Olá!"), UsageStatistics(tota
 
 
 @dataclass
-class FakeAgent:
+class FakeAgent(Agent):
     """Answers the same to everything, or fails as told."""
 
     failure: Exception | None = None

@@ -29,7 +29,7 @@ ANSWER = Answer((), "a")
 
 
 @dataclass
-class FakeAgent:
+class FakeAgent(Agent):
     """Fails as told, then answers."""
 
     failures: list[BaseException] = field(default_factory=list)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from pydantic import JsonValue
 
+from eai_agent_router.errors import AgentBadResponse
 from eai_common.clock import Deadline
 from eai_common.messages import HistoryMessage
 from eai_common.replies import ReplyMessage
 
-__all__ = ["Agent", "Answer", "History", "Provider", "Turn"]
+__all__ = ["Agent", "Answer", "History", "PartialReply", "Provider", "Turn", "await_answer"]
 
 
 class Provider(StrEnum):
@@ -56,14 +59,39 @@ class Answer:
     agent_id: str
 
 
-class Agent(Protocol):
-    """Answers users and remembers their threads. Every adapter passes `AgentContract`.
+@dataclass(frozen=True, slots=True)
+class PartialReply:
+    """Words of an answer that is still being made; they follow those of the partial replies before it."""
 
-    Both methods raise the errors of `eai_agent_router.errors`, AgentTimeout once the deadline has passed among them.
+    text: str
+
+
+class Agent(Protocol):
+    """Answers users and remembers their threads. Every adapter inherits it, and passes `AgentContract`.
+
+    Every method raises the errors of `eai_agent_router.errors`, AgentTimeout once the deadline has passed among them.
     """
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
-        """The agent's answer to the user's words; a second call with the same turn may ask a second time."""
+        """Return the agent's answer to the user's words; a second call with the same turn may ask a second time."""
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
-        """Put messages into the thread without an answer; returns what the provider said to it."""
+        """Put messages into the thread without an answer; return what the provider said to it."""
+
+    async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
+        """Yield the answer's words as they come, as far as the provider can, and the whole Answer at the end.
+
+        An adapter whose provider cannot stream leaves this as it is.
+        """
+        yield await self.ask(turn, deadline=deadline)
+
+
+async def await_answer(stream: AsyncGenerator[PartialReply | Answer, None]) -> Answer:
+    """Return the Answer that a stream ends in. Raises AgentBadResponse if it ends without one."""
+    last: PartialReply | Answer | None = None
+    async with aclosing(stream):
+        async for part in stream:
+            last = part
+    if not isinstance(last, Answer):
+        raise AgentBadResponse("the agent's stream ended without an answer")
+    return last

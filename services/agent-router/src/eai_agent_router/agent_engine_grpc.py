@@ -13,7 +13,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import struct_pb2
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
 from eai_agent_router.agent_engine import Engines, answer_in, history_input, turn_input
 from eai_agent_router.errors import AgentTimeout
 from eai_agent_router.failures import Failure, error_for
@@ -51,7 +51,7 @@ class Queries(Protocol):
         """`timeout` in seconds; without `retry` the library tries once."""
 
 
-class AgentEngineGrpc:
+class AgentEngineGrpc(Agent):
     """Queries engines by one unary call each. The library's own retries are off: the stage retries."""
 
     def __init__(self, queries: Queries, engines: Engines, clock: Clock, *, class_method: str) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from eai_agent_router.agent import Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
 from eai_agent_router.agent_engine import Engines, answer_in, history_input, turn_input
 from eai_agent_router.errors import AgentBadResponse, AgentTimeout
 from eai_agent_router.failures import Failure, error_for
@@ -32,7 +32,7 @@ class _Operation(BaseModel):
     response: JsonValue = None
 
 
-class AgentEngineRest:
+class AgentEngineRest(Agent):
     """Queries engines by POST; an operation in answer is polled until the deadline."""
 
     def __init__(self, api: JsonApi, engines: Engines, clock: Clock, *, class_method: str) -> None:

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from eai_agent_router.agent import Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.errors import AgentBadRequest, AgentBadResponse, AgentNotFound
 from eai_agent_router.json_api import JsonApi
 from eai_agent_router.langchain import TurnStamp
@@ -68,7 +68,7 @@ class EaiAgents:
             raise AgentBadResponse("the EAI Agent Service made an agent without an id", answer=answer) from error
 
 
-class LettaAgent:
+class LettaAgent(Agent):
     """Talks to the users' agents.
 
     It cannot `remember`: Letta answers whatever it is sent, and the service offers no other way in.

@@ -32,7 +32,7 @@ class Attempts(Protocol):
         """The provider did nothing about the question."""
 
 
-class AskOnceAgent:
+class AskOnceAgent(Agent):
     """Notes each question before it is asked, and keeps the note until it is certain that nothing came of it.
 
     So a note that is found means: the process died in the middle, the shutdown took longer than its grace, no answer

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
-from eai_agent_router.agent import Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
 from eai_agent_router.json_api import JsonApi
 from eai_agent_router.langchain import TurnStamp
@@ -78,7 +78,7 @@ class _Completion(_Lenient):
     usage: Annotated[_Usage, BeforeValidator(_object)] = _Usage()
 
 
-class OpenAiChat:
+class OpenAiChat(Agent):
     """Answers from the latest part of the conversation; a turn is kept once it is answered, all of it or nothing."""
 
     def __init__(self, api: JsonApi, conversations: Conversations, options: ChatOptions, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 import pytest
 
-from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn, await_answer
 from eai_agent_router.errors import (
     AgentBadRequest,
     AgentBadResponse,
@@ -83,6 +83,19 @@ class AgentContract:
         assert isinstance(closing, UsageStatistics)
         assert closing.total_tokens >= closing.prompt_tokens + closing.completion_tokens > 0
         assert (closing.step_count, closing.agent_id, closing.status) == (1, answer.agent_id, "done")
+
+    async def test_a_stream_ends_in_the_answer_and_what_came_before_are_its_words(self, agent: Agent) -> None:
+        *partial, answer = [part async for part in agent.stream(a_turn("Onde pago o IPTU?"), deadline=deadline_in(10))]
+        assert isinstance(answer, Answer)
+        assert "IPTU" in text_of(answer)
+        words = [part.text for part in partial if isinstance(part, PartialReply)]
+        assert len(words) == len(partial)
+        assert not words or "".join(words) == text_of(answer)
+
+    async def test_a_stream_that_fails_raises_what_an_answer_would_have(self, agent: Agent, stand_in: StandIn) -> None:
+        stand_in.fail(503)
+        with pytest.raises(AgentUnavailable):
+            await await_answer(agent.stream(a_turn("Oi"), deadline=deadline_in(10)))
 
     async def test_it_knows_what_the_user_said_before(self, agent: Agent) -> None:
         user = a_user()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn, await_answer
 from eai_agent_router.errors import AgentNotFound, AgentUnauthorized
 from eai_agent_router.guards.waits import ProviderDown
 from eai_common.clock import Deadline
@@ -23,7 +23,7 @@ _OUT_OF_REACH = (ProviderDown, AgentUnauthorized, AgentNotFound)
 timeout may still become one: those go to nobody else."""
 
 
-class FallbackAgent:
+class FallbackAgent(Agent):
     """Asks the first, and the others in their order when it is out of reach, or when only a message's last try is left.
 
     On the last try the first is not asked again: a hanging one would take the time that the next one needs. A turn that
@@ -36,16 +36,31 @@ class FallbackAgent:
         self._metrics = metrics
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
+        """Raises what the last agent that was asked raises."""
+        return await await_answer(self.stream(turn, deadline=deadline))
+
+    async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
+        """Raises what `ask` raises. Once words have been shown, no other agent is asked."""
+        candidates = self._candidates(turn)
+        for number, (provider, agent) in enumerate(candidates, start=1):
+            has_begun = False
+            try:
+                async with aclosing(agent.stream(turn, deadline=deadline)) as parts:
+                    async for part in parts:
+                        has_begun = True
+                        yield part
+                return
+            except _OUT_OF_REACH as error:
+                if has_begun or number == len(candidates):
+                    raise
+                self._note(provider, candidates[number][0], error)
+
+    def _candidates(self, turn: Turn) -> Sequence[tuple[str, Agent]]:
         candidates = self._agents if turn.reasoning_engine_id is None else self._agents[:1]
         if len(candidates) > 1 and 1 < turn.attempt >= self._last_attempt:
             self._metrics.fallbacks.labels(candidates[0][0], candidates[1][0]).inc()
-            candidates = candidates[1:]
-        for (provider, agent), (instead, _) in pairwise(candidates):
-            try:
-                return await agent.ask(turn, deadline=deadline)
-            except _OUT_OF_REACH as error:
-                self._note(provider, instead, error)
-        return await candidates[-1][1].ask(turn, deadline=deadline)
+            return candidates[1:]
+        return candidates
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         return await self._agents[0][1].remember(history, deadline=deadline)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn, await_answer
 from eai_agent_router.errors import AgentTimeout
 from eai_agent_router.guards.judging import TargetOf, is_down
 from eai_agent_router.guards.settings import GuardSettings
@@ -44,7 +45,7 @@ class GuardResources:
     max_queued: int
 
 
-class GuardedAgent:
+class GuardedAgent(Agent):
     """Calls the agent inside of all guards, and counts the questions that reach it."""
 
     def __init__(
@@ -57,9 +58,15 @@ class GuardedAgent:
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         """Raises ProviderWait where a guard defers the turn, StoreUnavailable, and what the agent raises."""
+        return await await_answer(self.stream(turn, deadline=deadline))
+
+    async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
+        """Raises what `ask` raises. The turn is under way, for all guards, until the stream ends."""
         async with enter_all(self._guards, self._call(turn, deadline)) as call:
             self._count_question()
-            return await self._agent.ask(turn, deadline=call.deadline)
+            async with aclosing(self._agent.stream(turn, deadline=call.deadline)) as parts:
+                async for part in parts:
+                    yield part
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         """Raises ProviderWait where a guard defers the history, StoreUnavailable, and what the agent raises."""
