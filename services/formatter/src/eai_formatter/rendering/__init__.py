@@ -1,4 +1,4 @@
-"""Markdown in, chat messages out. Pure: no I/O, no clock, no settings; everything it needs comes as arguments."""
+"""Converts Markdown to chat messages. Pure functions: no I/O, no clock, no settings."""
 
 from eai_formatter.rendering.plain import PLAIN_TEXT
 from eai_formatter.rendering.profile import Profile

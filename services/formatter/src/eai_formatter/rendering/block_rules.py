@@ -1,7 +1,6 @@
-"""What a block is: the block rules that differ from markdown-it-py's, and the order of all of them.
+"""The block rules that differ from markdown-it-py's, and the order of all block rules.
 
-Two aims: loosely written text keeps its meaning (each rule says how), and no input loses words or takes more than
-linear time.
+Loosely written text keeps its meaning (each rule says how). No input loses words or takes more than linear time.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ __all__ = ["install"]
 
 Rule = Callable[[StateBlock, int, int, bool], bool]
 
-_FENCE = make_fence_rule(disallow_marker_in_info=("`", "~"))  # `~~~texto~~~` is text struck out too hard, not a fence
+_FENCE = make_fence_rule(disallow_marker_in_info=("`", "~"))  # `~~~texto~~~` is struck-out text, not a fence
 
 DEEPEST = 18
-"""Containers inside one another; the next one stays as text. markdown-it-py's own bound would drop its words."""
+"""The depth of nested containers. A deeper one stays as text; markdown-it-py's own limit would drop its text."""
 
 _INTERRUPTS_PARAGRAPH = ["paragraph", "reference"]
 _INTERRUPTS_ANYTHING = ["paragraph", "reference", "blockquote", "list"]
 
 
 def install(reader: MarkdownIt) -> None:
-    """Put the rules into the reader, in the order in which they are tried."""
+    """Install the rules in the order in which the reader tries them."""
     ruler = reader.block.ruler
     ruler.at("table", table, {"alt": _INTERRUPTS_PARAGRAPH})
     ruler.at("fence", _FENCE, {"alt": _INTERRUPTS_ANYTHING})
@@ -61,8 +60,8 @@ _STARTERS = frozenset("#>-+*_~`[0123456789|")
 def paragraph(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     """Text up to an empty line or another block.
 
-    Faster than the original, since a line that begins with a letter can only be the head of a table. A line indented by
-    four or more may start a list here: models indent sub-items by what looks right.
+    Faster than the original, because a line that begins with a letter can only be the head of a table. Unlike there, a
+    line indented by four or more may start a list: models indent sub-items freely.
     """
     terminators = state.md.block.ruler.getRules("paragraph")
     outer, state.parentType = state.parentType, "paragraph"
@@ -97,7 +96,7 @@ _UNDERLINE = re.compile(r"={3,}[ \t]*$")
 
 
 def underlined_heading(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """One line over `===`. A line over `---` is a line and a rule: models mean that, nearly always."""
+    """A line over `===` is a heading. A line over `---` is a line and a rule, which models nearly always mean."""
     if silent or start + 1 >= end or state.sCount[start + 1] < state.blkIndent or _first(state, start + 1) != "=":
         return False
     if not _UNDERLINE.match(_line(state, start + 1)):
@@ -108,7 +107,7 @@ def underlined_heading(state: StateBlock, start: int, end: int, silent: bool) ->
 
 
 def quote(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """`> …`. `>60 anos` is a comparison, and so is text."""
+    """`> …` is a quote. `>60 anos` is a comparison, so it is text."""
     at = state.bMarks[start] + state.tShift[start]
     if state.src[at : at + 1] != ">" or state.src[at + 1 : at + 2].isdigit() or state.level >= DEEPEST:
         return False
@@ -119,7 +118,7 @@ _PHONE = re.compile(r"\+[ \t]*\d")
 
 
 def list_(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """`- …`, `* …`, `+ …`, `1. …`, `1) …`. `+ 55 21 …` is a phone number."""
+    """`- …`, `* …`, `+ …`, `1. …` and `1) …` are lists. `+ 55 21 …` is a phone number."""
     first = _first(state, start)
     if first not in _BULLETS or state.level >= DEEPEST:
         return False
@@ -136,9 +135,9 @@ _DEFINITION = re.compile(
 
 
 def definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """`[ref]: https://…`, only with something that is a place to go: `[Nota]: prazo` is a note, and stays.
+    """`[ref]: https://…` is a definition, but only with a link target: `[Nota]: prazo` is a note and stays as text.
 
-    Leaves a `definition` token, so that one that no link uses can be shown: it may be the list of sources.
+    Keeps a `definition` token, so that a definition without a link can be shown: it may be the list of sources.
     """
     at = state.bMarks[start] + state.tShift[start]
     if silent or not _DEFINITION.match(state.src, at, state.eMarks[start]):
@@ -152,7 +151,7 @@ def definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     references = state.env["references"]
     token.info = (
         next(reversed(references)) if len(references) > known else ""
-    )  # "" is a second definition of a name: shown
+    )  # "" is a second definition of a name: it stays as text
     return True
 
 
@@ -168,7 +167,7 @@ _CELL_END = re.compile(r"(?<!\\)\|")
 
 
 def table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """A GFM table. Unlike there, a row longer than the head keeps its cells, and a line without `|` ends the table.
+    """A GFM table, with two changes: a row longer than the head keeps its cells; a line without `|` ends the table.
 
     Tokens: `table_open`, with the alignments in `meta`; for each row `row_open`, one `inline` a cell, `row_close`;
     `table_close`.

@@ -1,4 +1,4 @@
-"""From the token stream to the lines of a message: blocks, their order and distances. Inside a line, see `inline`."""
+"""Writes the token stream as the lines of a message: blocks, their order and spacing. `inline` writes each line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["write_blocks"]
 
 @dataclass(slots=True)
 class _List:
-    """A list that is open: how its items are marked and how far their text is indented."""
+    """An open list: the marks of its items and the indentation of their text."""
 
     number: int | None  # of the next item; None for bullets
     bullet: str
@@ -33,7 +33,7 @@ _NO_LIST = _List(None, "")
 
 
 class _Writer:
-    """Goes through the tokens once, front to back; nesting is kept on its own stacks, so depth costs no recursion."""
+    """Reads the tokens once, front to back. It keeps nesting on its own stacks, so it needs no recursion."""
 
     def __init__(self, parsed: Parsed, profile: Profile, star: int) -> None:
         self._tokens = parsed.tokens
@@ -53,7 +53,7 @@ class _Writer:
         self._quotes: list[int] = []  # for each open quote, how far the text around it is indented
 
     def write(self) -> str:
-        """All tokens, as one text."""
+        """Write all tokens as one text."""
         self._write_range(0, len(self._tokens))
         self._write_notes()
         return "\n".join(self._lines).strip("\n")
@@ -67,7 +67,7 @@ class _Writer:
     # Lines
 
     def _begin(self, token: Token, *, apart: bool = False) -> None:
-        """Leave the blank line before a block: where the source has one, or where `apart` wants one."""
+        """Write the blank line before a block if the source has one, or if `apart` asks for one."""
         start, end = token.map or (self._source_line, self._source_line)
         if self._wants_gap or apart or start > self._source_line:
             self._gap()
@@ -75,21 +75,21 @@ class _Writer:
         self._source_line = end
 
     def _gap(self) -> None:
-        """A blank line, if there is something above it and none yet."""
+        """Write a blank line unless it would be the first line or the second blank one."""
         if self._lines and self._lines[-1]:
             self._lines.append("")
 
     def _leave_out(self, token: Token) -> None:
-        """Go past a block that is not shown here; what surrounds it stays apart."""
+        """Skip a block that is not written here. The blocks around it stay separate."""
         if token.map:
             self._source_line = token.map[1]
         self._wants_gap = True
 
     def _put(self, text: str, *, at_margin: bool = False) -> None:
-        """One line, behind the quote mark, the indentation and the item's mark.
+        """Write one line after the quote mark, the indentation and the item's mark.
 
-        `at_margin` is for a line below an item that its author did not set in: CommonMark takes it for a wrapped line
-        of the item, where people and models nearly always mean that the list is over.
+        `at_margin` is for an unindented line below an item. CommonMark reads it as a wrapped line of the item, but
+        people and models nearly always mean that the list has ended.
         """
         of = self._lists[-1] if self._lists and not at_margin else _NO_LIST
         indent = (of.outer if self._mark else of.indent) - (self._quotes[0] if self._quotes else 0)
@@ -109,7 +109,7 @@ class _Writer:
                 self._gap()
 
     def _put_verbatim(self, lines: list[str]) -> None:
-        """Lines of code or of a table: at the margin, since indentation or a quote mark would change them."""
+        """Write lines of code or of a table at the margin: indentation or a quote mark would change them."""
         if self._mark:
             self._put("")
         self._lines += lines
@@ -138,7 +138,7 @@ class _Writer:
     def _code(self, token: Token, at: int) -> None:
         self._begin(token)
         code, info = token.content.removesuffix("\n"), token.info.strip()
-        if info and (not code.strip() or len(info.split()) > 1):  # not a language: somebody's words, on the wrong line
+        if info and (not code.strip() or len(info.split()) > 1):  # not a language but text on the wrong line
             code, info = f"{info}\n{code}".rstrip("\n"), ""
         if code.strip():
             self._put_verbatim(self._profile.code_block(code, info))
@@ -202,7 +202,7 @@ class _Writer:
         self._open_list(token, None, "* " if token.markup == "*" and self._is_star_note(at) else "- ")
 
     def _is_star_note(self, at: int) -> bool:
-        """Whether a list of one `* …` is what a star in the text above (`R$ 10,00*`) points to."""
+        """Whether a list of one `* …` is the note that a star in the text above (`R$ 10,00*`) refers to."""
         if self._lists:
             return False
         level, end = self._tokens[at].level, at + 1
@@ -212,7 +212,7 @@ class _Writer:
 
     @cached_property
     def _has_note_stars(self) -> bool:
-        """A star that is still text, since no other goes with it: `*cópia*` ends in none."""
+        """Whether the text ends in an unpaired star. `*cópia*` does not."""
         return any(_STAR_NOTE.search(_plain(token.children)) for token in self._tokens if token.children)
 
     def _open_numbers(self, token: Token, at: int) -> None:
@@ -250,7 +250,7 @@ class _Writer:
     # Footnotes
 
     def _open_note(self, token: Token, at: int) -> int | None:
-        """A note that the text refers to waits for the end; another one stays where it is, as it was written."""
+        """Keep a note that the text refers to for the end. Any other note stays in place, as written."""
         label = str(token.meta["label"])
         if f"^{label}" not in self._used:
             self._mark = self._profile.line([(0, f"[^{label}]: ")])
@@ -266,7 +266,7 @@ class _Writer:
         self._close_item(token, at)
 
     def _write_notes(self) -> None:
-        """The notes at the end, in the order of their numbers. A note may refer to further notes, or hold them."""
+        """Write the notes at the end, ordered by number. A note may refer to further notes, or contain them."""
         self._lists, self._quotes = [], []
         self._wants_gap = True
         names = self._notes.names  # grows while the notes are written
@@ -293,7 +293,7 @@ _STAR_NOTE = re.compile(r"[\w)%]\*(?![\w*])")
 
 
 def _plain(tokens: list[Token]) -> str:
-    """The text between what is no text."""
+    """The text between elements that are not text."""
     return "".join(token.content if token.type in ("text", "text_special") else "\n" for token in tokens)
 
 
@@ -301,7 +301,7 @@ _NOWHERE = Token("note", "", 0)
 
 
 def _used_names(tokens: list[Token]) -> set[str]:
-    """The names of link definitions that some link uses, and, with `^` before it, of notes that some mark names."""
+    """The names of link definitions that a link uses and, after a `^`, of notes that a mark refers to."""
     names: set[str] = set()
     for token in tokens:
         for child in token.children or ():
@@ -315,7 +315,7 @@ _LOOSE_INDENT = 2
 
 
 def _loose_indent(line: str) -> int:
-    """How far a list right after another one is set in: models indent by two where Markdown wants three below `1. `."""
+    """The indentation of a list after another list: models indent by two where Markdown requires three below `1. `."""
     indent = len(line) - len(line.lstrip(" "))
     return 3 if indent >= _LOOSE_INDENT else 0
 
@@ -343,5 +343,5 @@ _WRITERS: dict[str, _Write] = {
 
 
 def write_blocks(parsed: Parsed, profile: Profile, *, star: int = EM) -> str:
-    """The message. `star` is what one star means in this text: `EM` in Markdown, `STRONG` in WhatsApp's own syntax."""
+    """Write the message. `star` is the style of one star: `EM` in Markdown, `STRONG` in WhatsApp's own syntax."""
     return _Writer(parsed, profile, star).write()

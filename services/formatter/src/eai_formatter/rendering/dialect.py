@@ -1,4 +1,4 @@
-"""What a text is written in: Markdown, WhatsApp's own syntax, or nothing at all."""
+"""Detects the syntax of a text: Markdown, WhatsApp's own, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MARKUP = re.compile(r"[*_~`#<>&\[\]|\\]|^[ \t]*(?:\+|=|\d{1,9}[.)][ \t]|(?:-[ \
 
 
 def may_be_markdown(text: str) -> bool:
-    """Whether the text has any character that could be markup. Most short replies have none, and are done here."""
+    """Whether the text has any character that could be markup. Most short replies have none and need no parser."""
     return _MARKUP.search(text) is not None
 
 
@@ -31,10 +31,10 @@ _NESTED = re.compile(r"(?:_\*|\*_|~\*|\*~|_~|~_)(?=[^\s*_~])")
 
 
 def is_whatsapp(text: str) -> bool:
-    """Whether the text is already in WhatsApp's syntax, where `*x*` is bold, so that it must be left alone.
+    """Whether the text is already in WhatsApp's syntax, where `*x*` is bold. Such a text must not be changed.
 
-    `*x*` alone cannot tell: it is Markdown's italic. So nothing in the text may be Markdown only, and one of these must
-    speak for WhatsApp: a star span beside `_x_`, `~x~` or one-line triple backticks; one marker inside another
+    `*x*` alone does not decide: it is also Markdown's italic. So the text must have no Markdown-only syntax, and one
+    sign of WhatsApp: a star span beside `_x_`, `~x~` or one-line triple backticks; one marker inside another
     (`_*x*_`); a label (`*Prazo:*`); a line that is all one star span with text below it, as a title.
     """
     if "*" not in text:

@@ -1,4 +1,4 @@
-"""The HTML tags that can be shown in a chat, and what each becomes. All others stay text."""
+"""The HTML tags that a chat can show, and the effect of each. All other tags stay text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["KNOWN_TAG", "Effect", "Tag", "read_tag"]
 
 
 class Effect(Enum):
-    """What a known tag does to the text around it."""
+    """The effect of a known tag on the text around it."""
 
     STRONG = "strong"
     EM = "em"
@@ -28,7 +28,7 @@ class Effect(Enum):
     HEADING = "heading"  # a line of its own, bold
     ITEM = "item"  # a line of its own, with a bullet or a number
     CELL = "cell"  # ends with a space
-    NOTHING = "nothing"  # shown in HTML by means a chat does not have
+    NOTHING = "nothing"  # a chat cannot show its effect
 
 
 _EFFECTS: dict[str, Effect] = {
@@ -59,14 +59,14 @@ _ATTRIBUTE = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One known tag as read."""
+    """A parsed tag."""
 
     effect: Effect
     is_closing: bool
     source: str
 
     def attribute(self, name: str) -> str:
-        """An attribute's value with its entities decoded, or "" if the tag has none of that name."""
+        """An attribute's value with its entities decoded; "" if the tag does not have it."""
         for found in _ATTRIBUTE.finditer(self.source):
             if found.group(1).lower() == name:
                 return html.unescape(found.group(2) or found.group(3) or found.group(4) or "")
@@ -74,6 +74,6 @@ class Tag:
 
 
 def read_tag(source: str) -> Tag:
-    """The tag that `KNOWN_TAG` matched."""
+    """Parse a tag that `KNOWN_TAG` matched."""
     name = _NAME.match(source)
     return Tag(_EFFECTS[name.group(1).lower()] if name else Effect.NOTHING, source.startswith("</"), source)

@@ -1,4 +1,4 @@
-"""From one block's inline tokens to lines of runs, the same for every profile."""
+"""Converts the inline tokens of a block to lines of runs. The runs do not depend on the profile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STYLE_OF_EFFECT = {Effect.STRONG: STRONG, Effect.EM: EM, Effect.STRIKE: STRIKE,
 
 @dataclass(slots=True)
 class NoteBook:
-    """The footnotes of one text, numbered as they are referred to."""
+    """The footnotes of one text, numbered in the order of their first references."""
 
     written_inline: Mapping[int, list[Token]]  # by the parser's identity
     names: list[str] = field(default_factory=list)  # in order; the first is number 1
@@ -28,14 +28,14 @@ class NoteBook:
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, name: str) -> int:
-        """The number of a note, the next one at its first mention."""
+        """The number of a note. The first reference assigns it."""
         if name not in self._numbers:
             self.names.append(name)
             self._numbers[name] = len(self.names)
         return self._numbers[name]
 
     def number_of(self, mark: Token) -> int:
-        """The number of the note that a `footnote_ref` token names, or brings with it."""
+        """The number of the note that a `footnote_ref` token names or contains."""
         label = mark.meta.get("label")
         if isinstance(label, str):
             return self.number(f"^{label}")
@@ -45,7 +45,7 @@ class NoteBook:
 
 
 class InlineReader:
-    """Reads the inline tokens of one block after another, for one profile, with the notes of one text."""
+    """Reads the inline tokens of each block of one text, for one profile."""
 
     def __init__(self, profile: Profile, notes: NoteBook, star: int) -> None:
         self.profile = profile
@@ -53,7 +53,7 @@ class InlineReader:
         self.star = star  # the style of a single star: EM in Markdown, STRONG in WhatsApp's own syntax
 
     def lines(self, tokens: list[Token], style: int = 0) -> list[Line]:
-        """The block's lines; `style` lies over all of them, as in a heading."""
+        """The block's lines. `style` applies to all of them, as in a heading."""
         if len(tokens) == 1 and tokens[0].type == "text":
             return [[(style, tokens[0].content)]]
         return _Reading(self, style).read(tokens)
@@ -63,12 +63,12 @@ _DIGITS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 
 
 def _raised(text: str) -> str:
-    """Text set high: digits by their own signs, anything else after a caret."""
+    """Superscript text: digits become superscript digits; other text gets a caret."""
     return text.translate(_DIGITS) if set(text) <= set("0123456789+-") else f"^{text}"
 
 
 class _Reading:
-    """One block being read: the lines so far, the styles that are open, and the links that wait for their end."""
+    """The state while reading one block: the lines so far, the open styles and the open links."""
 
     __slots__ = (
         "_base",
@@ -97,7 +97,7 @@ class _Reading:
         self._raised = False  # in <sup>
 
     def read(self, tokens: Iterable[Token]) -> list[Line]:
-        """All tokens, into lines."""
+        """Read all tokens into lines."""
         for token in tokens:
             kind = token.type
             if kind in ("text", "text_special"):
@@ -123,7 +123,7 @@ class _Reading:
         self.lines.append(self._line)
 
     def _soft_break(self, token: Token) -> None:
-        """A line end in the source; after a tag that began a line of its own, there is nothing left to end."""
+        """A line end in the source. After a tag that began a line of its own, there is no line to end."""
         if self._line or token.content:
             self._break(token)
 
@@ -182,7 +182,7 @@ class _Reading:
         if not address:
             return
         if text and href not in (address, text) and says_the_same(text, address):
-            return  # a number or an address as its author wrote it: it can be tapped in any form
+            return  # the author's form of a number or address can be tapped as well
         if not text or says_the_same(text, address):
             del self.lines[line + 1 :]
             del self.lines[line][run:]
@@ -260,7 +260,7 @@ class _Reading:
         self._raised = not tag.is_closing
 
     def _tag_link(self, tag: Tag) -> None:
-        if self._links:  # HTML's links do not nest; and as each ends only what is its own, this stays linear
+        if self._links:  # HTML links do not nest. Each closes only itself, so this stays linear
             self._close_link()
         if not tag.is_closing:
             self._start_link(tag.attribute("href"), "")

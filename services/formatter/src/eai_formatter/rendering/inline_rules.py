@@ -1,7 +1,7 @@
-"""What may stand inside a line: the inline rules, each a markdown-it-py rule `(state, silent) -> matched`.
+"""The inline rules, each a markdown-it-py rule `(state, silent) -> matched`.
 
-Where they are kinder than CommonMark it is because people and models write loosely, and because a marker that WhatsApp
-could not show (inside a word, between digits) is better left as the author typed it.
+They accept more than CommonMark because people and models write loosely. A marker that WhatsApp cannot show (inside a
+word, between digits) stays as the author typed it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["RULES", "STOPS"]
 Rule = Callable[[StateInline, bool], bool]
 
 STOPS = re.compile(r"[\n&*<\[\]\\_`~]|:(?=//)|[!^](?=\[)")
-"""Where plain text may end."""
+"""Matches where plain text may end."""
 
 _DUNDER = re.compile(r"__\w{1,40}?__(?=\(|\.\w)|(?<=\w)__(?=\(|\.\w)")  # `__init__.py`, `__main__()`
-_LONGEST_ROW = 3  # `***`; a longer row of stars is a drawing, not emphasis
+_LONGEST_ROW = 3  # `***`; a longer row of stars is decoration, not emphasis
 _GLUE = frozenset("/\\=&@#%+")  # before a marker these mean a path, a query or a formula, not emphasis
 _CLOSERS = frozenset(")]}.,;:!?/")
 _OPENERS = frozenset("([{")
@@ -50,7 +50,7 @@ def emphasis(state: StateInline, silent: bool) -> bool:
 
 
 def _row(state: StateInline) -> tuple[str, int, str, str]:
-    """The marker at hand, where its row ends, and the characters around the row; beyond the text, a space."""
+    """The marker, the end of its row, and the characters around the row; a space at either end of the text."""
     src, start, limit = state.src, state.pos, state.posMax
     marker = src[start]
     end = start + 1
@@ -60,7 +60,7 @@ def _row(state: StateInline) -> tuple[str, int, str, str]:
 
 
 def _flanks(before: str, after: str, marker: str) -> tuple[bool, bool]:
-    """Whether a single `*`, or `_` in any number, may open and may close: at word borders only, also `*`.
+    """Whether a single `*`, or a row of `_`, may open and may close a style: both only at word borders.
 
     So `5*3*2`, `snake_case`, `/_a_/`, `10%*`, `(*)` and `*.pdf` stay as they are. A star after punctuation may close
     before a letter, as in `*Nota:*vale`.
@@ -75,9 +75,9 @@ def _flanks(before: str, after: str, marker: str) -> tuple[bool, bool]:
 
 
 def _double_star_flanks(state: StateInline, before: str, after: str) -> tuple[bool, bool]:
-    """Whether `**` may open and may close: wherever it touches text, so that `**Endereço:**Rua` is bold.
+    """Whether `**` may open and may close: wherever it touches text. Thus `**Endereço:**Rua` is bold.
 
-    `**Atenção: **leia`, with its space on the wrong side, closes too when it is the second of a pair on its line.
+    `**Atenção: **leia`, with its space on the wrong side, also closes if it is the second of a pair on its line.
     `2**3` is a power.
     """
     if before.isdigit() and after.isdigit():
@@ -89,11 +89,11 @@ def _double_star_flanks(state: StateInline, before: str, after: str) -> tuple[bo
 
 _PAIR_OPENS = re.compile(r"(?<!\S)\*\*(?=[^\s*])")
 _PAIR_CLOSES = re.compile(r"(?<=[^\s*])\*\*(?![^\s.,;:!?)])")
-_LINE_REACH = 400  # far enough for a line, and a bound for the time that a hostile one can take
+_LINE_REACH = 400  # enough for a line, and a limit on the time that a hostile line can take
 
 
 def _has_open_pair(state: StateInline) -> bool:
-    """Whether the line so far has one `**` more than it has pairs, and the rest of it has no closing one to spare."""
+    """Whether the line so far has an unpaired `**`, and the rest of it has no closing `**` to spare."""
     src, at = state.src, state.pos
     line_start = max(src.rfind("\n", max(0, at - _LINE_REACH), at) + 1, at - _LINE_REACH)
     if src.count("**", line_start, at) % 2 == 0:
@@ -116,7 +116,7 @@ def strikethrough(state: StateInline, silent: bool) -> bool:
         closes = not before.isspace() and (length == 2 or not (after.isalnum() or before in _OPENERS))
         token = state.push("text", "", 0)
         token.content = state.src[start:end]
-        # length=0 turns off the "rule of three", which is emphasis's own
+        # length=0 disables the "rule of three", which is only for emphasis
         state.delimiters.append(Delimiter(ord("~"), 0, len(state.tokens) - 1, -1, opens, closes))
     state.pos = end
     return True
@@ -137,7 +137,7 @@ _URL_REST = re.compile(r"://(?:(?!\*\*|~~)[^\s<>\[\]`\"|\\])+")
 
 
 def bare_url(state: StateInline, silent: bool) -> bool:
-    """`https://…` in running text: one token, so that nothing inside is taken for markup."""
+    """`https://…` in running text. It becomes one token, so that nothing in it counts as markup."""
     at = state.pos
     scheme = _SCHEME.search(state.src, max(0, at - 6), at)
     rest = _URL_REST.match(state.src, at, state.posMax) if scheme else None
@@ -169,7 +169,7 @@ _EMAIL = re.compile(r"<([\w.!#$%&'*+/=?^`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-
 
 
 def autolink(state: StateInline, silent: bool) -> bool:
-    """`<https://…>` and `<nome@rio.br>`. Other schemes are text: `<CPF:123>` names no place to go."""
+    """`<https://…>` and `<nome@rio.br>`. Other schemes are text: `<CPF:123>` is no link target."""
     found = _AUTOLINK.match(state.src, state.pos, state.posMax)
     is_email = found is None
     if found is None:
@@ -187,7 +187,7 @@ def autolink(state: StateInline, silent: bool) -> bool:
 
 
 def html_tag(state: StateInline, silent: bool) -> bool:
-    """A tag that can be shown as formatting; any other, `<CPF>` say, is text."""
+    """A tag that can be shown as formatting. Any other, such as `<CPF>`, is text."""
     found = KNOWN_TAG.match(state.src, state.pos, state.posMax)
     if found is None:
         return False
@@ -198,14 +198,14 @@ def html_tag(state: StateInline, silent: bool) -> bool:
 
 
 def inline_link(state: StateInline, silent: bool) -> bool:
-    """`[text](url)` and `[text][ref]`, tried only where a link can still follow."""
+    """`[text](url)` and `[text][ref]`, tried only if the rest of the text can contain a link."""
     if state.html_terminator_last("](") < state.pos and not state.env.get("references"):
         return False
     return link(state, silent)
 
 
 def inline_image(state: StateInline, silent: bool) -> bool:
-    """`![alt](url)`, tried only where one can still follow."""
+    """`![alt](url)`, tried only if the rest of the text can contain one."""
     if state.html_terminator_last("](") < state.pos and not state.env.get("references"):
         return False
     return image(state, silent)
@@ -215,7 +215,7 @@ _FOOTNOTE_MARK = re.compile(r"\[\^([^\s\[\]]{1,100})\]")
 
 
 def footnote_mark(state: StateInline, silent: bool) -> bool:
-    """`[^nota]`, where the text defines such a note."""
+    """`[^nota]`, if the text defines this note."""
     found = _FOOTNOTE_MARK.match(state.src, state.pos, state.posMax)
     if found is None or f":{found.group(1)}" not in state.env.get("footnotes", {}).get("refs", {}):
         return False
@@ -226,14 +226,14 @@ def footnote_mark(state: StateInline, silent: bool) -> bool:
 
 
 def footnote_text(state: StateInline, silent: bool) -> bool:
-    """`^[a note written where it is referred to]`."""
+    """`^[an inline note]`."""
     if state.html_terminator_last("]") < state.pos:
         return False
     return footnote_inline(state, silent)
 
 
 def newline(state: StateInline, silent: bool) -> bool:
-    """A line break. It stays one: addresses and opening hours are written line by line.
+    """A line break stays a line break: addresses and opening hours are written line by line.
 
     The next line's indentation is dropped, except before a bullet typed as a sign, which shows its depth by it.
     """
@@ -244,7 +244,7 @@ def newline(state: StateInline, silent: bool) -> bool:
     if not silent:
         pending = state.pending
         state.pending = pending.rstrip(" ")
-        # state.push looks at what is pending; the break itself is the same for one space and for two
+        # state.push reads the pending text; one trailing space and two make the same break
         token = state.push("softbreak", "br", 0)
         if src[pos : pos + 1] in _TYPED_BULLETS:
             token.content = src[start:pos]

@@ -1,4 +1,4 @@
-"""URLs: where one ends, and how a link is written where only a bare URL can be tapped."""
+"""Finds the end of a URL, and writes links for chats where only a bare URL can be tapped."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["address_of", "says_the_same", "trim_url", "urls_apart"]
 
 
 def address_of(href: str) -> str:
-    """What a reader can use of a link target: the number of `tel:`, the address of `mailto:`, else the URL as it is.
+    """The part of a link target that a reader can use: the number of `tel:`, the address of `mailto:`, or the URL.
 
-    A jump inside the document (`#secao`) leads nowhere in a chat, and gives "".
+    A jump inside the document (`#secao`) leads nowhere in a chat, so it is "".
     """
     scheme, colon, rest = href.partition(":")
     if colon and scheme.lower() in ("tel", "mailto"):
@@ -22,7 +22,7 @@ def address_of(href: str) -> str:
 
 
 def says_the_same(text: str, address: str) -> bool:
-    """Whether a text is the address, but for scheme, `www.`, a final `/`, or the way in which a number is written."""
+    """Whether a text equals the address except for scheme, `www.`, a final `/`, or the format of a number."""
     text = text.strip()
     if text == address or _bare(text) == _bare(address):
         return True
@@ -46,9 +46,9 @@ _URL_TAIL = frozenset(".,;:!?'”’")
 
 
 def trim_url(url: str, opened: str = "") -> str:
-    """A URL without what is the sentence's: trailing punctuation, and a `)` or a marker that nothing inside it opens.
+    """A URL without the sentence's own characters: trailing punctuation, and a `)` or a marker that it does not open.
 
-    `opened` are the markers right before it, as in `_*https://…*_`.
+    `opened` holds the markers right before it, as in `_*https://…*_`.
     """
     unopened = url.count(")") - url.count("(")
     waiting = list(opened)
@@ -69,7 +69,7 @@ _URL = re.compile(r"(?:https?|ftp)://[^\s<>\[\]`\"|\\]+", re.IGNORECASE)
 
 
 def urls_apart(line: str, profile: Profile) -> Line:
-    """A line's URLs apart from its words."""
+    """Separate a line's URLs from its text."""
     runs: Line = []
     start = 0
     for found in _URL.finditer(line) if "://" in line else ():

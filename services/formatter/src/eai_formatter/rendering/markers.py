@@ -1,4 +1,4 @@
-"""Putting markers around styled runs: which styles can be shown, and where their markers go."""
+"""Puts markers around styled runs: decides which styles can be shown, and where their markers go."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SPACE_MAY_FOLLOW = frozenset(":;,.!?…)»”")
 
 
 def fit(runs: Line, *, at_word_borders: bool) -> Line:
-    """The runs with styles only where they can be shown.
+    """The runs, without the styles that cannot be shown.
 
-    Spaces at a style's edges leave it, a style without anything visible goes. With `at_word_borders`, as WhatsApp needs
-    it, one that begins or ends inside a word goes too; after a style that ends in punctuation (`**Endereço:**Rua`) a
-    space is put instead.
+    Spaces at the edges of a style move out of it; a style without visible text is dropped. With `at_word_borders`, as
+    WhatsApp requires, a style that begins or ends inside a word is dropped too. After one that ends in punctuation
+    (`**Endereço:**Rua`) a space is added instead.
     """
     runs = _spaces_outside(
         [(flags if not flags & VERBATIM else flags & VERBATIM, text) for flags, text in runs if text]
@@ -30,7 +30,7 @@ def fit(runs: Line, *, at_word_borders: bool) -> Line:
 
 
 def _spaces_outside(runs: Line) -> Line:
-    """Runs whose text has no outer spaces, with the spaces between as runs in the styles that both neighbours share."""
+    """Runs without outer spaces. The spaces between them become runs with the styles that both neighbours share."""
     pieces: Line = []
     for flags, text in runs:
         if flags & STYLES and (text[0].isspace() or text[-1].isspace()):
@@ -82,7 +82,7 @@ def _at_word_borders(runs: Line, style: int) -> Line:
 
 
 def _fitted(before: Line, stretch: Line, after: Line, style: int) -> Line:
-    """One stretch of a style, without it if a marker would stand inside a word, with a space behind if that helps."""
+    """One stretch of a style. Drops the style, or adds a space behind, if a marker would be inside a word."""
     starts_in_word = bool(before) and _glues(before[0][1][-1], marker_styles=before[0][0] & ~stretch[0][0])
     ends_in_word = bool(after) and _glues(after[0][1][0], marker_styles=after[0][0] & ~stretch[-1][0])
     if ends_in_word and not starts_in_word and stretch[-1][1][-1] in _SPACE_MAY_FOLLOW:
@@ -93,7 +93,7 @@ def _fitted(before: Line, stretch: Line, after: Line, style: int) -> Line:
 
 
 def _glues(neighbour: str, *, marker_styles: int) -> bool:
-    """Whether a marker beside this character would be inside a word; the neighbour's own marker would part them."""
+    """Whether a marker beside this character would be inside a word. A marker of the neighbour would separate them."""
     return neighbour.isalnum() and not marker_styles & STYLES
 
 
@@ -114,7 +114,7 @@ def mark(runs: Line, markers: Mapping[int, str]) -> Line:
 
 
 def _opening_order(runs: Line, at: int, styles: int) -> list[int]:
-    """The styles to open, the one that lasts longest first."""
+    """The styles to open, ordered by length, longest first."""
     if not styles & (styles - 1):  # none or one
         return [styles] if styles else []
     return sorted((style for style in _ORDER if styles & style), key=lambda style: -_lasts(runs, at, style))

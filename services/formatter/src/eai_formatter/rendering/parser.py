@@ -1,8 +1,8 @@
-"""The Markdown reader: markdown-it-py with the rules of this package, made once and shared.
+"""The Markdown parser: one shared markdown-it-py instance with the rules of this package.
 
-It produces markdown-it-py's token stream. What differs from CommonMark, and why, is said at each rule in `block_rules`
-and `inline_rules`; what is left out here on purpose: indented code (four spaces before prose are not code), headings
-underlined with `---`, and HTML blocks (an unknown tag such as `<CPF>` is text).
+It produces markdown-it-py's token stream. Each rule in `block_rules` and `inline_rules` says how it differs from
+CommonMark and why. Three things are left out on purpose: indented code (four spaces before prose are not code),
+headings underlined with `---`, and HTML blocks (an unknown tag such as `<CPF>` is text).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from eai_formatter.rendering import block_rules, inline_rules
 __all__ = ["Parsed", "parse"]
 
 MAX_NESTING = 20
-"""Levels of brackets that are understood; what is deeper stays as text. This bounds the recursion."""
+"""The depth of nested brackets. Deeper ones stay as text. This limits the recursion."""
 
 
 class DispatchingInline(ParserInline):
-    """The inline parser, choosing rules by the character at hand instead of trying all of them at every stop.
+    """An inline parser that chooses the rules by the current character instead of trying each rule at each stop.
 
     Same tokens as `ParserInline` with the same rules, about twice as fast: a Portuguese sentence has many characters
     that could start markup in some extension (`$`, `%`, `-`, `!`), and few that start it here.
@@ -63,7 +63,7 @@ class DispatchingInline(ParserInline):
             state.pushPending()
 
     def skipToken(self, state: StateInline) -> None:  # noqa: N802 (markdown-it-py's name)
-        """Move past one token without making it: how a link's label finds its end."""
+        """Skip one token without creating it. This finds the end of a link's label."""
         start = state.pos
         known = state.cache.get(start)
         if known is not None:
@@ -90,7 +90,7 @@ class DispatchingInline(ParserInline):
         state.pos = start + 1
 
     def parse(self, src: str, md: MarkdownIt, env: EnvType, tokens: list[Token]) -> list[Token]:
-        """Read one block's text into `tokens`; most lines have no markup at all and are one token."""
+        """Read one block's text into `tokens`. Most lines have no markup and become one token."""
         if self.terminator_re.search(src) is None:
             if src:
                 tokens.append(Token("text", "", 0, content=src))
@@ -114,8 +114,7 @@ def _reader() -> MarkdownIt:
     reader.inline = DispatchingInline()
     reader.core.ruler.enableOnly(["normalize", "block", "inline"])
     block_rules.install(reader)
-    # A link must leave as it came: no percent-encoding, no punycode. Nothing here is a browser, so no scheme is
-    # dangerous.
+    # Links must not change: no percent-encoding, no punycode. No scheme is dangerous, because no browser is involved.
     _replace(reader, "normalizeLink", _verbatim)
     _replace(reader, "normalizeLinkText", _verbatim)
     _replace(reader, "validateLink", _always)
@@ -131,7 +130,7 @@ _READER = _reader()
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A text as read: the token stream, and what belongs to it but is not in it."""
+    """A parsed text: the token stream, and the data that it does not contain."""
 
     tokens: list[Token]
     source: list[str]  # its lines, as the tokens' `map` counts them
@@ -140,7 +139,7 @@ class Parsed:
 
 
 def parse(markdown: str) -> Parsed:
-    """Read a text whose line ends are `\\n`. Holds no state between calls, so threads may share it."""
+    """Parse a text whose line ends are `\\n`. Threads may share this: it keeps no state between calls."""
     env: dict[str, Any] = {}
     tokens = _READER.parse(markdown, env)
     notes: Mapping[int, Mapping[str, list[Token]]] = env.get("footnotes", {}).get("list", {})

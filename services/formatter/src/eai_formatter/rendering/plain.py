@@ -1,4 +1,4 @@
-"""Plain text: the words, the lists and the links, without any marker. For SMS, speech and logs."""
+"""Plain text: texts, lists and links without markers. For SMS, speech and logs."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class PlainText:
     quote: str = "> "
 
     def line(self, runs: Line) -> str:
-        """The text alone."""
+        """The text without styles."""
         return text_of(runs)
 
     def prefix(self, text: str) -> str:
-        """As it is."""
+        """Unchanged."""
         return text
 
     def url(self, url: str) -> str:
-        """As it is."""
+        """Unchanged."""
         return url
 
     def target(self, url: str) -> str:
-        """As it is; not used."""
+        """Unchanged; not used."""
         return url
 
     def code(self, code: str, markup: str) -> str:
-        """The code alone."""
+        """The code without a marker."""
         return code
 
     def code_block(self, code: str, info: str) -> list[str]:
-        """The code's lines alone."""
+        """The lines of the code without fences."""
         return code.split("\n")
 
 

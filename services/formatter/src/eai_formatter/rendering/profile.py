@@ -1,4 +1,4 @@
-"""What a chat's syntax is: the part of rendering that differs between WhatsApp, plain text and Telegram."""
+"""A chat's syntax: the part of rendering that differs between WhatsApp, plain text and Telegram."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ class Profile(Protocol):
 
     @property
     def name(self) -> str:
-        """For settings and messages: `whatsapp`, `plain`, `telegram`."""
+        """The name in settings and messages: `whatsapp`, `plain`, `telegram`."""
         ...
 
     @property
     def links_inline(self) -> bool:
-        """Whether a text can carry a link, `[text](url)`; else the URL stands after the text."""
+        """Whether a text can be a link, `[text](url)`; if not, the URL follows the text."""
         ...
 
     @property
     def table_width(self) -> int:
-        """Columns of a monospace table that fit on a phone; 0 where there is no monospace."""
+        """How many monospace columns fit on a phone; 0 if there is no monospace."""
         ...
 
     @property
     def syntax(self) -> Syntax:
-        """How its texts are read again, to be split."""
+        """The syntax that `split` reads a finished text by."""
         ...
 
     @property
     def quote(self) -> str:
-        """What starts a quoted line."""
+        """The prefix of a quoted line."""
         ...
 
     def line(self, runs: Line) -> str:
-        """One line with its styles, balanced on that line. Text in `runs` is literal, and must come out literal."""
+        """Write one line with its styles, balanced on that line. The text in `runs` is literal and stays literal."""
         ...
 
     def prefix(self, text: str) -> str:
-        """A bullet or a number at the start of a line."""
+        """Write a bullet or a number at the start of a line."""
         ...
 
     def url(self, url: str) -> str:
-        """A URL, an address or a number, as it must stand in running text."""
+        """Write a URL, an address or a number in running text."""
         ...
 
     def target(self, url: str) -> str:
-        """A URL inside `[text](…)`; used only if `links_inline`."""
+        """Write a URL inside `[text](…)`; used only if `links_inline`."""
         ...
 
     def code(self, code: str, markup: str) -> str:
-        """Inline code; `markup` is the row of backticks it had in Markdown."""
+        """Write inline code. `markup` is its row of backticks in Markdown."""
         ...
 
     def code_block(self, code: str, info: str) -> list[str]:
-        """The lines of a code block, or of a table set in monospace. `info` is the language, or ""."""
+        """Write the lines of a code block, or of a monospace table. `info` is the language, or ""."""
         ...

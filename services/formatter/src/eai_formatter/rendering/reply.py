@@ -1,4 +1,4 @@
-"""From an agent's answer to the messages that are sent: the whole of rendering behind one function."""
+"""Converts an agent's answer to the messages that are sent. This is the entry point of rendering."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ __all__ = ["Formatted", "format_reply", "render"]
 
 
 LONGEST_MARKDOWN = 250_000
-"""Characters: sixty messages. No reply is longer, and Markdown's tokens take 400 bytes a character at worst."""
+"""In characters: sixty messages. No reply is longer, and Markdown's tokens may take 400 bytes for each character."""
 
 
 @dataclass(frozen=True, slots=True)
 class Formatted:
-    """An answer as it is sent."""
+    """A formatted answer."""
 
     content: str
-    """The whole: `contents` joined."""
+    """The whole text: `contents` joined."""
     contents: list[str]
-    """The pieces, in order, each short enough to be one message; none for an empty answer."""
+    """The pieces in order, each short enough for one message. An empty answer has none."""
 
 
 def format_reply(markdown: str, *, profile: Profile = WHATSAPP, limit: int = LIMIT) -> Formatted:
-    """An agent's answer in the chat's syntax, whole and in pieces of at most `limit` characters, as `split` counts."""
+    """Format an agent's answer in the chat's syntax, in pieces of at most `limit` characters, as `split` counts."""
     contents = split(render(markdown, profile), limit, profile=profile)
     return Formatted("".join(contents), contents)
 
 
 def render(markdown: str, profile: Profile = WHATSAPP) -> str:
-    """Markdown in the chat's syntax. Never raises, whatever the text; takes time linear in its length.
+    """Convert Markdown to the chat's syntax. Raises nothing for any text; takes time linear in its length.
 
-    Plain text comes back as it was, but for outer blank lines; so does text that already is in WhatsApp's syntax, for
-    WhatsApp. A text longer than `LONGEST_MARKDOWN` is taken for plain text.
+    Plain text stays as it is, except for outer blank lines; for WhatsApp, so does text that is already in WhatsApp's
+    syntax. A text longer than `LONGEST_MARKDOWN` counts as plain text.
     """
     text = _tidy(markdown)
     if len(text) > LONGEST_MARKDOWN or not may_be_markdown(text):
@@ -61,7 +61,7 @@ _WIDE_SPACE = re.compile(r"\s{1024,}")
 
 
 def _tidy(text: str) -> str:
-    """The text with `\\n` for line ends, without outer blank lines and without deserts of spaces."""
+    """The text with `\\n` for line ends, without outer blank lines and without very long spaces."""
     if "\r" in text:
         text = _LINE_END.sub("\n", text)
     return _WIDE_SPACE.sub(lambda space: "\n\n" if "\n" in space.group() else " ", _OUTER_LINES.sub("", text.rstrip()))
@@ -72,7 +72,7 @@ _PLAIN_INLINES = frozenset(("text", "softbreak", "url"))
 
 
 def _is_plain(parsed: Parsed) -> bool:
-    """Whether Markdown found nothing to do: paragraphs of text, and URLs."""
+    """Whether the text has only paragraphs of text and URLs."""
     return all(
         token.type in _PLAIN_BLOCKS and all(child.type in _PLAIN_INLINES for child in token.children or ())
         for token in parsed.tokens
@@ -80,5 +80,5 @@ def _is_plain(parsed: Parsed) -> bool:
 
 
 def _unformatted(text: str, profile: Profile) -> str:
-    """Text as it is, line by line, with what the chat would style by accident kept from it."""
+    """The text line by line, escaped where the chat would style it by accident."""
     return "\n".join(profile.line(urls_apart(line, profile)) if line else line for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""Runs: a line of text as stretches of one style, the form between the token stream and a profile's own syntax."""
+"""Runs: stretches of text in one style. They stand between the token stream and a profile's syntax."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ EM = 2
 STRIKE = 4
 STYLES = STRONG | EM | STRIKE
 LINK = 8
-"""A URL, or syntax around one: goes out as it is, and breaks the styles around it, so that no marker touches it."""
+"""A URL, or syntax around one. It is written unchanged, and no style spans it, so that no marker touches it."""
 CODE = 16
-"""Inline code with its markers; as `LINK`."""
+"""Inline code with its markers. It is written like `LINK`."""
 VERBATIM = LINK | CODE
 
 Run = tuple[int, str]
@@ -20,5 +20,5 @@ Line = list[Run]
 
 
 def text_of(line: Line) -> str:
-    """What a line says, without any style."""
+    """The text of a line without its styles."""
     return "".join(text for _, text in line)

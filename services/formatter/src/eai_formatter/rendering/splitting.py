@@ -1,4 +1,4 @@
-"""Cutting a finished text into messages: at a paragraph, else a line, else a sentence, else a word."""
+"""Splits a formatted text into messages: at a paragraph, else a line, else a sentence, else a word."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ __all__ = ["LIMIT", "SHORTEST_LIMIT", "Piece", "cut", "size", "split"]
 LIMIT = 4096
 """Source: WhatsApp Cloud API, text message, `body`: "Maximum length: 4096 characters". Telegram's is the same."""
 SHORTEST_LIMIT = 64
-"""Below it there is no room for text between the markers that a cut may need."""
+"""Below it, the markers that a cut may need leave no room for text."""
 
 
 def split(text: str, limit: int = LIMIT, *, profile: Profile = WHATSAPP) -> list[str]:
     """Cut a formatted text into pieces of at most `limit` characters, in reading order.
 
-    Characters are UTF-16 code units, since that is the length in the apps' languages; nobody documents which it is, and
-    in code points a piece is never longer, only shorter (an emoji is two units and one code point).
+    Characters are UTF-16 code units, the length in the apps' languages. No source documents the unit; in code points a
+    piece is never longer (an emoji is two units and one code point).
 
-    Joined, the pieces are the text, letter by letter, blank lines included, but for the markers of a style, a code
-    block or a quote that goes on over a cut: it is closed at the end of one piece and opened again at the start of the
-    next (`Piece` says which those are).
+    The joined pieces are the text, blank lines included, except for added markers: a style, a code block or a quote
+    that continues over a cut is closed at the end of one piece and reopened at the start of the next (see `Piece`).
 
-    A cut is never inside a URL, a line of code or a grapheme, unless that alone is longer than a piece; white space
-    that alone is longer is left out. Text without anything to read gives []. Raises ValueError if `limit` is below 64.
+    A cut is never inside a URL, a line of code or a grapheme unless that alone is longer than a piece. White space that
+    alone is longer is left out. Blank text gives []. Raises ValueError if `limit` is below 64.
     """
     return [piece.text for piece in cut(text, limit, profile=profile)]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One message, as what is the text's own and what the cuts around it made necessary."""
+    """One message: a part of the text, and the markers that the cuts around it require."""
 
-    opened: str  # markers that open again what the cut before closed
+    opened: str  # markers that reopen the styles that the previous cut closed
     body: str
-    closed: str  # markers that close what goes on in the next piece
+    closed: str  # markers that close the styles that continue in the next piece
     space: str  # the white space at the cut: outside the closing markers
 
     @property
@@ -56,7 +55,7 @@ class Piece:
 
 
 def cut(text: str, limit: int = LIMIT, *, profile: Profile = WHATSAPP) -> list[Piece]:
-    """As `split`, with the markers that were added told apart."""
+    """As `split`, with the added markers kept apart."""
     if limit < SHORTEST_LIMIT:
         raise ValueError(f"limit: got {limit}, takes {SHORTEST_LIMIT} characters or more")
     if not text.strip():
@@ -75,7 +74,7 @@ def size(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Where a piece ends: its text at `end`, the next piece at `resume`, with white space between."""
+    """The end of a piece: its text ends at `end`, the next starts at `resume`, with white space between."""
 
     end: int
     resume: int
@@ -84,16 +83,16 @@ class _Cut:
 
 
 _SENTENCE_END = regex.compile(
-    r"(?:(?<!\b\p{L}{1,3})\.|[!?…])[)\"'”’»*_~]*(?=\s)"  # after a short word a dot is an abbreviation's: "Av. Brasil"
+    r"(?:(?<!\b\p{L}{1,3})\.|[!?…])[)\"'”’»*_~]*(?=\s)"  # a dot after a short word marks an abbreviation: "Av. Brasil"
 )
 _GRAPHEME = regex.compile(r"\X")
 _SURE_BORDER = regex.compile(r"[!-~](?=[ -~])")  # between two characters of ASCII a grapheme always ends
 _NEAR = 256
-_LEAST_FILL = 8  # a piece shorter than an eighth of the limit is not worth a better place to cut
+_LEAST_FILL = 8  # a piece has at least an eighth of the limit, even if a better place to cut is earlier
 
 
 class _Cutter:
-    """Walks over the text piece by piece. Every piece looks at one limit's length of text, so the whole is linear."""
+    """Cuts the text piece by piece. Each piece reads at most `limit` characters, so the time is linear."""
 
     def __init__(self, text: str, limit: int, syntax: Syntax) -> None:
         self._text = text
@@ -104,7 +103,7 @@ class _Cutter:
         self._line: LineMap | None = None
 
     def pieces(self) -> list[Piece]:
-        """All of them, in order."""
+        """All pieces in order."""
         pieces: list[Piece] = []
         at, opened = 0, ""
         while at < len(self._text):
@@ -138,7 +137,7 @@ class _Cutter:
         )
 
     def _space(self, end: int, last: int) -> _Cut:
-        """A cut at white space: as much of it as there is room for stays with the piece before."""
+        """A cut at white space. The piece before keeps as much of the space as it has room for."""
         resume = end
         while resume < last and self._text[resume].isspace():
             resume += 1
@@ -151,7 +150,7 @@ class _Cutter:
         return self._at_break("\n", start, least, end)
 
     def _at_break(self, mark: str, start: int, least: int, end: int) -> _Cut | None:
-        """The last such break outside code blocks; not right after a heading, if there is another."""
+        """The last such break outside code blocks; one right after a heading only if there is no other."""
         second_best: _Cut | None = None
         at = self._text.rfind(mark, least, end + len(mark))
         while at >= 0:
@@ -181,12 +180,12 @@ class _Cutter:
         return self._fences[index]
 
     def _is_heading_above(self, at: int) -> bool:
-        """Whether the line that ends here is a heading, or announces what follows: `*Documentos*`, `Leve:`."""
+        """Whether the line that ends here is a heading or introduces what follows: `*Documentos*`, `Leve:`."""
         line = self._text[self._text.rfind("\n", max(0, at - self._limit), at) + 1 : at].rstrip()
         return line.endswith(":") or (len(line) > 2 and line[0] == line[-1] == "*" and line.count("*") == 2)
 
     def _in_fence(self, start: int, room: int) -> _Cut | None:
-        """At a line's end in a code block too long for a piece."""
+        """A cut at a line end in a code block that is too long for one piece."""
         fence = self._syntax.fence
         if not fence:
             return None
@@ -197,13 +196,13 @@ class _Cutter:
         return _Cut(at + 1, at + 1, closed=f"{fence}\n", opened=f"{fence}\n")
 
     def _in_line(self, start: int, room: int) -> _Cut:
-        """In a line too long for a piece: after a sentence, else a word, else where nothing breaks."""
+        """A cut in a line that is too long for one piece: after a sentence, else a word, else between graphemes."""
         end = self._reach(start, room - 3 * 3)  # room for the markers of three styles, or of a code block
         line = self._line_at(end)
         first = max(start, line.start)
         at = self._sentence_end(first, end, line) or self._word_end(first, end, line)
         if at is None and first > start:
-            return self._space(first - 1, end)  # the line's start, though the piece is short then
+            return self._space(first - 1, end)  # the line's start, although that makes the piece short
         at = at or self._anywhere(start, end, line)
         closing = line.open_at(at)
         place = self._space(at, self._reach(start, room - len("".join(closing))))
@@ -237,7 +236,7 @@ class _Cutter:
         return None
 
     def _is_grapheme(self, at: int) -> bool:
-        """Whether the space here stands alone, and is not the base of a combining mark."""
+        """Whether the space here is a plain space, not the base of a combining mark."""
         found = _GRAPHEME.match(self._text, at)
         return found is not None and found.end() == at + 1
 
@@ -249,7 +248,7 @@ class _Cutter:
         return next(good, end)
 
     def _grapheme_ends(self, start: int, end: int) -> list[int]:
-        """Where graphemes end, up to `end`: near it, if there is a sure place to begin from, else from `start` on."""
+        """Where graphemes end, up to `end`: from a sure border near it, else from `start`."""
         sure = _SURE_BORDER.search(self._text, max(start, end - _NEAR), end)
         ends: list[int] = []
         for found in _GRAPHEME.finditer(self._text, sure.end() if sure else start):

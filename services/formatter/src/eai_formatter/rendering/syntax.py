@@ -1,4 +1,4 @@
-"""How a chat's finished text is read again, for splitting: where it may not be cut, and what is open at a place."""
+"""Reads a chat's formatted text for splitting: where it must not be cut, and which styles are open at a place."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["LineMap", "Syntax"]
 class Syntax:
     """The parts of a chat's syntax that a cut could break."""
 
-    markers: str  # each opens and closes a style
-    code: str  # opens and closes inline code; "" where there is none
-    fence: str  # alone on a line, or in it, opens and closes a code block; "" where there is none
+    markers: str  # each character opens and closes a style
+    code: str  # opens and closes inline code; "" if there is none
+    fence: str  # opens and closes a code block, alone on a line or in it; "" if there is none
     quote: str  # starts a quoted line
-    atoms: re.Pattern[str]  # what must stay in one piece
-    is_at_word_borders: bool  # whether a marker inside a word is only a character
+    atoms: re.Pattern[str]  # must not be cut
+    is_at_word_borders: bool  # whether a marker inside a word is a plain character
 
     def fences(self, text: str) -> Iterator[tuple[int, int]]:
-        """The code blocks, with their fences, as (start, end). A fence without its partner is none."""
+        """The code blocks with their fences, as (start, end). An unpaired fence does not count."""
         if not self.fence:
             return
         start = text.find(self.fence)
@@ -43,18 +43,18 @@ class _Spans:
     ends: list[int] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
-        """One more, after all others."""
+        """Append a stretch after all others."""
         self.starts.append(start)
         self.ends.append(end)
 
     def around(self, at: int) -> tuple[int, int] | None:
-        """The one that begins before this place and does not end before it."""
+        """The stretch that begins before this place and does not end before it."""
         index = bisect.bisect_left(self.starts, at) - 1
         return (self.starts[index], self.ends[index]) if index >= 0 and at <= self.ends[index] else None
 
 
 class LineMap:
-    """One line's atoms and styled spans, by positions in the whole text. Made only for lines too long for a piece."""
+    """The atoms and styled spans of a line that is too long for one piece, by positions in the whole text."""
 
     __slots__ = ("_atoms", "_styles", "end", "quote", "start")
 
@@ -65,7 +65,7 @@ class LineMap:
         self._styles: dict[str, _Spans] = {}
         for found in syntax.atoms.finditer(text, start, end):
             code = self._code_of(found.group(), syntax)
-            if code and len(found.group()) > largest_atom:  # too long to stay in one piece: opened again, as a style is
+            if code and len(found.group()) > largest_atom:  # too long for one piece: reopened after a cut, like a style
                 self._styles.setdefault(code, _Spans()).add(found.start(), found.end() - len(code))
             else:
                 self._atoms.add(*found.span())
@@ -74,7 +74,7 @@ class LineMap:
 
     @staticmethod
     def _code_of(atom: str, syntax: Syntax) -> str:
-        """What encloses an atom that is code, else ""."""
+        """The marker around an atom that is code; "" for any other."""
         return next((code for code in (syntax.fence, syntax.code) if code and atom.startswith(code)), "")
 
     def _spans_of(self, text: str, marker: str, *, is_at_word_borders: bool) -> _Spans:
@@ -93,14 +93,14 @@ class LineMap:
         return spans
 
     def _outside_atoms(self, text: str, marker: str, *, row_ends_only: bool) -> Iterator[int]:
-        """The marker's places; of a row of them the first and the last, since the others neither open nor close."""
+        """The places of the marker; of a row, the first and the last, because the others neither open nor close."""
         for row in re.compile(re.escape(marker) + ("+" if row_ends_only else "")).finditer(text, self.start, self.end):
             for at in {row.start(): 0, row.end() - 1: 0}:
                 if self._atoms.around(at + 1) is None:
                     yield at
 
     def atom_around(self, at: int) -> tuple[int, int] | None:
-        """The atom that a cut at this place would go through."""
+        """The atom that a cut at this place would break."""
         atom = self._atoms.around(at)
         return atom if atom and at < atom[1] else None
 
@@ -110,7 +110,7 @@ class LineMap:
         return [marker for _, marker in sorted(found)]
 
     def is_beside_marker(self, at: int) -> bool:
-        """Whether a cut here would leave a marker with nothing to style."""
+        """Whether a cut here would leave a marker without text to style."""
         return any(
             at in (span[0] + len(marker), span[1])
             for marker, spans in self._styles.items()

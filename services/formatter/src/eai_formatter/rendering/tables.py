@@ -1,4 +1,4 @@
-"""Tables for a narrow screen: columns in monospace if they fit, else a block of "*Header:* value" lines a row."""
+"""Writes tables for a narrow screen: monospace columns if they fit, else "*Header:* value" lines for each row."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _GUTTER = "  "
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's cells as lines of runs, the head first. Rows may be of different length."""
+    """The cells of a table as lines of runs, the head first. Rows may differ in length."""
 
     rows: list[list[Line]]
     aligns: list[str]  # "left", "right" or "center", for each column of the head
 
 
 def lay_out(table: Table, width: int) -> str | None:
-    """The table as monospace text, or None if that is wider than `width` columns or has what monospace would spoil.
+    """The table as monospace text; None if it is wider than `width` columns, or if monospace would spoil its content.
 
-    That is a link, which cannot be tapped there, and code. Widths are those on a screen: `é` is one column, an emoji
-    two.
+    Monospace spoils code, and links, which cannot be tapped in it. Widths are screen columns: one for `é`, two for an
+    emoji.
     """
     if not width or any(flags & VERBATIM or "`" in text for row in table.rows for cell in row for flags, text in cell):
         return None
@@ -60,7 +60,7 @@ def _width(text: str) -> int:
 
 
 def records(table: Table) -> Iterator[list[Line]]:
-    """Each row as its lines, "*Header:* value"; empty cells are left out, but an empty column's header stands once."""
+    """Each row as "*Header:* value" lines. Empty cells are left out; the header of an empty column appears once."""
     head, *body = table.rows
     if not body:
         yield [cell for cell in head if not _is_empty(cell)]
@@ -77,7 +77,7 @@ def _is_empty(cell: Line) -> bool:
 
 
 def _header(head: list[Line], at: int) -> Line:
-    """A column's header; a cell to the right of the head's last has none."""
+    """The header of a column; empty for a column to the right of the head."""
     return head[at] if at < len(head) else []
 
 

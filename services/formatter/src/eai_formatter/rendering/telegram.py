@@ -1,4 +1,4 @@
-"""Telegram's MarkdownV2. Source: Telegram Bot API, "Formatting options", which lists what is escaped where."""
+"""Telegram's MarkdownV2. Source of the escapes: Telegram Bot API, "Formatting options"."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Telegram:
     quote: str = ">"
 
     def line(self, runs: Line) -> str:
-        """One line; styles may begin inside a word here."""
+        """One line. Styles may begin inside a word."""
         marked = mark(fit(runs, at_word_borders=False), _MARKERS)
         return "".join(text if flags < 0 or flags & VERBATIM else _escape(text) for flags, text in marked)
 
     def prefix(self, text: str) -> str:
-        """Escaped: a bullet or a number's dot would be an error."""
+        """Escaped: Telegram refuses a bare bullet, or the bare dot of a number."""
         return _escape(text)
 
     def url(self, url: str) -> str:
-        """Escaped; Telegram makes it a link by itself."""
+        """Escaped. Telegram turns it into a link."""
         return _escape(url)
 
     def target(self, url: str) -> str:

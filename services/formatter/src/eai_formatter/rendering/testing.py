@@ -1,7 +1,6 @@
-"""A reader of WhatsApp's syntax for tests: what a phone would show. Written apart from the renderer.
+"""A parser of WhatsApp's syntax for tests: it shows what a phone would show. It is independent of the renderer.
 
-Where the apps differ it takes the reading in which more is styled, so that a test which finds nothing styled by
-accident here holds everywhere. Sources: as in `whatsapp`.
+Where the apps differ, it styles more. So if it styles nothing by accident, no app does. Sources: as in `whatsapp`.
 """
 
 from __future__ import annotations

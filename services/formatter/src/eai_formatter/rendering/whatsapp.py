@@ -4,11 +4,11 @@ Sources for what WhatsApp shows:
 - its help page "How to format your messages": the markers, lists (`- `, `* `, `1. `), quotes (`> `), code with one
   backtick or three;
 - the bridge mautrix-whatsapp, which reads messages as the apps do: a marker opens at the start of a line, after a space
-  or after another marker, and closes before anything that is no letter or digit; a style does not go over a line's end,
-  a code block does.
+  or after another marker, and closes before anything but a letter or digit; a style ends with its line, a code block
+  does not.
 
-The apps differ in details among themselves; what is written here keeps to what all agree on: markers at word borders,
-no space inside them, balanced on each line.
+The apps differ in details. The output uses only what all apps agree on: markers at word borders, no space inside them,
+balanced on each line.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MARKERS = {STRONG: "*", EM: "_", STRIKE: "~"}
 _MARKER_ROW = re.compile(r"([*_~`])\1*")
 _LITERAL_MARKER = re.compile(r"[*_~`]")
 HAIR_SPACE = "\u200a"
-"""Put beside a literal marker that would otherwise style something: a marker next to a space has no effect.
+"""Goes beside a literal marker that would start or end a style: a marker next to a space has no effect.
 
-It is the thinnest space; the zero-width characters are none to most programs, and would not help."""
+It is the thinnest space. Most programs do not treat zero-width characters as spaces, so those would not help."""
 _ATOMS = re.compile(r"```[^\n]+?```|`[^`\n]+`|(?:https?|ftp)://[^\s<>]+|(?<!\S)[\w.+-]{1,64}@\S+")
 _SYNTAX = Syntax(markers="*_~", code="`", fence="```", quote="> ", atoms=_ATOMS, is_at_word_borders=True)
 
@@ -45,7 +45,7 @@ class WhatsApp:
     quote: str = "> "
 
     def line(self, runs: Line) -> str:
-        """One line, with what is literal kept from styling anything."""
+        """One line. Literal markers in its text style nothing."""
         if len(runs) == 1 and not runs[0][0]:
             text = runs[0][1]
             return _guard([(0, text)]) if _LITERAL_MARKER.search(text) or text.startswith("> ") else text
@@ -59,33 +59,33 @@ class WhatsApp:
         return HAIR_SPACE + text if text.startswith("> ") else text
 
     def prefix(self, text: str) -> str:
-        """As it is."""
+        """Unchanged."""
         return text
 
     def url(self, url: str) -> str:
-        """As it is: whatever is put into a URL breaks it."""
+        """Unchanged: any added character would break the URL."""
         return url
 
     def target(self, url: str) -> str:
-        """As it is; not used, since a WhatsApp text has no link of its own."""
+        """Unchanged; not used, because WhatsApp has no link syntax."""
         return url
 
     def code(self, code: str, markup: str) -> str:
-        """In one backtick; in three if it came so or has a backtick itself; with three inside, bare."""
+        """In one backtick; in three if Markdown had three or the code has a backtick; bare if the code has three."""
         if "```" in code or not code.strip() or code[0] == "`" or code[-1] == "`":
             return code
         return f"```{code}```" if "`" in code or len(markup) > 2 else f"`{code}`"
 
     def code_block(self, code: str, info: str) -> list[str]:
-        """Between lines of three backticks; the language would show as code, and goes. With three inside, bare."""
+        """Between lines of three backticks, without the language: it would show as code. Bare if the code has three."""
         lines = code.split("\n")
         return lines if "```" in code else ["```", *lines, "```"]
 
 
 def _literals_outside(runs: Line, style: int, marker: str) -> Line:
-    """The runs with a style's own literal marker at its edge (`**R$ 10,00\\***`) outside of it, a space between.
+    """The runs with a literal marker at the edge of its own style (`**R$ 10,00\\***`) moved out, after a space.
 
-    Two markers side by side are a row, and of a row the outer one neither opens nor closes.
+    Two adjacent markers are a row, and the outer marker of a row neither opens nor closes.
     """
     result: Line = []
     for is_styled, stretch in groupby(runs, key=lambda run: bool(run[0] & style and not run[0] & VERBATIM)):
@@ -101,7 +101,7 @@ def _literals_outside(runs: Line, style: int, marker: str) -> Line:
 
 
 def _without_edges(text: str, marker: str) -> str:
-    """The text without the markers that it begins and ends with, nor the spaces around them."""
+    """The text without its outer markers and the spaces around them."""
     if text.lstrip().startswith(marker):
         text = text.lstrip().lstrip(marker).lstrip()
     if text.rstrip().endswith(marker):
@@ -131,17 +131,17 @@ def _apart(runs: Line, edge: int, style: int) -> Line:
 def _guard(marked: Line) -> str:
     """The line with a hair space beside every literal marker that would open or close a style.
 
-    One pass for each marker character: a literal that could close something opened before it is set apart, and so is a
-    literal that could open something which one of our own markers would close.
+    One pass for each marker character. A literal gets a space if it could close a style that is open before it, or if
+    it could open a style that one of the renderer's own markers would close.
     """
     text = "".join(part for _, part in marked)
     literal, ours = _marker_positions(marked)
-    gaps: set[int] = set()  # positions before which a hair space goes
+    gaps: set[int] = set()  # positions that get a hair space before them
     for marker in {text[at] for at in literal}:
         own = {at for at in ours if text[at] == marker}
         _separate(text, marker, [at for at in literal if text[at] == marker], own, gaps)
     for at in literal:
-        if text.startswith("```", at):  # would open a code block, over the lines below
+        if text.startswith("```", at):  # would open a code block that includes the lines below
             gaps.update(range(at + 2, at + _row_length(text, at), 2))
     if text.startswith("> ") and marked[0][0] >= 0:
         gaps.add(0)
@@ -154,9 +154,9 @@ def _row_length(text: str, at: int) -> int:
 
 
 def _marker_positions(marked: Line) -> tuple[list[int], list[int]]:
-    """Where the line's marker characters are: those of the text, and those that style or are in a URL.
+    """The positions of the marker characters: those of the text, and those that style or are in a URL.
 
-    Of a row of the same marker (`______`, `*****`) the ends are enough: what is inside neither opens nor closes.
+    Of a row of one marker (`______`, `*****`) only the ends count: the inner ones neither open nor close.
     """
     literal: list[int] = []
     ours: list[int] = []
@@ -193,7 +193,7 @@ def _separate(text: str, marker: str, literal: list[int], ours: set[int], gaps: 
 
 
 def _is_ascii_word(char: str) -> bool:
-    """A letter or digit for the strictest reader: some take only ASCII's for one."""
+    """Whether every program treats the character as a letter or digit: some recognise only those of ASCII."""
     return char.isascii() and char.isalnum()
 
 
