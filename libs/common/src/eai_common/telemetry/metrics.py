@@ -1,9 +1,9 @@
-"""The metrics, by the names that the existing dashboards use. No label holds a user's number or a message id."""
+"""The metrics, named as the existing dashboards expect. No label holds a user's number or a message id."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -33,128 +33,105 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.http_requests = Counter(
-            "http_requests_total", "HTTP requests.", ["method", "endpoint", "status"], registry=self.registry
-        )
-        self.http_duration = Histogram(
+        self._define_http()
+        self._define_stages()
+        self._define_broker_and_redis()
+        self._define_outside_calls()
+        self._define_ordering()
+
+    def _define_http(self) -> None:
+        self.http_requests = self._counter("http_requests_total", "HTTP requests.", "method", "endpoint", "status")
+        self.http_duration = self._histogram(
             "http_request_duration_seconds",
             "Time from the request's head to the answer's end.",
             ["method", "endpoint"],
-            buckets=_HTTP_BUCKETS,
-            registry=self.registry,
+            _HTTP_BUCKETS,
         )
-        self.http_in_flight = Gauge("http_requests_in_flight", "HTTP requests being answered.", registry=self.registry)
-        self.rate_limited = Counter(
+        self.http_in_flight = self._gauge("http_requests_in_flight", "HTTP requests being answered.")
+        self.rate_limited = self._counter(
             "http_rate_limit_decisions_total",
-            "Requests by what the rate limit said: allowed, refused, not_counted (Redis was out of reach).",
-            ["outcome"],
-            registry=self.registry,
+            "Requests by the rate limit's decision: allowed, refused, not_counted (Redis was out of reach).",
+            "outcome",
         )
-        self.processed = Counter(
+
+    def _define_stages(self) -> None:
+        self.processed = self._counter(
             "message_processing_total",
             "Deliveries by outcome: done, retried, deferred, dead_lettered, handed_back.",
-            ["message_type", "stage", "outcome"],
-            registry=self.registry,
+            "message_type",
+            "stage",
+            "outcome",
         )
-        self.processing_duration = Histogram(
-            "message_processing_duration_seconds",
-            "Time one delivery spent in a stage.",
-            ["type", "stage"],
-            buckets=_STAGE_BUCKETS,
-            registry=self.registry,
+        self.processing_duration = self._histogram(
+            "message_processing_duration_seconds", "Time of a delivery in a stage.", ["type", "stage"], _STAGE_BUCKETS
         )
-        self.processing_errors = Counter(
-            "message_processing_errors_total", "Errors by code.", ["stage", "error_code"], registry=self.registry
+        self.processing_errors = self._counter(
+            "message_processing_errors_total", "Errors by code.", "stage", "error_code"
         )
-        self.queue_depth = Gauge("message_queue_depth", "Ready messages.", ["queue"], registry=self.registry)
-        self.queue_depth_total = Gauge(
-            "rabbitmq_queue_depth_total",
-            "Ready messages in all queues that this process watches.",
-            registry=self.registry,
+        self.busy_ratio = self._gauge(
+            "worker_pool_utilization_ratio", "Deliveries in progress, as a share of the most allowed.", "stage"
         )
-        self.redis_connections = Gauge(
-            "redis_connections_active", "Connections to Redis, in use or waiting.", registry=self.registry
+
+    def _define_broker_and_redis(self) -> None:
+        self.queue_depth = self._gauge("message_queue_depth", "Ready messages.", "queue")
+        self.queue_depth_total = self._gauge(
+            "rabbitmq_queue_depth_total", "Ready messages in all queues that this process reads the depth of."
         )
-        self.redis_pool_active = Gauge(
-            "redis_connection_pool_active", "Connections to Redis in use.", registry=self.registry
+        self.broker_connected = self._gauge(
+            "rabbitmq_connection_status", "1 for the state of the connection.", "status"
         )
-        self.redis_pool_max = Gauge("redis_connection_pool_max", "Most connections to Redis.", registry=self.registry)
-        self.ai_service_calls = Counter(
-            "ai_service_calls_total", "Questions to AI agents.", ["provider"], registry=self.registry
+        self.published = self._counter("rabbitmq_messages_published_total", "Confirmed publishes.", "event")
+        self.delivered = self._counter("rabbitmq_messages_delivered_total", "Received deliveries.", "queue")
+        self.redis_connections = self._gauge("redis_connections_active", "Connections to Redis, in use or idle.")
+        self.redis_pool_active = self._gauge("redis_connection_pool_active", "Connections to Redis in use.")
+        self.redis_pool_max = self._gauge("redis_connection_pool_max", "Maximum of connections to Redis.")
+
+    def _define_outside_calls(self) -> None:
+        self.ai_service_calls = self._counter("ai_service_calls_total", "Questions to AI agents.", "provider")
+        self.transcriptions = self._counter(
+            "transcription_requests_total", "Recordings sent to a speech service.", "service"
         )
-        self.transcriptions = Counter(
-            "transcription_requests_total", "Recordings sent to a speech service.", ["service"], registry=self.registry
+        self.external_calls = self._counter(
+            "external_api_calls_total", "Calls to outside services.", "service", "status"
         )
-        self.broker_connected = Gauge(
-            "rabbitmq_connection_status",
-            "1 for the state that the connection is in.",
-            ["status"],
-            registry=self.registry,
+        self.external_errors = self._counter(
+            "external_api_errors_total", "Failed calls to outside services.", "service"
         )
-        self.published = Counter(
-            "rabbitmq_messages_published_total", "Confirmed publishes.", ["event"], registry=self.registry
+        self.external_duration = self._histogram(
+            "external_api_response_time_seconds", "Time of a call to an outside service.", ["service"], _STAGE_BUCKETS
         )
-        self.delivered = Counter(
-            "rabbitmq_messages_delivered_total", "Deliveries received.", ["queue"], registry=self.registry
+        self.fallbacks = self._counter(
+            "agent_fallbacks_total", "Messages that went to the next provider.", "service", "instead"
         )
-        self.external_calls = Counter(
-            "external_api_calls_total", "Calls to outside services.", ["service", "status"], registry=self.registry
+        self.breaker_state = self._gauge(
+            "circuit_breaker_state", "1 for the breaker's state: closed, open, half_open.", "service", "state"
         )
-        self.external_errors = Counter(
-            "external_api_errors_total",
-            "Calls to outside services that failed.",
-            ["service"],
-            registry=self.registry,
+        self.breaker_openings = self._counter(
+            "circuit_breaker_openings_total", "How often the breaker opened.", "service"
         )
-        self.external_duration = Histogram(
-            "external_api_response_time_seconds",
-            "Time an outside service took.",
-            ["service"],
-            buckets=_STAGE_BUCKETS,
-            registry=self.registry,
+
+    def _define_ordering(self) -> None:
+        self.agent_asked_again = self._counter(
+            "agent_asked_again_total", "Questions that an agent may have received before, without a record.", "provider"
         )
-        self.fallbacks = Counter(
-            "agent_fallbacks_total",
-            "Messages that were given to the next provider.",
-            ["service", "instead"],
-            registry=self.registry,
+        self.ordering_passed = self._counter(
+            "ordering_passed_total", "Stuck messages that the next message of their user passed."
         )
-        self.breaker_state = Gauge(
-            "circuit_breaker_state",
-            "1 for the state that the breaker is in: closed, open, half_open.",
-            ["service", "state"],
-            registry=self.registry,
-        )
-        self.breaker_openings = Counter(
-            "circuit_breaker_openings_total", "Times that the breaker opened.", ["service"], registry=self.registry
-        )
-        self.agent_asked_again = Counter(
-            "agent_asked_again_total",
-            "Questions to an agent that may have had them before, as nobody noted what came of them.",
-            ["provider"],
-            registry=self.registry,
-        )
-        self.ordering_passed = Counter(
-            "ordering_passed_total",
-            "Messages that were stuck, so that their user's next one was taken first.",
-            registry=self.registry,
-        )
-        self.ordering_waited = Counter(
-            "ordering_waits_total", "Deliveries that came before their turn.", registry=self.registry
-        )
-        self.messages_merged = Counter(
-            "messages_merged_total", "Messages that were answered with a later one.", registry=self.registry
-        )
-        self.busy_ratio = Gauge(
-            "worker_pool_utilization_ratio",
-            "Deliveries in work against the most allowed.",
-            ["stage"],
-            registry=self.registry,
-        )
+        self.ordering_waited = self._counter("ordering_waits_total", "Deliveries that came before their turn.")
+        self.messages_merged = self._counter("messages_merged_total", "Messages that were answered with a later one.")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: list[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     @contextmanager
     def external_call(self, service: str) -> Iterator[None]:
-        """Count and time one call to an outside service. Its status is `ok`, or the code of the error that came out."""
+        """Count and time one call to an outside service. Its status is `ok`, or the code of the raised error."""
         began_s = time.perf_counter()
         status = "ok"
         try:
