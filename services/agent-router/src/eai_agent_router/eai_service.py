@@ -71,7 +71,7 @@ class EaiAgents:
 class LettaAgent(Agent):
     """Talks to the users' agents.
 
-    It cannot `remember`: Letta answers whatever it is sent, and the service offers no other way in.
+    `remember` raises AgentBadRequest: Letta answers whatever it is sent, and the service offers no other way in.
     """
 
     def __init__(self, agents: EaiAgents, letta: JsonApi, clock: Clock) -> None:

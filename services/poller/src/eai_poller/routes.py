@@ -62,7 +62,7 @@ class PollerRoutes:
         return await self._response(answer)
 
     async def get_last_activity(self, request: Request) -> Response:
-        """Return when a user last wrote."""
+        """Return when a user last wrote. Raises HttpError if that is not known."""
         require(request, Role.READ_ONLY)
         user_number = parse_query(ActivityQuery, request, context=self.opaque_user_numbers).user_number
         with _store_errors_as_http():

@@ -22,6 +22,7 @@ class FallbackRecognizer:
     """Asks in the given order, each for an equal share of the time that is left.
 
     One that is down, slow, at its limit or misconfigured is passed over. An error about the audio is final.
+    Raises ValueError without recognizers.
     """
 
     def __init__(self, recognizers: Sequence[Recognizer]) -> None:

@@ -90,7 +90,10 @@ class Transcribe:
         self._antivirus = antivirus
 
     async def __call__(self, message: MessageAudio, ctx: StageContext) -> MessageTranscribed:
-        """The message with what was said in it. Raises one of `eai_transcriber.errors`."""
+        """The message with what was said in it.
+
+        Raises AudioNotUnderstood, or another of `eai_transcriber.errors`.
+        """
         deadline = ctx.deadline.less(_TO_SETTLE)
         content = await self._download(message.message.strip(), deadline)
         if self._antivirus is not None:

@@ -34,7 +34,7 @@ SAMPLE_RATE = 16_000
 def encoded(
     samples: bytes, container: str, codec: str, *, rate: int = SAMPLE_RATE, layout: str = "mono", bit_rate: int = 0
 ) -> bytes:
-    """16-bit mono samples at 16 kHz as a file of another format."""
+    """16-bit mono samples at 16 kHz as a file of another format. Raises TypeError for a codec that is not for audio."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout)

@@ -12,7 +12,7 @@ _MARGIN = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most `limit` times in any `period`."""
+    """At most `limit` times in any `period`. Raises ValueError for a limit below 1 or a period below 1 ms."""
 
     limit: int
     period: timedelta

@@ -22,7 +22,10 @@ _NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 
 
 async def resolve_by_system(host: str) -> list[str]:
-    """Every address that the machine's own resolver knows; it also reads `0x7f.1`, `017700000001` and the like."""
+    """Every address that the machine's own resolver knows; it also reads `0x7f.1`, `017700000001` and the like.
+
+    Raises OutboundUnknownHost, OutboundUnreachable, or OutboundRefused if the host is not a name.
+    """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -62,6 +65,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
+        """Raises OutboundRefused: no URL leads to a socket of this machine."""
         raise OutboundRefused("a socket of this machine is no place for a caller's URL")
 
     async def sleep(self, seconds: float) -> None:

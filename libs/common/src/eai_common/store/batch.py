@@ -78,7 +78,7 @@ class CommandBatcher:
         return replies
 
     async def replies(self, *commands: Command | Call) -> list[object]:
-        """As `run`, with an error reply among the others instead of raised."""
+        """As `run`, with an error reply among the others instead of raised. Raises StoreUnavailable."""
         if self._is_down:
             raise StoreUnavailable(_LOST)
         if len(self._waiting) >= _MOST_WAITING:

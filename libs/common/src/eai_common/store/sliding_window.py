@@ -80,7 +80,7 @@ class SlidingWindow:
             return self.taken(await self.call(subject, windows).run(self._redis), windows)
 
     def call(self, subject: str, windows: Sequence[Window]) -> Call:
-        """The same as a call that can ride in somebody's pipeline. A subject has the same windows each time."""
+        """The same as a call for a pipeline. A subject has the same windows each time. Raises ValueError for none."""
         if not windows:
             raise ValueError("no windows to take a place in")
         args = [part for window in windows for part in (window.limit, window.period // timedelta(microseconds=1))]

@@ -55,7 +55,7 @@ class Piece:
 
 
 def cut(text: str, limit: int = LIMIT, *, profile: Profile = WHATSAPP) -> list[Piece]:
-    """As `split`, with the added markers kept apart."""
+    """As `split`, with the added markers kept apart. Raises ValueError for a limit under 16."""
     if limit < SHORTEST_LIMIT:
         raise ValueError(f"limit: got {limit}, takes {SHORTEST_LIMIT} characters or more")
     if not text.strip():
