@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai_agent_router.agent import History, Turn
-from eai_agent_router.agent_engine import Engines, history_input, turn_input
+from eai_agent_router.agent_engine import Engines, build_history_input, build_turn_input
 from eai_agent_router.errors import AgentBadRequest
 from eai_common.messages import HistoryMessage
 
@@ -71,14 +71,14 @@ def test_with_an_allowlist_only_its_engines_and_the_default_one_are_asked() -> N
 
 
 def test_a_question_is_asked_as_the_contract_has_it() -> None:
-    assert turn_input(Turn("id", "+5521999999999", "Oi")) == {
+    assert build_turn_input(Turn("id", "+5521999999999", "Oi")) == {
         "input": {"messages": [{"role": "human", "content": "Oi"}]},
         "config": THREAD,
     }
 
 
 def test_how_sure_a_transcript_is_stands_beside_the_users_words_and_not_in_them() -> None:
-    assert turn_input(Turn("id", "+5521999999999", "segunda via", confidence=0.41)) == {
+    assert build_turn_input(Turn("id", "+5521999999999", "segunda via", confidence=0.41)) == {
         "input": {"messages": [{"role": "human", "content": "segunda via"}]},
         "config": {**THREAD, "metadata": {"transcript_confidence": 0.41}},
     }
@@ -86,7 +86,7 @@ def test_how_sure_a_transcript_is_stands_beside_the_users_words_and_not_in_them(
 
 def test_the_previous_message_stands_before_the_question_with_an_id_that_repetitions_share() -> None:
     turn = Turn("id", "+5521999999999", "Sim", previous_message="Quer?")
-    assert turn_input(turn)["input"] == {
+    assert build_turn_input(turn)["input"] == {
         "messages": [
             {"role": "ai", "content": "Quer?", "id": "id-previous"},
             {"role": "human", "content": "Sim"},
@@ -96,7 +96,7 @@ def test_the_previous_message_stands_before_the_question_with_an_id_that_repetit
 
 def test_a_history_is_marked_as_one_and_its_messages_have_ids_that_repetitions_share() -> None:
     said = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))
-    assert history_input(History("id", "+5521999999999", said)) == {
+    assert build_history_input(History("id", "+5521999999999", said)) == {
         "input": {
             "messages": [
                 {"role": "human", "content": "Oi", "id": "id-0"},

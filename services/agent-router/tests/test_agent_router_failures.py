@@ -21,8 +21,8 @@ from eai_agent_router.errors import (
     AgentUnauthorized,
     AgentUnavailable,
 )
-from eai_agent_router.failures import CANONICAL_CODES, RULES, Failure, error_for, kind_of
-from eai_agent_router.json_api import failure_in
+from eai_agent_router.failures import CANONICAL_CODES, RULES, Failure, classify, make_error
+from eai_agent_router.json_api import read_failure
 from eai_common.errors import Permanent, Retriable
 
 GOOGLE, EAI, OPENAI = Provider.GOOGLE_AGENT_ENGINE, Provider.EAI_AGENT_SERVICE, Provider.OPENAI
@@ -51,7 +51,7 @@ NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
         (Failure(GOOGLE, code="DATA_LOSS"), AgentUnavailable),
         (Failure(GOOGLE, code="UNAUTHENTICATED"), AgentUnauthorized),
         # Google, by what it says
-        (Failure(GOOGLE, code="FAILED_PRECONDITION", says=CRASH + '{"detail":"psycopg: closed"}'), AgentUnavailable),
+        (Failure(GOOGLE, code="FAILED_PRECONDITION", message=CRASH + '{"detail":"psycopg: closed"}'), AgentUnavailable),
         (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "429 Resource exhausted."), AgentRateLimited),
         (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "RESOURCE_EXHAUSTED"), AgentRateLimited),
         (Failure(GOOGLE, 400, "FAILED_PRECONDITION", CRASH + "x\nRequest Data: {'quota'}"), AgentUnavailable),
@@ -79,7 +79,7 @@ NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
         (Failure(EAI, 413), AgentInputTooLong),
         (Failure(EAI, 418), AgentBadRequest),
         (Failure(EAI, 422), AgentBadRequest),
-        (Failure(EAI, 422, says="context is too long"), AgentInputTooLong),
+        (Failure(EAI, 422, message="context is too long"), AgentInputTooLong),
         (Failure(EAI, 425), AgentUnavailable),
         (Failure(EAI, 429), AgentRateLimited),
         (Failure(EAI, 499), AgentUnavailable),
@@ -103,7 +103,7 @@ NOW = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
     ids=lambda value: value.__name__ if isinstance(value, type) else f"{value.provider}-{value.status}-{value.code}",
 )
 def test_each_failure_is_one_error(failure: Failure, error: type[Exception]) -> None:
-    assert kind_of(failure) is error
+    assert classify(failure) is error
 
 
 failures = st.builds(
@@ -111,23 +111,23 @@ failures = st.builds(
     provider=st.sampled_from(Provider),
     status=st.none() | st.integers(300, 599),
     code=st.none() | st.sampled_from(sorted(CANONICAL_CODES.values())) | st.text("abc_", min_size=1, max_size=9),
-    says=st.text("ŧßøæ", min_size=1, max_size=60),  # letters that no text of ours has
+    message=st.text("ŧßøæ", min_size=1, max_size=60),  # letters that no text of ours has
     retry_after=st.none() | st.timedeltas(timedelta(), timedelta(days=1)),
 )
 
 
 @given(failures)
 def test_every_failure_is_an_error_that_hides_the_words_and_keeps_the_wish(failure: Failure) -> None:
-    error = error_for(failure)
+    error = make_error(failure)
     assert isinstance(error, Retriable | Permanent)
-    assert failure.says not in str(error)
+    assert failure.message not in str(error)
     if isinstance(error, Retriable):
         assert error.retry_after == failure.retry_after
 
 
 def test_the_last_rule_takes_whatever_is_left() -> None:
     last = RULES[-1]
-    assert (last.provider, last.codes, last.statuses, last.says) == (None, frozenset(), frozenset(), None)
+    assert (last.provider, last.codes, last.statuses, last.words) == (None, frozenset(), frozenset(), None)
 
 
 def google_error(status: int, name: str, *details: object) -> httpx.Response:
@@ -136,15 +136,15 @@ def google_error(status: int, name: str, *details: object) -> httpx.Response:
 
 
 def test_googles_own_name_for_an_error_is_read_from_the_body() -> None:
-    failure = failure_in(google_error(400, "FAILED_PRECONDITION"), GOOGLE, now=NOW)
-    assert (failure.status, failure.code, failure.says) == (400, "FAILED_PRECONDITION", "no")
+    failure = read_failure(google_error(400, "FAILED_PRECONDITION"), GOOGLE, now=NOW)
+    assert (failure.status, failure.code, failure.message) == (400, "FAILED_PRECONDITION", "no")
 
 
 @pytest.mark.parametrize(("delay", "seconds"), [("13.5s", 13.5), (f"{'9' * 400}s", 6 * 3600)])
 def test_googles_retry_info_is_a_pause(delay: str, seconds: float) -> None:
     retry_info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
     response = google_error(429, "RESOURCE_EXHAUSTED", {"@type": "other"}, retry_info)
-    assert failure_in(response, GOOGLE, now=NOW).retry_after == timedelta(seconds=seconds)
+    assert read_failure(response, GOOGLE, now=NOW).retry_after == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_googles_retry_info_is_a_pause(delay: str, seconds: float) -> None:
 )
 def test_retry_after_is_seconds_or_a_date(header: str, wish: timedelta | None) -> None:
     response = httpx.Response(429, headers={"retry-after": header}, text="slow down")
-    assert failure_in(response, EAI, now=NOW).retry_after == wish
+    assert read_failure(response, EAI, now=NOW).retry_after == wish
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"detail":"x"}', b'{"error":"x"}', b"\xff\xfe", b'{"error":[]}'])
 def test_a_body_of_another_shape_leaves_the_status_to_judge_by(body: bytes) -> None:
-    failure = failure_in(httpx.Response(503, content=body), EAI, now=NOW)
+    failure = read_failure(httpx.Response(503, content=body), EAI, now=NOW)
     assert (failure.status, failure.code) == (503, None)
 
 
@@ -181,9 +181,9 @@ def test_a_body_of_another_shape_leaves_the_status_to_judge_by(body: bytes) -> N
     ids=["in words", "a list that repeats the request"],
 )
 def test_fastapis_errors_are_judged_by_their_words_not_the_users(detail: object, error: type[Exception]) -> None:
-    assert kind_of(failure_in(httpx.Response(422, json={"detail": detail}), EAI, now=NOW)) is error
+    assert classify(read_failure(httpx.Response(422, json={"detail": detail}), EAI, now=NOW)) is error
 
 
 def test_free_text_in_place_of_a_code_is_not_taken_for_one() -> None:
     response = httpx.Response(400, json={"error": {"code": "the user said: my secret"}})
-    assert failure_in(response, OPENAI, now=NOW).code is None
+    assert read_failure(response, OPENAI, now=NOW).code is None

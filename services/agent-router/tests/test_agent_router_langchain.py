@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
-from eai_agent_router.langchain import TurnStamp, replies_in
+from eai_agent_router.langchain import TurnStamp, read_replies
 from eai_common.replies import (
     AssistantMessage,
     ReasoningMessage,
@@ -38,7 +38,7 @@ def ai(content: JsonValue = "Olá!", **fields: JsonValue) -> JsonValue:
 
 
 def replies(*messages: JsonValue) -> tuple[ReplyMessage, ...]:
-    return replies_in({"messages": list(messages)}, STAMP)
+    return read_replies({"messages": list(messages)}, STAMP)
 
 
 def kinds(*messages: JsonValue) -> list[str]:
@@ -52,7 +52,7 @@ def statistics(*messages: JsonValue) -> UsageStatistics:
 
 
 def last_text(output: JsonValue) -> str:
-    return [reply for reply in replies_in(output, STAMP) if isinstance(reply, AssistantMessage)][-1].content
+    return [reply for reply in read_replies(output, STAMP) if isinstance(reply, AssistantMessage)][-1].content
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_every_known_shape_of_an_answer_is_understood(output: JsonValue) -> None
 )
 def test_a_shape_never_seen_or_without_words_is_a_bad_response(output: JsonValue) -> None:
     with pytest.raises(AgentBadResponse):
-        replies_in(output, STAMP)
+        read_replies(output, STAMP)
 
 
 def test_a_bad_response_keeps_the_answer_for_the_dead_letter_and_out_of_its_text() -> None:
@@ -307,7 +307,7 @@ messages = st.one_of(
 @given(json_values | st.fixed_dictionaries({"messages": json_values}) | st.lists(messages | json_values, max_size=4))
 def test_any_json_at_all_is_an_answer_or_a_typed_error(output: JsonValue) -> None:
     try:
-        answer = replies_in(output, STAMP)
+        answer = read_replies(output, STAMP)
     except (AgentBadResponse, AgentRefused):
         return
     assert isinstance(answer[-1], UsageStatistics)
@@ -315,7 +315,7 @@ def test_any_json_at_all_is_an_answer_or_a_typed_error(output: JsonValue) -> Non
 
 @given(st.lists(messages, max_size=6))
 def test_an_answer_ends_with_its_only_statistics_and_says_something(thread: list[JsonValue]) -> None:
-    answer = replies_in({"messages": [*thread, ai("fim")]}, STAMP)
+    answer = read_replies({"messages": [*thread, ai("fim")]}, STAMP)
     assert [isinstance(reply, UsageStatistics) for reply in answer] == [False] * (len(answer) - 1) + [True]
     assert last_text({"messages": [*thread, ai("fim")]}) == "fim"
 
@@ -324,7 +324,7 @@ def test_an_answer_ends_with_its_only_statistics_and_says_something(thread: list
 def test_earlier_turns_change_nothing(earlier: list[JsonValue], rest: list[dict[str, JsonValue]]) -> None:
     made = [{**message, "id": f"m{number}"} for number, message in enumerate(rest) if message["type"] != "human"]
     turn: list[JsonValue] = [HUMAN, *made, ai()]
-    assert replies_in([*earlier, *turn], STAMP) == replies_in(turn, STAMP)
+    assert read_replies([*earlier, *turn], STAMP) == read_replies(turn, STAMP)
 
 
 @given(texts.filter(str.strip))

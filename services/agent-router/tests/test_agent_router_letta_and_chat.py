@@ -14,8 +14,8 @@ from eai_agent_router.agent import Answer, Provider, Turn
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
 from eai_agent_router.json_api import JsonApi, NoAuthorization
 from eai_agent_router.langchain import TurnStamp
-from eai_agent_router.letta import letta_replies
-from eai_agent_router.openai_chat import ChatOptions, OpenAiChat, latest
+from eai_agent_router.letta import read_letta_replies
+from eai_agent_router.openai_chat import ChatOptions, OpenAiChat, cut_to_latest
 from eai_agent_router.testing import deadline_in
 from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
@@ -32,7 +32,7 @@ USAGE: JsonValue = {"completion_tokens": 5, "prompt_tokens": 9, "total_tokens": 
 
 
 def letta(*messages: JsonValue, **fields: JsonValue) -> tuple[object, ...]:
-    return letta_replies({"messages": list(messages), **fields}, STAMP)
+    return read_letta_replies({"messages": list(messages), **fields}, STAMP)
 
 
 def test_lettas_messages_keep_their_shape_and_close_with_the_usage() -> None:
@@ -87,7 +87,7 @@ def test_content_in_parts_is_joined() -> None:
 )
 def test_an_answer_of_lettas_that_is_none_is_a_bad_response(answer: JsonValue) -> None:
     with pytest.raises(AgentBadResponse):
-        letta_replies(answer, STAMP)
+        read_letta_replies(answer, STAMP)
 
 
 # OpenAI
@@ -193,12 +193,12 @@ def said(*contents: str) -> list[HistoryMessage]:
 def test_the_latest_part_of_a_conversation_is_within_both_limits(
     contents: list[str], messages: int, tokens: int, kept: list[str]
 ) -> None:
-    assert [one.content for one in latest(said(*contents), messages=messages, tokens=tokens)] == kept
+    assert [one.content for one in cut_to_latest(said(*contents), messages=messages, tokens=tokens)] == kept
 
 
 @given(st.lists(st.text(max_size=50), max_size=20), st.integers(1, 20), st.integers(1, 50))
 def test_what_is_kept_is_the_end_and_never_more_than_allowed(contents: list[str], messages: int, tokens: int) -> None:
-    kept = [one.content for one in latest(said(*contents), messages=messages, tokens=tokens)]
+    kept = [one.content for one in cut_to_latest(said(*contents), messages=messages, tokens=tokens)]
     assert kept == contents[len(contents) - len(kept) :]
     assert len(kept) <= messages
     assert len(kept) <= 1 or sum(-(-len(content) // 4) for content in kept) <= tokens

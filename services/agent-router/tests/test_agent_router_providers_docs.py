@@ -24,7 +24,7 @@ def _row(rule: Rule) -> str:
         f"`{rule.provider}`" if rule.provider else "",
         ", ".join(f"`{code}`" for code in sorted(rule.codes)),
         ", ".join(_ranges(rule.statuses)),
-        f"`{rule.says.pattern}`".replace("|", "\\|") if rule.says else "",
+        f"`{rule.words.pattern}`".replace("|", "\\|") if rule.words else "",
         f"`{rule.error.error_code}`",
         "yes" if issubclass(rule.error, Retriable) else "no",
         rule.hint,

@@ -1,4 +1,4 @@
-"""The port: what the stage asks of an agent, whichever provider runs it."""
+"""The port to an agent, whichever provider runs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Turn:
     previous_message: str | None = None  # what the assistant had said outside this thread, None: nothing
     reasoning_engine_id: str | None = None  # None: the configured one; only Agent Engine knows it
     confidence: float | None = None  # of spoken words, 0 to 1, as their recogniser sees it; None: typed, or not said
-    attempt: int = 1  # which try at it this is
+    attempt: int = 1  # 1 is the first
     is_repeated: bool = False  # the provider may have had it before
 
 

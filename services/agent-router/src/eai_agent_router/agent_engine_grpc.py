@@ -14,11 +14,12 @@ from google.protobuf import struct_pb2
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
-from eai_agent_router.agent_engine import Engines, answer_in, history_input, turn_input
+from eai_agent_router.agent_engine import Engines, build_history_input, build_turn_input, read_answer
 from eai_agent_router.errors import AgentTimeout
-from eai_agent_router.failures import Failure, error_for
+from eai_agent_router.failures import Failure, make_error
 from eai_agent_router.lean_import import import_service
 from eai_common.clock import Clock, Deadline
+from eai_common.guards import deadline_scope
 from eai_common.guards.google import retry_delay
 
 if TYPE_CHECKING:
@@ -61,31 +62,30 @@ class AgentEngineGrpc(Agent):
         self._class_method = class_method
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
-        output = await self._query(turn, turn_input(turn), deadline)
-        return answer_in(output, turn, at=self._clock.now())
+        output = await self._query(turn, build_turn_input(turn), deadline)
+        return read_answer(output, turn, at=self._clock.now())
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
-        return await self._query(history, history_input(history), deadline)
+        return await self._query(history, build_history_input(history), deadline)
 
     async def _query(self, asked: Turn | History, given: Mapping[str, JsonValue], deadline: Deadline) -> JsonValue:
         name = self._engines.resource_name(asked.reasoning_engine_id)
-        if deadline.has_passed:
-            raise AgentTimeout("no time was left to ask the engine")
-        try:
-            response = await self._queries.query_reasoning_engine(
-                {"name": name, "input": _struct(given), "class_method": self._class_method},
-                retry=None,
-                timeout=deadline.remaining_s(),
-                metadata=(("x-message-id", asked.message_id),),
-            )
-        except GoogleAPICallError as error:
-            raise error_for(_failure_of(error)) from error
-        return _json(type(response).pb(response).output)
+        async with deadline_scope(deadline, Provider.GOOGLE_AGENT_ENGINE, AgentTimeout):
+            try:
+                response = await self._queries.query_reasoning_engine(
+                    {"name": name, "input": _to_struct(given), "class_method": self._class_method},
+                    retry=None,
+                    timeout=deadline.remaining_s(),
+                    metadata=(("x-message-id", asked.message_id),),
+                )
+            except GoogleAPICallError as error:
+                raise make_error(_read_failure(error)) from error
+        return _to_json(type(response).pb(response).output)
 
 
 @asynccontextmanager
 async def open_queries(endpoint: str, credentials: Credentials | None) -> AsyncIterator[Queries]:
-    """Google's client for `host[:port]`. Without credentials the channel has no TLS: for this machine's own sandbox."""
+    """Open Google's client for `host[:port]`. Without credentials the channel has no TLS: for a sandbox."""
     service = await asyncio.to_thread(
         import_service, "google.cloud.aiplatform_v1", "reasoning_engine_execution_service"
     )
@@ -101,19 +101,19 @@ async def open_queries(endpoint: str, credentials: Credentials | None) -> AsyncI
         await client.transport.close()
 
 
-def _struct(given: Mapping[str, JsonValue]) -> struct_pb2.Struct:
+def _to_struct(given: Mapping[str, JsonValue]) -> struct_pb2.Struct:
     struct = struct_pb2.Struct()
     struct.update(given)
     return struct
 
 
-def _json(value: struct_pb2.Value) -> JsonValue:
+def _to_json(value: struct_pb2.Value) -> JsonValue:
     """The value as JSON has it: whole numbers are whole again, as they were before they became doubles."""
     match value.WhichOneof("kind"):
         case "struct_value":
-            return {key: _json(item) for key, item in value.struct_value.fields.items()}
+            return {key: _to_json(item) for key, item in value.struct_value.fields.items()}
         case "list_value":
-            return [_json(item) for item in value.list_value.values]
+            return [_to_json(item) for item in value.list_value.values]
         case "number_value":
             number: float = value.number_value
             return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else number
@@ -125,11 +125,11 @@ def _json(value: struct_pb2.Value) -> JsonValue:
             return None
 
 
-def _failure_of(error: GoogleAPICallError) -> Failure:
+def _read_failure(error: GoogleAPICallError) -> Failure:
     code = error.grpc_status_code
     return Failure(
         provider=Provider.GOOGLE_AGENT_ENGINE,
         code=code.name if code is not None else "UNKNOWN",
-        says=error.message or "",
+        message=error.message or "",
         retry_after=retry_delay(error.details),
     )

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
-from eai_agent_router.agent_engine import Engines, answer_in, history_input, turn_input
+from eai_agent_router.agent_engine import Engines, build_history_input, build_turn_input, read_answer
 from eai_agent_router.errors import AgentBadResponse, AgentTimeout
-from eai_agent_router.failures import Failure, error_for
+from eai_agent_router.failures import Failure, make_error
 from eai_agent_router.json_api import ErrorBody, JsonApi
 from eai_common.clock import Clock, Deadline
 
@@ -42,20 +42,20 @@ class AgentEngineRest(Agent):
         self._class_method = class_method
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
-        output = await self._query(turn, turn_input(turn), deadline)
-        return answer_in(output, turn, at=self._clock.now())
+        output = await self._query(turn, build_turn_input(turn), deadline)
+        return read_answer(output, turn, at=self._clock.now())
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
-        return await self._query(history, history_input(history), deadline)
+        return await self._query(history, build_history_input(history), deadline)
 
     async def _query(self, asked: Turn | History, given: dict[str, JsonValue], deadline: Deadline) -> JsonValue:
         path = f"/v1beta1/{self._engines.resource_name(asked.reasoning_engine_id)}:query"
         body: dict[str, JsonValue] = {"classMethod": self._class_method, "input": given}
         answer = await self._api.post(path, body, message_id=asked.message_id, deadline=deadline)
-        operation = _operation_in(answer)
-        return _output(answer) if operation is None else await self._finished(operation, deadline)
+        operation = _read_operation(answer)
+        return _unwrap_output(answer) if operation is None else await self._await_operation(operation, deadline)
 
-    async def _finished(self, operation: _Operation, deadline: Deadline) -> JsonValue:
+    async def _await_operation(self, operation: _Operation, deadline: Deadline) -> JsonValue:
         pause = _FIRST_PAUSE
         while not operation.done:
             if deadline.remaining_s() <= pause.total_seconds():
@@ -64,20 +64,20 @@ class AgentEngineRest(Agent):
             pause = min(pause * 1.5, _LONGEST_PAUSE)
             operation = await self._poll(operation.name, deadline)
         if operation.error is not None:
-            raise error_for(_failure_of(operation.error))
-        return _output(operation.response)
+            raise make_error(_read_failure(operation.error))
+        return _unwrap_output(operation.response)
 
     async def _poll(self, name: str, deadline: Deadline) -> _Operation:
         if _OPERATION.fullmatch(name) is None:
             raise AgentBadResponse("the engine named an operation that is no resource name")
         answer = await self._api.get(f"/v1beta1/{name}", deadline=deadline)
-        operation = _operation_in(answer)
+        operation = _read_operation(answer)
         if operation is None:
             raise AgentBadResponse("the engine's operation has an unknown shape", answer=answer)
         return operation
 
 
-def _operation_in(answer: JsonValue) -> _Operation | None:
+def _read_operation(answer: JsonValue) -> _Operation | None:
     if not isinstance(answer, dict) or "name" not in answer or "output" in answer:
         return None
     try:
@@ -86,8 +86,8 @@ def _operation_in(answer: JsonValue) -> _Operation | None:
         raise AgentBadResponse("the engine's operation has an unknown shape", answer=answer) from error
 
 
-def _output(answer: JsonValue) -> JsonValue:
-    """Both `{"output": …}` and an older server's `{"response": …}` are unwrapped; what is not wrapped is the output."""
+def _unwrap_output(answer: JsonValue) -> JsonValue:
+    """Unwrap `{"output": …}` and an older server's `{"response": …}`; an answer without a wrapper is the output."""
     if isinstance(answer, dict):
         for wrapper in ("output", "response"):
             if wrapper in answer:
@@ -95,10 +95,10 @@ def _output(answer: JsonValue) -> JsonValue:
     return answer
 
 
-def _failure_of(error: ErrorBody) -> Failure:
+def _read_failure(error: ErrorBody) -> Failure:
     return Failure(
         provider=Provider.GOOGLE_AGENT_ENGINE,
         code=error.name,
-        says=error.message or "",
+        message=error.message or "",
         retry_after=error.retry_delay,
     )

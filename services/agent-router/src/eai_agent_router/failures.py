@@ -1,4 +1,4 @@
-"""The one table that says which error a provider's failure is.
+"""The table that maps a provider's failure to an error.
 
 Sources: Google Cloud, "Agent Platform API errors", and google/rpc/code.proto (canonical codes, their HTTP statuses); an
 agent whose own code crashes comes as FAILED_PRECONDITION "Reasoning Engine Execution failed", an engine that is down
@@ -26,44 +26,44 @@ from eai_agent_router.errors import (
 )
 from eai_common.errors import Permanent, Retriable
 
-__all__ = ["CANONICAL_CODES", "RULES", "Failure", "Rule", "error_for", "kind_of"]
+__all__ = ["CANONICAL_CODES", "RULES", "Failure", "Rule", "make_error", "classify"]
 
 ErrorKind = type[Retriable] | type[Permanent]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A provider's failure as it came, before anybody judged it."""
+    """A provider's failure as it came."""
 
     provider: Provider
     status: int | None = None  # HTTP
     code: str | None = None  # Google's canonical name, or the provider's own error code
-    says: str = ""  # the provider's words: to judge by, never to show
+    message: str = ""  # the provider's words: to judge by, never to show
     retry_after: timedelta | None = None
 
     @property
-    def own_words(self) -> str:
-        """Without the request, which Agent Engine repeats at the end: a user who writes "quota" is no failure."""
-        return self.says.partition("Request Data:")[0]
+    def words_without_request(self) -> str:
+        """The message without the request, which Agent Engine repeats at the end: a user may write "quota"."""
+        return self.message.partition("Request Data:")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Failures that are one error. What is left empty matches everything; `codes` or `statuses`, either is enough."""
+    """Failures that map to one error. An empty field matches everything; of `codes` and `statuses` one is enough."""
 
     error: ErrorKind
     hint: str  # for the operator
     provider: Provider | None = None
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
-    says: re.Pattern[str] | None = None
+    words: re.Pattern[str] | None = None
 
     def matches(self, failure: Failure) -> bool:
         if self.provider not in (None, failure.provider):
             return False
         if (self.codes or self.statuses) and failure.code not in self.codes and failure.status not in self.statuses:
             return False
-        return self.says is None or self.says.search(failure.own_words) is not None
+        return self.words is None or self.words.search(failure.words_without_request) is not None
 
 
 def _codes(*codes: str) -> frozenset[str]:
@@ -74,16 +74,16 @@ def _statuses(*statuses: int | range) -> frozenset[int]:
     return frozenset(number for item in statuses for number in (item if isinstance(item, range) else (item,)))
 
 
-def _words(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
 GOOGLE, OPENAI = Provider.GOOGLE_AGENT_ENGINE, Provider.OPENAI
 _INVALID = _codes("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE")
-_TOO_LONG = _words(
+_TOO_LONG = _compile(
     r"(input|prompt|context|token).{0,80}(exceed|too (long|large|many)|maximum)" r"|exceed.{0,80}token|maximum context"
 )
-_BLOCKED = _words(r"safety|blocked|prohibited[_ ]content|content[_ ]?(filter|policy)")
+_BLOCKED = _compile(r"safety|blocked|prohibited[_ ]content|content[_ ]?(filter|policy)")
 _CRASH = "reasoning engine execution failed|agent engine error"
 
 RULES: tuple[Rule, ...] = (
@@ -93,15 +93,15 @@ RULES: tuple[Rule, ...] = (
     Rule(AgentRefused, "a content filter", OPENAI, _codes("content_filter", "content_policy_violation")),
     Rule(AgentUnavailable, "the account is out of credit", OPENAI, _codes("insufficient_quota")),
     Rule(AgentUnavailable, "the engine does not start, see its logs", GOOGLE,
-         says=_words("failed to start and cannot")),
+         words=_compile("failed to start and cannot")),
     # The agent ran and crashed: mostly a model or a database under it, which passes, and the retries are few.
     Rule(AgentRateLimited, "the model under the agent is out of quota", GOOGLE,
-         says=_words(rf"({_CRASH}).*(resource[_ ]?exhausted|\b429\b|quota)")),
+         words=_compile(rf"({_CRASH}).*(resource[_ ]?exhausted|\b429\b|quota)")),
     Rule(AgentInputTooLong, "the thread is too long for the model", GOOGLE,
-         says=_words(rf"({_CRASH}).*({_TOO_LONG.pattern})")),
-    Rule(AgentUnavailable, "the agent's own code failed, see its logs", GOOGLE, says=_words(_CRASH)),
-    Rule(AgentInputTooLong, "too long for the model", codes=_INVALID, statuses=_statuses(400, 422), says=_TOO_LONG),
-    Rule(AgentRefused, "blocked by a safety filter", codes=_INVALID, statuses=_statuses(400, 422), says=_BLOCKED),
+         words=_compile(rf"({_CRASH}).*({_TOO_LONG.pattern})")),
+    Rule(AgentUnavailable, "the agent's own code failed, see its logs", GOOGLE, words=_compile(_CRASH)),
+    Rule(AgentInputTooLong, "too long for the model", codes=_INVALID, statuses=_statuses(400, 422), words=_TOO_LONG),
+    Rule(AgentRefused, "blocked by a safety filter", codes=_INVALID, statuses=_statuses(400, 422), words=_BLOCKED),
     Rule(AgentInputTooLong, "the body is too large", statuses=_statuses(413)),
     Rule(AgentUnauthorized, "check the credentials and their roles",
          codes=_codes("UNAUTHENTICATED", "PERMISSION_DENIED"), statuses=_statuses(401, 403, 407)),
@@ -129,14 +129,14 @@ CANONICAL_CODES = {
 """The numbers of google/rpc/code.proto, as an operation's error gives them."""
 
 
-def kind_of(failure: Failure) -> ErrorKind:
-    """Which error the failure is."""
-    return _rule_for(failure).error
+def classify(failure: Failure) -> ErrorKind:
+    """Return the kind of error that the failure is."""
+    return _find_rule(failure).error
 
 
-def error_for(failure: Failure) -> Retriable | Permanent:
-    """The error to raise for the failure; raise it `from` what the client library threw."""
-    rule = _rule_for(failure)
+def make_error(failure: Failure) -> Retriable | Permanent:
+    """Return the error to raise for the failure; raise it `from` the client library's own."""
+    rule = _find_rule(failure)
     came = " ".join(str(part) for part in (failure.status, failure.code) if part) or "without a status"
     text = f"{failure.provider} failed ({came}): {rule.hint}"
     if issubclass(rule.error, Retriable):
@@ -144,5 +144,5 @@ def error_for(failure: Failure) -> Retriable | Permanent:
     return rule.error(text)
 
 
-def _rule_for(failure: Failure) -> Rule:
+def _find_rule(failure: Failure) -> Rule:
     return next(rule for rule in RULES if rule.matches(failure))

@@ -1,4 +1,4 @@
-"""What the stage decides: which agent answers, how long it may take, and what goes on from here."""
+"""What the stage decides: which agent answers, how long it may take, and which event follows."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdat
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
 
-__all__ = ["Agents", "RouteMessage", "Threads", "UpdateHistory", "turn_of"]
+__all__ = ["Agents", "RouteMessage", "Threads", "UpdateHistory", "make_turn"]
 
 log = get_logger(__name__)
 
-# So that a slow agent is AGENT_TIMEOUT and no slow stage, and time is left to settle.
+# So that a slow agent is AGENT_TIMEOUT and not a slow stage, and time is left to settle.
 _TO_SETTLE = timedelta(seconds=1)
 
 
 class Threads(Protocol):
-    """The books on users' threads: when each was last used, and how many messages it has."""
+    """The record of users' threads: when each was last used, and how many messages it has."""
 
     async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
-        """Note one more message in the user's thread; a second time for the same `message_id` counts none."""
+        """Count one more message in the user's thread, once for each `message_id`. Raises StoreUnavailable."""
 
 
 class Agents:
@@ -37,8 +37,8 @@ class Agents:
         self._by_provider = by_provider
         self._unnamed = unnamed or by_provider.get(default)
 
-    def named(self, provider: str | None) -> Agent:
-        """The agent of a message's provider; for None the default one, with its fallbacks if it has any.
+    def find(self, provider: str | None) -> Agent:
+        """Return the agent of a message's provider; for None the default one, with its fallbacks if it has any.
 
         Raises ProviderNotConfigured.
         """
@@ -49,7 +49,7 @@ class Agents:
 
 
 class RouteMessage:
-    """Has what a user wrote or said answered by the agent of the message's provider."""
+    """Lets the agent of the message's provider answer what a user wrote or said."""
 
     consumes = (MessageText, MessageTranscribed)
 
@@ -59,11 +59,11 @@ class RouteMessage:
         self._max_wait = max_wait
 
     async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
-        agent = self._agents.named(message.provider)
-        turn = turn_of(message, attempt=ctx.attempt.number)
+        agent = self._agents.find(message.provider)
+        turn = make_turn(message, attempt=ctx.attempt.number)
         with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
             answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _note_use(self._threads, message, at=ctx.clock.now())
+        await _record_use(self._threads, message, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
 
@@ -78,7 +78,7 @@ class UpdateHistory:
         self._max_wait = max_wait
 
     async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> HistoryUpdated:
-        agent = self._agents.named(message.provider)
+        agent = self._agents.find(message.provider)
         history = History(
             message_id=message.message_id,
             thread_id=message.user_number,
@@ -88,12 +88,12 @@ class UpdateHistory:
         )
         with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
             said = await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _note_use(self._threads, message, at=ctx.clock.now())
+        await _record_use(self._threads, message, at=ctx.clock.now())
         return HistoryUpdated.after(message, answer=said)
 
 
-def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
-    """The turn that a message starts."""
+def make_turn(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
+    """Return the turn that a message starts."""
     return Turn(
         message_id=message.message_id,
         thread_id=message.user_number,
@@ -105,9 +105,9 @@ def turn_of(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> T
     )
 
 
-async def _note_use(threads: Threads, message: Event, *, at: datetime) -> None:
-    """Best effort: an answer that was paid for is not thrown away because the books could not be kept."""
+async def _record_use(threads: Threads, message: Event, *, at: datetime) -> None:
+    """Best effort: an answer that was paid for is not lost because Redis could not count it."""
     try:
         await threads.touch(message.user_number, message.message_id, at=at)
     except StageError as error:
-        log.warning("thread_not_noted", error_code=error.error_code)
+        log.warning("thread_not_counted", error_code=error.error_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -17,11 +16,11 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from eai_agent_router.agent import Provider
 from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentTimeout, AgentUnavailable
-from eai_agent_router.failures import CANONICAL_CODES, Failure, error_for
+from eai_agent_router.failures import CANONICAL_CODES, Failure, make_error
 from eai_common.clock import Clock, Deadline
-from eai_common.guards import bound_pause, parse_retry_after
+from eai_common.guards import bound_pause, deadline_scope, parse_retry_after
 
-__all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "by", "failure_in", "open_http", "parsed"]
+__all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "open_http", "parse_json", "read_failure"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -31,14 +30,14 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, http
 
 
 class Authorization(Protocol):
-    """Who we are to a provider."""
+    """How a provider knows us."""
 
     async def headers(self) -> Mapping[str, str]:
-        """The headers to send; raises AgentUnauthorized or AgentUnavailable if they cannot be had."""
+        """Return the headers to send. Raises AgentUnauthorized or AgentUnavailable if they cannot be had."""
 
 
 class NoAuthorization:
-    """For a provider that asks for none."""
+    """For a provider that asks for no credentials."""
 
     async def headers(self) -> Mapping[str, str]:
         return {}
@@ -56,9 +55,12 @@ class StaticToken:
 
 @asynccontextmanager
 async def open_http() -> AsyncIterator[httpx.AsyncClient]:
-    """A client for one provider. It has no timeout of its own (the deadline is one for the whole call), follows no
-    redirect (a token must not travel), and has no limit of connections (the prefetch count is the limit), of which all
-    are kept: a new one costs a TLS handshake."""
+    """Open a client for one provider.
+
+    It has no timeout of its own (the deadline is one for the whole call), follows no redirect (a token must not travel)
+    and has no limit of connections (the prefetch count is the limit). All connections are kept: a new one costs a TLS
+    handshake.
+    """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(verify=_tls(), timeout=None, limits=limits, follow_redirects=False) as client:
         yield client
@@ -68,18 +70,6 @@ async def open_http() -> AsyncIterator[httpx.AsyncClient]:
 def _tls() -> ssl.SSLContext:
     """One for all clients: reading the certificate authorities takes 20 ms of CPU each time."""
     return httpx.create_ssl_context()
-
-
-@asynccontextmanager
-async def by(deadline: Deadline, provider: Provider) -> AsyncIterator[None]:
-    """Whatever runs in here ends at the deadline, with AgentTimeout."""
-    if deadline.has_passed:
-        raise AgentTimeout(f"no time was left to ask {provider}")
-    try:
-        async with asyncio.timeout(deadline.remaining_s()):
-            yield
-    except TimeoutError as error:
-        raise AgentTimeout(f"{provider} did not answer before the deadline") from error
 
 
 class JsonApi:
@@ -100,21 +90,21 @@ class JsonApi:
         self._clock = clock
 
     async def post(self, path: str, body: Mapping[str, JsonValue], *, message_id: str, deadline: Deadline) -> JsonValue:
-        """The parsed answer to a POST. Raises the errors of the port, by the failure table.
+        """Return the parsed answer to a POST. Raises the errors of the port, by the failure table.
 
-        `message_id` goes along in a header, so that the provider's log and ours can be laid side by side.
+        `message_id` goes along in a header, so that the provider's log and ours can be compared.
         """
         headers = {"content-type": "application/json", "x-message-id": message_id}
         return await self._call("POST", path, orjson.dumps(body), headers, deadline)
 
     async def get(self, path: str, *, deadline: Deadline) -> JsonValue:
-        """The parsed answer to a GET. Raises the errors of the port, by the failure table."""
+        """Return the parsed answer to a GET. Raises the errors of the port, by the failure table."""
         return await self._call("GET", path, None, {}, deadline)
 
     async def _call(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], deadline: Deadline
     ) -> JsonValue:
-        async with by(deadline, self._provider):
+        async with deadline_scope(deadline, self._provider, AgentTimeout):
             known = {**headers, **await self._authorization.headers()}
             try:
                 response = await self._client.request(method, f"{self._base_url}{path}", content=content, headers=known)
@@ -125,12 +115,12 @@ class JsonApi:
             except httpx.DecodingError as error:
                 raise AgentBadResponse(f"{self._provider} answered in a broken encoding") from error
         if not response.is_success:
-            raise error_for(failure_in(response, self._provider, now=self._clock.now()))
-        return parsed(response.content, self._provider)
+            raise make_error(read_failure(response, self._provider, now=self._clock.now()))
+        return parse_json(response.content, self._provider)
 
 
-def parsed(body: bytes, provider: Provider) -> JsonValue:
-    """The JSON in a body; a byte-order mark in front is allowed. Raises AgentBadResponse."""
+def parse_json(body: bytes, provider: Provider) -> JsonValue:
+    """Return the JSON in a body; a byte-order mark in front is allowed. Raises AgentBadResponse."""
     try:
         value: JsonValue = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
@@ -188,20 +178,20 @@ class _Bare(BaseModel):
     message: str
 
 
-def failure_in(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
-    """What a response other than 2xx says."""
-    body = _error_in(response.content.removeprefix(BYTE_ORDER_MARK))
-    wish = parse_retry_after(response.headers.get("retry-after"), now=now)
+def read_failure(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
+    """Return what a response other than 2xx says."""
+    body = _read_error(response.content.removeprefix(BYTE_ORDER_MARK))
+    pause = parse_retry_after(response.headers.get("retry-after"), now=now)
     return Failure(
         provider=provider,
         status=response.status_code,
         code=body.name,
-        says=body.message or "",
-        retry_after=body.retry_delay if wish is None else wish,
+        message=body.message or "",
+        retry_after=body.retry_delay if pause is None else pause,
     )
 
 
-def _error_in(content: bytes) -> ErrorBody:
+def _read_error(content: bytes) -> ErrorBody:
     """The error in a body; an empty one when it has another shape, and the status is left to judge by."""
     try:
         return _Envelope.model_validate_json(content).error

@@ -1,4 +1,4 @@
-"""From what an engine puts out (LangChain messages, mostly) to the messages that clients know. Pure."""
+"""Converts an engine's output, mostly LangChain messages, to the messages that clients know. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from eai_common.replies import (
     UserMessage,
 )
 
-__all__ = ["TurnStamp", "replies_in"]
+__all__ = ["TurnStamp", "read_replies"]
 
 _BLOCKED = frozenset({"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "content_filter"})
 """Finish reasons of a filter (sources: google.cloud.aiplatform_v1 Candidate.FinishReason; OpenAI, chat completions)."""
@@ -32,7 +32,7 @@ _BLOCKED = frozenset({"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAG
 
 @dataclass(frozen=True, slots=True)
 class TurnStamp:
-    """What the messages of a turn are marked with."""
+    """What every message of a turn carries."""
 
     message_id: str
     agent_id: str
@@ -70,13 +70,13 @@ class _Usage(_Lenient):
             return UsageMetadata.model_validate(self.model_dump())
         if self.input_tokens is None and self.output_tokens is None:
             return None
-        thoughts = _count(self.output_token_details.get("reasoning"))
+        thoughts = _to_int(self.output_token_details.get("reasoning"))
         return UsageMetadata(
             prompt_token_count=self.input_tokens,
             candidates_token_count=self._spoken(thoughts or 0),
             total_token_count=self.total_tokens,
             thoughts_token_count=thoughts,
-            cached_content_token_count=_count(self.input_token_details.get("cache_read")),
+            cached_content_token_count=_to_int(self.input_token_details.get("cache_read")),
         )
 
     def _spoken(self, thoughts: int) -> int | None:
@@ -164,30 +164,30 @@ class _Listing(_Lenient):
 _MESSAGES = TypeAdapter(list[_Message])
 
 
-def replies_in(output: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
-    """This turn's messages in an engine's output, closed by their usage statistics.
+def read_replies(output: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
+    """Return this turn's messages in an engine's output, with their usage statistics at the end.
 
     Takes `{"messages": […]}`, the bare list, a plain string, and the first of these written as a JSON string; a
     byte-order mark in front is dropped. A thread's earlier messages, up to the last but one human one, are left out.
     Raises AgentRefused if a safety filter took the answer, AgentBadResponse if there is none or the shape is unknown.
     """
-    messages = _messages(output)
-    replies = [reply for number, message in enumerate(messages) for reply in _replies(message, number, stamp)]
+    messages = _read_messages(output)
+    replies = [reply for number, message in enumerate(messages) for reply in _convert(message, number, stamp)]
     if not any(isinstance(reply, AssistantMessage) for reply in replies):
-        raise _no_answer(messages, output)
-    return (*replies, _statistics(messages, stamp))
+        raise _explain_missing_answer(messages, output)
+    return (*replies, _sum_usage(messages, stamp))
 
 
-def _messages(output: JsonValue) -> list[_Message]:
-    """This turn's. Raises AgentBadResponse, which names where a shape differs and not what is there."""
+def _read_messages(output: JsonValue) -> list[_Message]:
+    """Return this turn's messages. Raises AgentBadResponse, which names where a shape differs, not what is there."""
     if isinstance(output, str):
         text = output.removeprefix("\ufeff")
-        listing = _listing_in(text)
-        return _messages(listing) if listing is not None else [_Message(type="ai", content=text)]
+        listing = _find_listing(text)
+        return _read_messages(listing) if listing is not None else [_Message(type="ai", content=text)]
     try:
         given = output if isinstance(output, list) else _Listing.model_validate(output).messages
-        # Cut first: a thread grows without end, and what is long past need not be read to be left out.
-        return _MESSAGES.validate_python(_this_turn([_undumped(message) for message in given]))
+        # Cut first: a thread grows without end, and old messages need not be parsed to be left out.
+        return _MESSAGES.validate_python(_cut_to_turn([_undump(message) for message in given]))
     except ValidationError as error:
         places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
         raise AgentBadResponse(
@@ -195,7 +195,7 @@ def _messages(output: JsonValue) -> list[_Message]:
         ) from error
 
 
-def _listing_in(text: str) -> JsonValue | None:
+def _find_listing(text: str) -> JsonValue | None:
     """The message list that a string holds as JSON; None when the string is just words."""
     if not text.lstrip().startswith("{"):
         return None
@@ -206,14 +206,14 @@ def _listing_in(text: str) -> JsonValue | None:
     return value if isinstance(value, dict) and isinstance(value.get("messages"), list) else None
 
 
-def _undumped(message: JsonValue) -> JsonValue:
+def _undump(message: JsonValue) -> JsonValue:
     if not isinstance(message, dict) or "lc" not in message:
         return message
     return dict(_Dumped.model_validate(message).kwargs)
 
 
-def _this_turn(messages: Sequence[JsonValue]) -> Sequence[JsonValue]:
-    """From the last human message on; all of them when the engine left the question out."""
+def _cut_to_turn(messages: Sequence[JsonValue]) -> Sequence[JsonValue]:
+    """Return what begins with the last human message; everything when the engine left the question out."""
     for number in reversed(range(len(messages))):
         message = messages[number]
         if isinstance(message, dict) and message.get("type") == "human":
@@ -221,7 +221,7 @@ def _this_turn(messages: Sequence[JsonValue]) -> Sequence[JsonValue]:
     return messages
 
 
-def _replies(message: _Message, number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
+def _convert(message: _Message, number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
     shared: dict[str, object] = {
         "id": message.id or f"{stamp.message_id}:{number}",
         "date": message.additional_kwargs.timestamp,
@@ -230,12 +230,12 @@ def _replies(message: _Message, number: int, stamp: TurnStamp) -> Iterator[Reply
     if message.type == "human":
         yield UserMessage.model_validate({**shared, "content": message.text})
     elif message.type == "tool":
-        yield _tool_return(message, shared)
+        yield _convert_tool_return(message, shared)
     elif message.is_ai:
-        yield from _ai_replies(message, shared)
+        yield from _convert_ai(message, shared)
 
 
-def _tool_return(message: _Message, shared: Mapping[str, object]) -> ToolReturnMessage:
+def _convert_tool_return(message: _Message, shared: Mapping[str, object]) -> ToolReturnMessage:
     told = {
         "is_err": message.status == "error",
         "tool_return": message.text,
@@ -245,8 +245,8 @@ def _tool_return(message: _Message, shared: Mapping[str, object]) -> ToolReturnM
     return ToolReturnMessage.model_validate({**shared, **told})
 
 
-def _ai_replies(message: _Message, shared: Mapping[str, object]) -> Iterator[ReplyMessage]:
-    """Thoughts first, then words, then tool calls: the order in which they came about."""
+def _convert_ai(message: _Message, shared: Mapping[str, object]) -> Iterator[ReplyMessage]:
+    """Yield thoughts first, then words, then tool calls: the order in which they were made."""
     metadata = message.response_metadata
     told: dict[str, object] = {
         **shared,
@@ -266,14 +266,14 @@ def _ai_replies(message: _Message, shared: Mapping[str, object]) -> Iterator[Rep
         yield ToolCallMessage.model_validate({**told, "tool_call": tool_call})
 
 
-def _no_answer(messages: Sequence[_Message], output: JsonValue) -> AgentRefused | AgentBadResponse:
+def _explain_missing_answer(messages: Sequence[_Message], output: JsonValue) -> AgentRefused | AgentBadResponse:
     last = next((message.response_metadata for message in reversed(messages) if message.is_ai), _Metadata())
     if last.is_blocked or last.finish_reason in _BLOCKED:
         return AgentRefused(f"a safety filter took the answer ({last.finish_reason or 'blocked'})")
     return AgentBadResponse("the engine's output has no text for the user", answer=output)
 
 
-def _statistics(messages: Sequence[_Message], stamp: TurnStamp) -> UsageStatistics:
+def _sum_usage(messages: Sequence[_Message], stamp: TurnStamp) -> UsageStatistics:
     steps = [message for message in messages if message.is_ai]
     usages = [usage for step in steps if (usage := step.usage)]
     thoughts = sum(usage.thoughts_token_count or 0 for usage in usages)
@@ -290,5 +290,5 @@ def _statistics(messages: Sequence[_Message], stamp: TurnStamp) -> UsageStatisti
     )
 
 
-def _count(value: JsonValue) -> int | None:
+def _to_int(value: JsonValue) -> int | None:
     return int(value) if isinstance(value, int | float) else None

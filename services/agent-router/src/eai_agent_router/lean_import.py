@@ -19,7 +19,7 @@ __all__ = ["import_service"]
 
 
 def import_service(package: str, service: str) -> ModuleType:
-    """The module `{package}.services.{service}`, as the real import gives it, only sooner."""
+    """Import the module `{package}.services.{service}` as the real import would, only sooner. Raises ImportError."""
     name = f"{package}.services.{service}"
     if name in sys.modules or package in sys.modules:
         return importlib.import_module(name)

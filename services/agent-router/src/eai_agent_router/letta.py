@@ -1,4 +1,4 @@
-"""From a Letta server's answer to the messages that clients know. Pure; the shapes are nearly the same."""
+"""Converts a Letta server's answer to the messages that clients know. Pure; the shapes are nearly the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eai_common.replies import (
     UsageStatistics,
 )
 
-__all__ = ["letta_replies"]
+__all__ = ["read_letta_replies"]
 
 
 class _Lenient(BaseModel):
@@ -75,14 +75,14 @@ class _Known(BaseModel):
 _KNOWN = frozenset({"user_message", "assistant_message", "reasoning_message", "tool_return_message"})
 
 
-def letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
-    """The messages of one answer, closed by their usage statistics. Kinds that clients do not know are left out.
+def read_letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ...]:
+    """Return the messages of one answer, their usage statistics at the end. Kinds that clients do not know are dropped.
 
     Raises AgentBadResponse if the shape is unknown or the assistant says nothing.
     """
     try:
         known = _Answer.model_validate(answer)
-        replies = [reply for number, given in enumerate(known.messages) for reply in _replies(given, number, stamp)]
+        replies = [reply for number, given in enumerate(known.messages) for reply in _convert(given, number, stamp)]
     except ValidationError as error:
         places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
         raise AgentBadResponse(
@@ -90,24 +90,24 @@ def letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessage, ..
         ) from error
     if not any(isinstance(reply, AssistantMessage) and reply.content.strip() for reply in replies):
         raise AgentBadResponse("Letta's answer has no text for the user", answer=answer)
-    return (*replies, _statistics(known.usage, replies, stamp))
+    return (*replies, _sum_usage(known.usage, replies, stamp))
 
 
-def _replies(given: dict[str, JsonValue], number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
+def _convert(given: dict[str, JsonValue], number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
     kind = _Typed.model_validate(given).message_type
     told: dict[str, object] = {"id": f"{stamp.message_id}:{number}", **given}
     if kind == "tool_call_message":
         for call in _Calls.model_validate(given).all:
             yield ToolCallMessage.model_validate({**told, "tool_call": call})
     elif kind in _KNOWN:
-        yield _Known.model_validate({"reply": _with_text(told)}).reply
+        yield _Known.model_validate({"reply": _join_text(told)}).reply
 
 
-def _with_text(told: dict[str, object]) -> dict[str, object]:
+def _join_text(told: dict[str, object]) -> dict[str, object]:
     return {**told, "content": _Content.model_validate(told).text} if "content" in told else told
 
 
-def _statistics(usage: _Usage, replies: Sequence[ReplyMessage], stamp: TurnStamp) -> UsageStatistics:
+def _sum_usage(usage: _Usage, replies: Sequence[ReplyMessage], stamp: TurnStamp) -> UsageStatistics:
     models = (reply.model_name for reply in replies if isinstance(reply, AssistantMessage | ReasoningMessage))
     return UsageStatistics.model_validate(
         {

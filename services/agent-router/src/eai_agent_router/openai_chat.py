@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible chat endpoint. It forgets everything, so the conversation is kept by us."""
+"""Any OpenAI-compatible chat endpoint. It has no memory, so we keep the conversation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eai_common.clock import Clock, Deadline
 from eai_common.messages import HistoryMessage, rfc3339
 from eai_common.replies import AssistantMessage, UsageMetadata, UsageStatistics
 
-__all__ = ["ChatOptions", "OpenAiChat", "latest"]
+__all__ = ["ChatOptions", "OpenAiChat", "cut_to_latest"]
 
 _CHARACTERS_PER_TOKEN = 4
 _ROLES = {"human": "user", "ai": "assistant"}
@@ -88,13 +88,13 @@ class OpenAiChat(Agent):
         self._clock = clock
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
-        said = _said_in(turn)
+        said = _list_messages(turn)
         known = await self._conversations.read(turn.thread_id, without=turn.message_id)
         answer = await self._api.post(
             "/chat/completions", self._request([*known, *said]), message_id=turn.message_id, deadline=deadline
         )
         agent_id = f"user_{turn.thread_id}"
-        reply, statistics = _reply_in(answer, TurnStamp(turn.message_id, agent_id, self._clock.now()))
+        reply, statistics = _read_reply(answer, TurnStamp(turn.message_id, agent_id, self._clock.now()))
         spoken = HistoryMessage(content=reply.content, role="ai")
         await self._conversations.append(turn.thread_id, turn.message_id, (*said, spoken))
         return Answer((reply, statistics), agent_id)
@@ -105,7 +105,7 @@ class OpenAiChat(Agent):
 
     def _request(self, conversation: Sequence[HistoryMessage]) -> dict[str, JsonValue]:
         options = self._options
-        shown = latest(conversation, messages=options.history_messages, tokens=options.history_tokens)
+        shown = cut_to_latest(conversation, messages=options.history_messages, tokens=options.history_tokens)
         system: list[JsonValue] = (
             [{"role": "system", "content": options.system_prompt}] if options.system_prompt else []
         )
@@ -113,8 +113,8 @@ class OpenAiChat(Agent):
         return {"model": options.model, "messages": [*system, *said]}
 
 
-def latest(conversation: Sequence[HistoryMessage], *, messages: int, tokens: int) -> Sequence[HistoryMessage]:
-    """The end of the conversation, within both limits; the last message always, however long it is."""
+def cut_to_latest(conversation: Sequence[HistoryMessage], *, messages: int, tokens: int) -> Sequence[HistoryMessage]:
+    """Return the end of the conversation, within both limits; the last message always, however long it is."""
     start, budget = len(conversation), tokens
     for number in range(len(conversation) - 1, max(-1, len(conversation) - 1 - messages), -1):
         budget -= -(-len(conversation[number].content) // _CHARACTERS_PER_TOKEN)
@@ -124,14 +124,14 @@ def latest(conversation: Sequence[HistoryMessage], *, messages: int, tokens: int
     return conversation[start:]
 
 
-def _said_in(turn: Turn) -> tuple[HistoryMessage, ...]:
+def _list_messages(turn: Turn) -> tuple[HistoryMessage, ...]:
     question = HistoryMessage(content=turn.text, role="human")
     if turn.previous_message is None:
         return (question,)
     return (HistoryMessage(content=turn.previous_message, role="ai"), question)
 
 
-def _reply_in(answer: JsonValue, stamp: TurnStamp) -> tuple[AssistantMessage, UsageStatistics]:
+def _read_reply(answer: JsonValue, stamp: TurnStamp) -> tuple[AssistantMessage, UsageStatistics]:
     """Raises AgentRefused or AgentBadResponse."""
     try:
         completion = _Completion.model_validate(answer)
@@ -147,13 +147,13 @@ def _reply_in(answer: JsonValue, stamp: TurnStamp) -> tuple[AssistantMessage, Us
         id=completion.id or f"{stamp.message_id}:0",
         model_name=completion.model,
         finish_reason=choice.finish_reason,
-        usage_metadata=_metadata(completion.usage),
+        usage_metadata=_convert_usage(completion.usage),
         content=content,
     )
-    return reply, _statistics(completion, stamp)
+    return reply, _sum_usage(completion, stamp)
 
 
-def _metadata(usage: _Usage) -> UsageMetadata:
+def _convert_usage(usage: _Usage) -> UsageMetadata:
     return UsageMetadata(
         prompt_token_count=usage.prompt_tokens,
         candidates_token_count=max(0, usage.completion_tokens - usage.thoughts),
@@ -163,7 +163,7 @@ def _metadata(usage: _Usage) -> UsageMetadata:
     )
 
 
-def _statistics(completion: _Completion, stamp: TurnStamp) -> UsageStatistics:
+def _sum_usage(completion: _Completion, stamp: TurnStamp) -> UsageStatistics:
     usage = completion.usage
     return UsageStatistics(
         completion_tokens=usage.completion_tokens,  # with the thoughts, as OpenAI counts

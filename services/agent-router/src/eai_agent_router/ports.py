@@ -1,4 +1,4 @@
-"""What the adapters keep between messages, as narrow as they use it."""
+"""What the adapters keep between messages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class AgentIds(Protocol):
     """Which agent the EAI Agent Service made for which user."""
 
     async def get(self, user_number: str) -> str | None:
-        """The agent's id, None when none is known."""
+        """Return the agent's id, None when none is known. Raises StoreUnavailable."""
 
     async def put(self, user_number: str, agent_id: str) -> None:
-        """Remember the agent."""
+        """Remember the agent. Raises StoreUnavailable."""
 
 
 class Conversations(Protocol):

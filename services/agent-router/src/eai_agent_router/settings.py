@@ -1,4 +1,4 @@
-"""What the agent router is told about its providers."""
+"""The settings of the agent router's providers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who answers when the first provider cannot: the next one in an order that is a setting."""
+"""Asks the next provider, in an order that is a setting, when the first cannot answer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["FallbackAgent"]
 log = get_logger(__name__)
 
 _OUT_OF_REACH = (ProviderDown, AgentUnauthorized, AgentNotFound)
-"""The first is down, or not set up right. What a provider answered (a refusal, too long a message) is an answer, and a
-timeout may still become one: those go to nobody else."""
+"""The first is down, or misconfigured. What a provider answered (a refusal, too long a message) is an answer, and a
+timeout may still become one: no other provider is asked then."""
 
 
 class FallbackAgent(Agent):
-    """Asks the first, and the others in their order when it is out of reach, or when only a message's last try is left.
+    """Asks the first, and the others in their order when it is out of reach, or on a message's last attempt.
 
-    On the last try the first is not asked again: a hanging one would take the time that the next one needs. A turn that
-    names an engine, and a history, go to the first only: no other has that engine, or the conversation.
+    On the last attempt the first is not asked again: if it hangs, it takes the time that the next one needs. A turn
+    that names an engine, and a history, go to the first only: no other has that engine, or the conversation.
     """
 
     def __init__(self, agents: Sequence[tuple[str, Agent]], *, last_attempt: int, metrics: Metrics) -> None:

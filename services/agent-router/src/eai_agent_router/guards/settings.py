@@ -1,4 +1,4 @@
-"""What the agent router is told about how to treat its providers."""
+"""The settings of the guards before each provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Providers = Annotated[
 
 
 class GuardSettings(Group):
-    """How providers are treated, and how long a message waits for one."""
+    """The guards before each provider, and how long a message waits for one."""
 
     google_api_rate_limit: int = Field(
         default=100, ge=0, description="Calls a minute to Agent Engine, by all replicas together. 0: no limit."
