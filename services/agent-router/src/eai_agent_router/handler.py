@@ -51,8 +51,6 @@ class Agents:
 class RouteMessage:
     """Lets the agent of the message's provider answer what a user wrote or said."""
 
-    consumes = (MessageText, MessageTranscribed)
-
     def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
         self._agents = agents
         self._threads = threads
@@ -69,8 +67,6 @@ class RouteMessage:
 
 class UpdateHistory:
     """Puts messages into a user's thread."""
-
-    consumes = (HistoryUpdate,)
 
     def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
         self._agents = agents

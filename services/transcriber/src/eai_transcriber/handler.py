@@ -72,8 +72,6 @@ class Transcribe:
     The recording stays in memory from the first byte to the last; no file is ever written.
     """
 
-    consumes = (MessageAudio,)
-
     def __init__(
         self,
         downloads: Downloads,

@@ -26,10 +26,6 @@ class Finding:
     status: Status
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    @property
-    def is_healthy(self) -> bool:
-        return self.status == "healthy"
-
 
 Check = Callable[[], Awaitable[Finding]]
 """Checks a dependency. Raises nothing."""
