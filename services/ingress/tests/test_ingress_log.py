@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from eai_ingress.testing import open_ingress
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+LISTED = {name for row in re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
 CHANGING = ("timestamp", "duration_ms", "span_id", "worker_id")
 
 
@@ -42,6 +46,12 @@ async def test_an_accepted_message_is_one_line(logged: CapturedLog) -> None:
         "stage": "ingress",
         "outcome": "accepted",
     }
+
+
+async def test_the_page_on_operations_lists_every_field(logged: CapturedLog) -> None:
+    async with open_ingress() as ingress:
+        await ingress.post()
+    assert set(logged.line) <= LISTED
 
 
 @pytest.mark.parametrize(
