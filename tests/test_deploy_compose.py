@@ -12,7 +12,7 @@ import yaml
 from repository import ROOT
 
 from eai_cli.services import DEFINITIONS
-from eai_common.service import load_settings
+from eai_common.process import load_settings
 from eai_common.settings import ProcessSettings, describe
 
 FOLDER = ROOT / "deploy" / "compose"

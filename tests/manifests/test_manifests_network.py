@@ -9,7 +9,7 @@ from manifests.rendering import STAGES, Rendered
 from eai_cli.services import DEFINITIONS
 from eai_common.settings import TelemetrySettings
 
-USES = {definition.name: definition.uses for definition in DEFINITIONS}
+USES = {one.name: {"redis", *(["rabbitmq"] if one.uses_broker else [])} for one in DEFINITIONS}
 SERVES_CLIENTS = {definition.name for definition in DEFINITIONS if definition.serves_clients}
 ASKS_OUTSIDE = {"transcriber", "agent-router", "formatter"}
 ANYBODY = {"app.kubernetes.io/name": "anything"}

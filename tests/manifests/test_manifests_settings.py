@@ -9,7 +9,7 @@ import pytest
 from manifests.rendering import DEPLOY, STAGES, Manifest, Rendered
 
 from eai_cli.services import DEFINITIONS
-from eai_common.service import load_settings
+from eai_common.process import load_settings
 from eai_common.settings import describe
 
 BY_NAME = {definition.name: definition for definition in DEFINITIONS}

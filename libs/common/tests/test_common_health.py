@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,20 +28,17 @@ from eai_common.health import (
     bind_pool_gauges,
     broker_dependency,
     gateway_dependency,
-    health_of,
-    probe_routes,
     provider_dependencies,
     record_broker_gauges,
     redis_dependency,
     select_dependencies,
 )
-from eai_common.http import HttpParts, build_app
-from eai_common.ids import Ids
-from eai_common.service import CommonSettings, Parts
+from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
+from eai_common.process.testing import open_in_memory
 from eai_common.settings import RedisSettings, SettingsError, load
 from eai_common.store import RedisClient, open_memory_redis, open_redis
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
+from eai_common.telemetry import Metrics
+from eai_common.testing import LoopClock, eventually, pass_time, run_ready
 
 AT = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 TTL, TIMEOUT = timedelta(seconds=30), timedelta(seconds=1)
@@ -256,7 +253,7 @@ async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: RedisCl
             Dependency("redis", Thing().check, is_needed=True),
             gateway_dependency(reports, clock, ["ingress", "transcriber"]),
         )
-        writing = asyncio.create_task(HealthReporter(reports, "poller", "b", checked, clock, TTL).run())
+        writing = asyncio.create_task(HealthReporter(reports, ["poller"], "b", checked, clock, TTL).run())
 
         async def has_written() -> bool:
             return report("poller", "b", "healthy", redis="healthy") in await reports.read(AT)
@@ -270,7 +267,7 @@ async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: RedisCl
 async def test_a_report_is_removed_when_its_process_ends(redis: RedisClient, clock: LoopClock) -> None:
     checked = dependencies(clock, Dependency("redis", Thing("degraded").check, is_needed=True))
     async with reports_with(redis) as reports:
-        writer = HealthReporter(reports, "formatter", "a", checked, clock, TTL)
+        writer = HealthReporter(reports, ["formatter"], "a", checked, clock, TTL)
         writing = asyncio.create_task(writer.run())
 
         async def is_up() -> bool:
@@ -286,32 +283,25 @@ async def test_a_report_is_removed_when_its_process_ends(redis: RedisClient, clo
 
 
 @asynccontextmanager
+async def nothing_to_do(settings: CommonSettings, resources: BrokerResources) -> AsyncIterator[Service]:
+    yield Service()
+
+
+TESTER = ServiceDefinition("tester", CommonSettings, BrokerResources, nothing_to_do, needs=frozenset({"rabbitmq"}))
+
+
+@asynccontextmanager
 async def open_service(
     *, reports_all_services: bool = False, **environ: str
 ) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryBroker, RedisClient]]:
-    """A client of a service that needs both servers, as its wiring makes its health."""
-    settings, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
-    tracing = open_tracing(settings.telemetry, service="test")
-    async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(open_memory_redis())
-        broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
-        parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), metrics, tracing, opened_broker=broker)
-        health = health_of(
-            "tester",
-            frozenset({"rabbitmq"}),
-            parts,
-            settings.health,
-            settings.broker.topology,
-            reported_services=("ingress", "transcriber", "agent-router", "formatter") if reports_all_services else (),
-        )
-        health.is_started = True
-        app = build_app(
-            probe_routes(health, metrics, "/metrics"),
-            HttpParts(parts.ids, metrics, tracing, settings.http, settings.telemetry),
-        )
-        transport = httpx.ASGITransport(app)
-        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
-        yield client, broker, redis
+    """A client of a service that needs the broker."""
+    definition = replace(TESTER, reports_all_services=reports_all_services)
+    topology = load(CommonSettings, environ).broker.topology
+    async with (
+        MemoryBroker(topology, SystemClock()) as broker,
+        open_in_memory([definition], environ, broker=broker) as tested,
+    ):
+        yield tested.client, broker, tested.process.resources.redis
 
 
 async def test_health_tells_each_dependency_and_the_process() -> None:

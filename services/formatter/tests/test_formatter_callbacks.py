@@ -22,7 +22,6 @@ from eai_common.ids import Ids
 from eai_common.messages import TaskCompleted, encode
 from eai_common.outbound import GuardedClient
 from eai_common.retry import Schedule
-from eai_common.service import Parts
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import StageResources, run_stage
 from eai_common.store import RedisClient, TaskStatus, TaskStore, open_memory_redis
@@ -75,7 +74,7 @@ class World:
                 self.settings,
                 ProcessSettings.model_validate({"environment": self.environment}),
                 parts.task_settings,
-                Parts(parts.redis, parts.clock, parts.random, parts.ids, parts.metrics, parts.tracing, parts.broker),
+                parts,
                 client,
                 retry=self.retry,
                 host_rules=self.host_rules,

@@ -119,6 +119,7 @@ async def test_waiting_asks_redis_nothing(redis_server: Any) -> None:
         ids = [poller.ids.message_id() for _ in range(20)]
         polls = [asyncio.create_task(poller.get(message_id, wait=30)) for message_id in ids]
         await waits(poller, len(polls))
+        await eventually(lambda: redis.driver.exists("health:board"))  # the process's first health report
         await eventually(lambda: is_quiet(redis))  # the looks that registering and subscribing cost are over
         before = await commands(redis)
         await asyncio.sleep(1)  # a real second, as the server counts what comes to it in that

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -18,18 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.routing import BaseRoute, Route
 
 from eai_cli.services import DEFINITIONS
-from eai_common.broker.memory import MemoryBroker
-from eai_common.clock import SystemClock
 from eai_common.credentials import Role
-from eai_common.health import Health, probe_routes
-from eai_common.http import HttpParts, build_app, open_protection
 from eai_common.http.testing import AUDIENCE, ISSUER, Issuer, open_issuer
-from eai_common.ids import Ids
-from eai_common.service import CommonSettings, Parts
-from eai_common.settings import load
-from eai_common.store import open_memory_redis, open_wakeups
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.process.testing import open_in_memory
 
 MESSAGE = "message_id=019b76da-a800-7000-8000-000000000000"
 HISTORY = {"user_number": "5521999990000", "messages": [{"content": "Oi", "role": "human"}]}
@@ -173,27 +164,12 @@ def keys() -> Issuer:
 
 
 @asynccontextmanager
-async def open_gateway(issuer: Issuer) -> AsyncIterator[tuple[httpx.AsyncClient, list[BaseRoute]]]:
-    """A client of the routes of all services, on in-memory parts."""
+async def open_gateway(issuer: Issuer) -> AsyncIterator[tuple[httpx.AsyncClient, Sequence[BaseRoute]]]:
+    """A client of the routes of all services that clients call, in memory."""
     # No agent answers here, and nobody waits for one.
     environ = {**issuer.environment, "API_TOKEN": API_TOKEN, "HISTORY_WAIT": "10ms", **NO_LIMIT}
-    common, clock, metrics = load(CommonSettings, environ), SystemClock(), Metrics()
-    tracing = open_tracing(common.telemetry, service="test")
-    async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(open_memory_redis())
-        broker = await stack.enter_async_context(MemoryBroker(common.broker.topology, clock))
-        wakeups = await stack.enter_async_context(open_wakeups(redis))
-        ids = Ids(clock, RANDOM)
-        parts = Parts(redis, clock, RANDOM, ids, metrics, tracing, opened_broker=broker, opened_wakeups=wakeups)
-        routes: list[BaseRoute] = [*probe_routes(Health("test", is_started=True), metrics, "/metrics")]
-        for definition in DEFINITIONS:
-            if definition.serves_clients:
-                settings = load(definition.settings, environ)
-                routes += (await stack.enter_async_context(definition.build(settings, parts))).routes
-        protection = await stack.enter_async_context(open_protection(common, redis=redis, clock=clock, metrics=metrics))
-        http_parts = HttpParts(ids, metrics, tracing, common.http, common.telemetry, protection)
-        transport = httpx.ASGITransport(build_app(routes, http_parts))
-        yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway")), routes
+    async with open_in_memory([one for one in DEFINITIONS if one.serves_clients], environ) as tested:
+        yield tested.client, tested.process.routes
 
 
 def verdict(holder: Holder, needed: Role | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,21 +12,13 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from eai_common.broker.memory import MemoryBroker
-from eai_common.clock import SystemClock
-from eai_common.http import HttpParts, api_docs_routes, build_app
 from eai_common.http.api_docs import page
 from eai_common.http.openapi import Operation, document
-from eai_common.ids import Ids
 from eai_common.messages import AgentReplied, MessageFailed
+from eai_common.process import Service
+from eai_common.process.testing import open_in_memory
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.results import ResultAnswer
-from eai_common.service import Parts, Service
-from eai_common.settings import load
-from eai_common.store import open_memory_redis, open_wakeups
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
-from eai_common.topology import Topology
 from eai_formatter.rendering import Formatted
 from eai_formatter.result import completed_result, failed_result
 from eai_formatter.texts import FailureText
@@ -38,17 +30,11 @@ BOTH = pytest.mark.parametrize("definition", [INGRESS, POLLER], ids=["ingress", 
 
 
 @asynccontextmanager
-async def built(definition: Any, **environ: str) -> AsyncIterator[tuple[Service, HttpParts]]:
-    """The service as its wiring makes it, in memory."""
-    settings, clock = load(definition.settings, environ), SystemClock()
-    tracing = open_tracing(settings.telemetry, service=definition.name)
-    async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(open_memory_redis())
-        broker = await stack.enter_async_context(MemoryBroker(Topology("x", "eai"), clock))
-        wakeups = await stack.enter_async_context(open_wakeups(redis))
-        parts = Parts(redis, clock, RANDOM, Ids(clock, RANDOM), Metrics(), tracing, broker, wakeups)
-        service = await stack.enter_async_context(definition.build(settings, parts))
-        yield service, HttpParts(parts.ids, parts.metrics, tracing, settings.http, settings.telemetry)
+async def built(definition: Any, **environ: str) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    """The service as its process composes it, and a client of it."""
+    async with open_in_memory([definition], environ) as tested:
+        ((_, service),) = tested.process.services
+        yield service, tested.client
 
 
 def described(operations: Any, *, has_auth: bool = True) -> dict[str, Any]:
@@ -80,11 +66,8 @@ async def test_every_example_of_an_answer_is_valid_by_its_own_model(definition: 
 
 @BOTH
 async def test_the_description_and_its_page_are_served_to_all_and_need_nothing_from_elsewhere(definition: Any) -> None:
-    async with built(definition, API_TOKEN="secret") as (service, parts):
-        docs = api_docs_routes(service.operations, title="Gateway", has_auth=True)
-        app = build_app([*service.routes, *docs], parts)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
-            html, described_ = await client.get("/docs"), await client.get("/openapi.json")
+    async with built(definition, API_TOKEN="secret") as (_, client):
+        html, described_ = await client.get("/docs"), await client.get("/openapi.json")
     assert (html.status_code, described_.status_code, described_.json()["openapi"]) == (200, 200, "3.1.0")
     assert "default-src 'none'" in html.headers["content-security-policy"]
     loaded = re.findall(r"""(?:src|href)=["']?([^"'#>]*)""", html.text)

@@ -33,8 +33,14 @@ LADDER: tuple[timedelta, ...] = tuple(
 class StageQueue:
     """A consumer's durable queue."""
 
+    stage: str
     name: str
     routing_keys: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The queue and its dead-letter queue."""
+        return self.name, self.dead_letter_queue
 
     @property
     def dead_letter_queue(self) -> str:
@@ -75,12 +81,12 @@ class Topology:
 
     @property
     def stage_queues(self) -> tuple[StageQueue, ...]:
-        return tuple(StageQueue(self.queue_of(consumer), keys) for consumer, keys in STAGE_BINDINGS.items())
+        return tuple(StageQueue(consumer, self.queue_of(consumer), keys) for consumer, keys in STAGE_BINDINGS.items())
 
     @property
     def consumable_queues(self) -> frozenset[str]:
         """The queues that can be consumed: those of the stages and their dead letters."""
-        return frozenset(name for queue in self.stage_queues for name in (queue.name, queue.dead_letter_queue))
+        return frozenset(name for queue in self.stage_queues for name in queue.names)
 
     @property
     def rungs(self) -> tuple[Rung, ...]:

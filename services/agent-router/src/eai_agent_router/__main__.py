@@ -3,7 +3,7 @@
 import sys
 
 from eai_agent_router.service import AGENT_ROUTER
-from eai_common.service import main
+from eai_common.process import main
 
 if __name__ == "__main__":
     sys.exit(main(AGENT_ROUTER))

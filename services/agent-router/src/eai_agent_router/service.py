@@ -14,7 +14,7 @@ from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
-from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
+from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
 from eai_common.settings import OrderingSettings
 from eai_common.stage import MailboxEndObserver, Stage, handler_for
 from eai_common.store import (
@@ -38,18 +38,18 @@ class Settings(AgentSettings, CommonSettings):
 
 
 @asynccontextmanager
-async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterator[Service]:
     ttl = settings.tasks.agent_id_cache_ttl
     async with open_agents(
         settings,
-        agent_ids=AgentIdCache(parts.redis, ttl),
-        conversations=ConversationStore(parts.redis, ttl),
-        clock=parts.clock,
+        agent_ids=AgentIdCache(resources.redis, ttl),
+        conversations=ConversationStore(resources.redis, ttl),
+        clock=resources.clock,
     ) as by_provider:
-        guards = _guard_resources(settings, parts, providers=len(by_provider))
-        asked_once = {name: _once(name, agent, settings, parts) for name, agent in by_provider.items()}
+        guards = _guard_resources(settings, resources, providers=len(by_provider))
+        asked_once = {name: _once(name, agent, settings, resources) for name, agent in by_provider.items()}
         agents = _agents(settings, asked_once, guards)
-        threads = ThreadStore(parts.redis, ttl)
+        threads = ThreadStore(resources.redis, ttl)
         max_wait = settings.guards.agent_max_wait
         route = RouteMessage(agents, threads, max_wait)
         update = UpdateHistory(agents, threads, max_wait)
@@ -63,26 +63,26 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
                         handler_for(HistoryUpdate, update),
                     ),
                     parallel=len(by_provider) * (guards.parallel + guards.max_queued),
-                    ordering=_ordering(settings, parts),
-                    redis=parts.redis,
+                    ordering=_ordering(settings, resources),
+                    redis=resources.redis,
                 )
             ]
         )
 
 
-def _once(name: str, agent: Agent, settings: Settings, parts: Parts) -> Agent:
+def _once(name: str, agent: Agent, settings: Settings, resources: BrokerResources) -> Agent:
     """The agent with a note before each question. Inside of the guards: who waits for them has not asked anybody."""
     return AskOnceAgent(
         agent,
         name,
-        AttemptStore(parts.redis, settings.tasks.checkpoint_ttl),
+        AttemptStore(resources.redis, settings.tasks.checkpoint_ttl),
         settings.router.agent_if_uncertain,
-        new_id=parts.ids.random_id,
-        metrics=parts.metrics,
+        new_id=resources.ids.random_id,
+        metrics=resources.metrics,
     )
 
 
-def _guard_resources(settings: Settings, parts: Parts, *, providers: int) -> GuardResources:
+def _guard_resources(settings: Settings, resources: BrokerResources, *, providers: int) -> GuardResources:
     """Each provider has as many calls as the process would have for all, so that one that hangs fills its own only.
 
     Only providers that share a process have a queue before them: where there is one, the broker's queue is enough.
@@ -90,9 +90,9 @@ def _guard_resources(settings: Settings, parts: Parts, *, providers: int) -> Gua
     parallel = settings.guards.agent_parallel or settings.worker.max_parallel or settings.broker.prefetch_count
     return GuardResources(
         settings=settings.guards,
-        limiter=SlidingWindow(parts.redis),
-        random=parts.random.random,
-        metrics=parts.metrics,
+        limiter=SlidingWindow(resources.redis),
+        random=resources.random.random,
+        metrics=resources.metrics,
         parallel=parallel,
         max_queued=(parallel + 1) // 2 if providers > 1 else 0,
     )
@@ -112,30 +112,30 @@ def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardR
     return Agents(ready, default=default, unnamed=unnamed)
 
 
-def _ordering(settings: Settings, parts: Parts) -> MailboxOrdering | None:
+def _ordering(settings: Settings, resources: BrokerResources) -> MailboxOrdering | None:
     if not settings.ordering.ordering_enabled:
         return None
     own, earlier = (
         Checkpoints(
-            parts.redis,
+            resources.redis,
             stage=stage,
             lease=settings.worker.checkpoint_lease,
             ttl=settings.tasks.checkpoint_ttl,
-            clock=parts.clock,
+            clock=resources.clock,
         )
         for stage in ("agent-router", "transcriber")
     )
-    mailboxes = Mailboxes(parts.redis, settings.tasks.task_processing_ttl)
+    mailboxes = Mailboxes(resources.redis, settings.tasks.task_processing_ttl)
     return MailboxOrdering(
         mailboxes,
-        MailboxEndObserver(mailboxes, parts.broker, parts.clock, parts.ids.random_id),
+        MailboxEndObserver(mailboxes, resources.broker, resources.clock, resources.ids.random_id),
         own,
         earlier,
         OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),
-        clock=parts.clock,
-        metrics=parts.metrics,
+        clock=resources.clock,
+        metrics=resources.metrics,
     )
 
 
-AGENT_ROUTER = ServiceDefinition("agent-router", Settings, _build)
+AGENT_ROUTER = ServiceDefinition("agent-router", Settings, BrokerResources, _build)
 """Has messages answered by agents."""

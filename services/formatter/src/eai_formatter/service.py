@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from eai_common.messages import AgentReplied, HistoryUpdated, MessageFailed
 from eai_common.outbound import GuardedClient
-from eai_common.service import Parts, Service, ServiceDefinition
+from eai_common.process import BrokerResources, Service, ServiceDefinition
 from eai_common.stage import Stage, handler_for
 from eai_common.store import LatencyStore, TaskStore
 from eai_formatter.callbacks import SharedResolver, callback_policy, callback_stage
@@ -19,20 +19,20 @@ __all__ = ["FORMATTER"]
 
 
 @asynccontextmanager
-async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    results = TaskStore(parts.redis, settings.tasks)
+async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterator[Service]:
+    results = TaskStore(resources.redis, settings.tasks)
     formats = Stage(
         "formatter",
         (
-            handler_for(AgentReplied, FormatReply(results, LatencyStore(parts.redis), parts.clock)),
-            handler_for(HistoryUpdated, StoreHistoryAnswer(results, parts.clock)),
-            handler_for(MessageFailed, FormatFailure(results, FailureTexts.packaged(), parts.clock)),
+            handler_for(AgentReplied, FormatReply(results, LatencyStore(resources.redis), resources.clock)),
+            handler_for(HistoryUpdated, StoreHistoryAnswer(results, resources.clock)),
+            handler_for(MessageFailed, FormatFailure(results, FailureTexts.packaged(), resources.clock)),
         ),
     )
     async with GuardedClient(callback_policy(settings.callbacks), resolve=SharedResolver()) as client:
-        delivers = callback_stage(settings.callbacks, settings.process, settings.tasks, parts, client)
+        delivers = callback_stage(settings.callbacks, settings.process, settings.tasks, resources, client)
         yield Service(stages=[formats, delivers])
 
 
-FORMATTER = ServiceDefinition("formatter", Settings, _build)
+FORMATTER = ServiceDefinition("formatter", Settings, BrokerResources, _build)
 """The only writer of results."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eai_common.service import CommonSettings
+from eai_common.process import CommonSettings
 from eai_formatter.callbacks import CallbackSettings
 
 __all__ = ["Settings"]

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from eai_common.background import run_alongside
 from eai_common.content import ContentRules
-from eai_common.service import Parts, Service, ServiceDefinition
+from eai_common.process import BrokerResources, Service, ServiceDefinition
 from eai_common.store import (
     ActivityStore,
     CommandBatcher,
@@ -39,20 +39,20 @@ _LEASE_MARGIN = timedelta(seconds=3)
 
 
 @asynccontextmanager
-async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterator[Service]:
     topology, limit = settings.broker.topology, settings.ingress.backpressure_queue_limit
-    backpressure = Backpressure(parts.broker, topology, limit=limit, metrics=parts.metrics)
-    estimator = WaitEstimator(LatencyStore(parts.redis))
+    backpressure = Backpressure(resources.broker, topology, limit=limit, metrics=resources.metrics)
+    estimator = WaitEstimator(LatencyStore(resources.redis))
     stop = asyncio.Event()
     async with (
-        open_batcher(parts.redis.driver) as batcher,
+        open_batcher(resources.redis.driver) as batcher,
         run_alongside({"ingress/refresh": _refresh(backpressure, estimator, stop)}),
     ):
-        acceptance = _acceptance(settings, parts, batcher, backpressure, estimator)
+        acceptance = _acceptance(settings, resources, batcher, backpressure, estimator)
         try:
             rules = _request_rules(settings)
             yield Service(
-                routes=_routes(settings, parts, acceptance, rules),
+                routes=_routes(settings, resources, acceptance, rules),
                 operations=ingress_operations(rules, like_predecessor=settings.http.is_like_predecessor),
             )
         finally:
@@ -60,35 +60,45 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
 
 
 def _acceptance(
-    settings: Settings, parts: Parts, batcher: CommandBatcher, backpressure: Backpressure, estimator: WaitEstimator
+    settings: Settings,
+    resources: BrokerResources,
+    batcher: CommandBatcher,
+    backpressure: Backpressure,
+    estimator: WaitEstimator,
 ) -> Acceptance:
     # No publish takes longer, so once the lease of a key is over, its process has died.
     lease = settings.broker.publish_timeout + _LEASE_MARGIN
     return Acceptance(
-        clock=parts.clock,
-        publisher=parts.broker,
+        clock=resources.clock,
+        publisher=resources.broker,
         store=AcceptanceStore(
             batcher,
-            TaskStore(parts.redis, settings.tasks),
-            ActivityStore(parts.redis, settings.tasks.last_activity_ttl),
+            TaskStore(resources.redis, settings.tasks),
+            ActivityStore(resources.redis, settings.tasks.last_activity_ttl),
             IdempotencyStore(lease=lease, ttl=settings.ingress.idempotency_ttl),
-            Mailboxes(parts.redis, settings.tasks.task_processing_ttl) if settings.ordering.ordering_enabled else None,
+            _mailboxes(settings, resources),
         ),
         backpressure=backpressure,
         estimator=estimator,
-        metrics=parts.metrics,
+        metrics=resources.metrics,
         max_wait=lease * 2,
     )
 
 
-def _routes(settings: Settings, parts: Parts, acceptance: Acceptance, rules: RequestRules) -> list[Route]:
+def _mailboxes(settings: Settings, resources: BrokerResources) -> Mailboxes | None:
+    if not settings.ordering.ordering_enabled:
+        return None
+    return Mailboxes(resources.redis, settings.tasks.task_processing_ttl)
+
+
+def _routes(settings: Settings, resources: BrokerResources, acceptance: Acceptance, rules: RequestRules) -> list[Route]:
     like_predecessor = settings.http.is_like_predecessor
-    webhook = Webhook(acceptance, WebhookAdapter(rules, parts.ids, parts.clock), like_predecessor)
+    webhook = Webhook(acceptance, WebhookAdapter(rules, resources.ids, resources.clock), like_predecessor)
     history = HistoryWebhook(
         acceptance=acceptance,
-        channel=HistoryAdapter(rules, parts.ids, parts.clock),
-        results=TaskStore(parts.redis, settings.tasks),
-        wakeups=parts.wakeups,
+        channel=HistoryAdapter(rules, resources.ids, resources.clock),
+        results=TaskStore(resources.redis, settings.tasks),
+        wakeups=resources.wakeups,
         wait=settings.ingress.history_wait,
         answers_like_predecessor=like_predecessor,
     )
@@ -112,5 +122,7 @@ async def _refresh(backpressure: Backpressure, estimator: WaitEstimator, stop: a
         await asyncio.sleep(_REFRESH_EVERY.total_seconds())
 
 
-INGRESS = ServiceDefinition("ingress", Settings, _build, needs=frozenset({"rabbitmq"}), serves_clients=True)
+INGRESS = ServiceDefinition(
+    "ingress", Settings, BrokerResources, _build, needs=frozenset({"rabbitmq"}), serves_clients=True
+)
 """Ingress accepts without Redis, so it needs only the broker."""

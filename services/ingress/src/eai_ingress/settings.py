@@ -8,7 +8,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from eai_common.outbound import OutboundPolicy
-from eai_common.service import CommonSettings
+from eai_common.process import CommonSettings
 from eai_common.settings import AllowedNetworks, Duration, Group, Items, OrderingSettings
 
 __all__ = ["IngressSettings", "Settings"]

@@ -12,13 +12,10 @@ import httpx
 from eai_common.broker import Broker
 from eai_common.broker.memory import MemoryBroker, Message
 from eai_common.clock import Clock, SystemClock
-from eai_common.http import HttpParts, build_app, open_protection
-from eai_common.ids import Ids
-from eai_common.service import Parts
+from eai_common.process.testing import open_in_memory
 from eai_common.settings import load
-from eai_common.store import RedisClient, open_memory_redis, open_wakeups
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM
+from eai_common.store import RedisClient
+from eai_common.telemetry import Metrics
 from eai_ingress.service import INGRESS
 from eai_ingress.settings import Settings
 
@@ -60,25 +57,15 @@ class World:
 
 @asynccontextmanager
 async def open_ingress(world: World | None = None, **environ: str) -> AsyncIterator[Ingress]:
-    """Ingress as its wiring makes it, in `world`."""
+    """Ingress as its process composes it, in `world`."""
     world = world if world is not None else World()
     settings = load(Settings, environ)
-    clock, random, metrics = world.clock, RANDOM, Metrics()
-    tracing = open_tracing(settings.telemetry, service="ingress")
     async with AsyncExitStack() as stack:
-        redis = world.redis if world.redis is not None else await stack.enter_async_context(open_memory_redis())
         broker = world.broker
         if broker is None:
-            broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, clock))
-        ids = Ids(clock, random, settings.tasks.message_id_key.get_secret_value().encode())
+            broker = await stack.enter_async_context(MemoryBroker(settings.broker.topology, world.clock))
         seen = broker if world.seen_as is None else world.seen_as(broker)
-        wakeups = await stack.enter_async_context(open_wakeups(redis))
-        parts = Parts(redis, clock, random, ids, metrics, tracing, opened_broker=seen, opened_wakeups=wakeups)
-        service = await stack.enter_async_context(INGRESS.build(settings, parts))
-        protection = await stack.enter_async_context(
-            open_protection(settings, redis=redis, clock=clock, metrics=metrics)
-        )
-        parts_of_http = HttpParts(ids, metrics, tracing, settings.http, settings.telemetry, protection)
-        app = build_app(service.routes, parts_of_http)
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
-        yield Ingress(await stack.enter_async_context(client), broker, redis, settings, metrics)
+        opening = open_in_memory([INGRESS], environ, broker=seen, redis=world.redis, clock=world.clock)
+        tested = await stack.enter_async_context(opening)
+        resources = tested.process.resources
+        yield Ingress(tested.client, broker, resources.redis, settings, resources.metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from eai_common.service import Parts, Service, ServiceDefinition
+from eai_common.process import Resources, Service, ServiceDefinition
 from eai_common.store import ActivityStore, LatencyStore, TaskStore, open_batcher
 from eai_poller.description import poller_operations
 from eai_poller.lookup import Lookup
@@ -18,22 +18,22 @@ __all__ = ["POLLER"]
 
 
 @asynccontextmanager
-async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+async def _build(settings: Settings, resources: Resources) -> AsyncIterator[Service]:
     tasks = settings.tasks
     like_predecessor = settings.http.is_like_predecessor
-    async with open_batcher(parts.redis.driver, settings.redis.timeout) as batcher:
+    async with open_batcher(resources.redis.driver, settings.redis.timeout) as batcher:
         lookup = Lookup(
-            tasks=TaskStore(parts.redis, tasks),
+            tasks=TaskStore(resources.redis, tasks),
             batcher=batcher,
-            clock=parts.clock,
+            clock=resources.clock,
             id_key=tasks.message_id_key.get_secret_value().encode(),
             known_for=tasks.task_status_ttl,
         )
         routes = PollerRoutes(
             lookup=lookup,
-            wait_limit=WaitLimit(lookup, parts.wakeups, most=settings.poller.max_waiting),
-            poll_interval=PollInterval(LatencyStore(parts.redis), parts.clock),
-            activity=ActivityStore(parts.redis, tasks.last_activity_ttl),
+            wait_limit=WaitLimit(lookup, resources.wakeups, most=settings.poller.max_waiting),
+            poll_interval=PollInterval(LatencyStore(resources.redis), resources.clock),
+            activity=ActivityStore(resources.redis, tasks.last_activity_ttl),
             opaque_user_numbers=like_predecessor,
             heartbeat=settings.poller.heartbeat,
         )
@@ -43,8 +43,8 @@ async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
 POLLER = ServiceDefinition(
     "poller",
     Settings,
+    Resources,
     _build,
-    uses=frozenset({"redis"}),
     needs=frozenset({"redis"}),
     serves_clients=True,
     reports_all_services=True,

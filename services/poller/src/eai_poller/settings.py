@@ -8,7 +8,7 @@ from datetime import timedelta
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from eai_common.service import CommonSettings
+from eai_common.process import CommonSettings
 from eai_common.settings import Duration, Group
 
 __all__ = ["PollerSettings", "Settings"]

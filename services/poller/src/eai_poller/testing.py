@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import orjson
-from starlette.types import ASGIApp
 
 from eai_common.clock import Clock
-from eai_common.http import HttpParts, bound_socket, build_app, serve
 from eai_common.ids import Ids
-from eai_common.service import Parts
-from eai_common.settings import load
-from eai_common.store import RedisClient, TaskStore, Wakeups, open_memory_redis, open_wakeups
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM, LoopClock
+from eai_common.process.testing import open_in_memory
+from eai_common.store import RedisClient, TaskStore, Wakeups
+from eai_common.testing import LoopClock
 from eai_poller.service import POLLER
-from eai_poller.settings import Settings
 
 __all__ = ["ACCEPTED", "PATH", "RESULT", "Poller", "open_poller"]
 
@@ -63,36 +57,10 @@ class Poller:
 async def open_poller(
     other_redis: RedisClient | None = None, *, is_served: bool = False, **environ: str
 ) -> AsyncIterator[Poller]:
-    """The poller as its wiring makes it; `is_served`: by the real server on a port, as streams need it."""
-    settings = load(Settings, environ)
+    """The poller as its process composes it; `is_served`: by the real server on a port, as streams need it."""
+    environ = {"SHUTDOWN_GRACE": "1s", **environ}
     clock = LoopClock(ACCEPTED - timedelta(seconds=asyncio.get_running_loop().time()))  # ACCEPTED is now
-    random, metrics = RANDOM, Metrics()
-    tracing = open_tracing(settings.telemetry, service="poller")
-    async with AsyncExitStack() as stack:
-        redis = other_redis if other_redis is not None else await stack.enter_async_context(open_memory_redis())
-        ids = Ids(clock, random, settings.tasks.message_id_key.get_secret_value().encode())
-        wakeups = await stack.enter_async_context(open_wakeups(redis))
-        parts = Parts(redis, clock, random, ids, metrics, tracing, opened_wakeups=wakeups)
-        service = await stack.enter_async_context(POLLER.build(settings, parts))
-        app = build_app(service.routes, HttpParts(ids, metrics, tracing, settings.http, settings.telemetry))
-        if is_served:
-            url = await stack.enter_async_context(_served(app))
-            client = httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
-        else:
-            client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
-        await stack.enter_async_context(client)
-        yield Poller(client, redis, TaskStore(redis, settings.tasks), ids, wakeups, clock)
-
-
-@asynccontextmanager
-async def _served(app: ASGIApp) -> AsyncIterator[str]:
-    """The app's address, on the real server."""
-    stop = asyncio.Event()
-    with contextlib.closing(bound_socket("127.0.0.1", 0)) as listener:
-        listener.listen()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(serve(app, listener, stop, grace_s=1), name="server")
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                stop.set()
+    async with open_in_memory([POLLER], environ, redis=other_redis, clock=clock, is_running=is_served) as tested:
+        resources = tested.process.resources
+        tasks = TaskStore(resources.redis, tested.process.settings.tasks)
+        yield Poller(tested.client, resources.redis, tasks, resources.ids, resources.wakeups, clock)

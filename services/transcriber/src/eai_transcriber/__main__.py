@@ -2,7 +2,7 @@
 
 import sys
 
-from eai_common.service import main
+from eai_common.process import main
 from eai_transcriber.service import TRANSCRIBER
 
 if __name__ == "__main__":

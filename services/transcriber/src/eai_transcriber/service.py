@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from eai_common.messages import MessageAudio
-from eai_common.service import CommonSettings, Parts, Service, ServiceDefinition
+from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
 from eai_common.settings import OrderingSettings
 from eai_common.stage import MailboxEndObserver, Stage, handler_for
 from eai_common.store import Mailboxes
@@ -27,26 +27,28 @@ class Settings(CommonSettings):
 
 
 @asynccontextmanager
-async def _build(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
+async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterator[Service]:
     async with open_transcriber(
-        settings.audio, settings.speech, redis=parts.redis, random=parts.random, metrics=parts.metrics
+        settings.audio, settings.speech, redis=resources.redis, random=resources.random, metrics=resources.metrics
     ) as transcribe:
         yield Service(
             stages=[
                 Stage(
-                    "transcriber", (handler_for(MessageAudio, transcribe),), end_observer=_end_observer(settings, parts)
+                    "transcriber",
+                    (handler_for(MessageAudio, transcribe),),
+                    end_observer=_end_observer(settings, resources),
                 )
             ]
         )
 
 
-def _end_observer(settings: Settings, parts: Parts) -> MailboxEndObserver | None:
+def _end_observer(settings: Settings, resources: BrokerResources) -> MailboxEndObserver | None:
     """Who wakes a user's next message when a voice message is given up here, and never reaches the agent router."""
     if not settings.ordering.ordering_enabled:
         return None
-    mailboxes = Mailboxes(parts.redis, settings.tasks.task_processing_ttl)
-    return MailboxEndObserver(mailboxes, parts.broker, parts.clock, parts.ids.random_id)
+    mailboxes = Mailboxes(resources.redis, settings.tasks.task_processing_ttl)
+    return MailboxEndObserver(mailboxes, resources.broker, resources.clock, resources.ids.random_id)
 
 
-TRANSCRIBER = ServiceDefinition("transcriber", Settings, _build)
+TRANSCRIBER = ServiceDefinition("transcriber", Settings, BrokerResources, _build)
 """Turns voice messages into text."""

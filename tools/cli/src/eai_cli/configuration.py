@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eai_cli.services import DEFINITIONS
-from eai_common.settings import SettingDescription, SettingsError, describe, load
+from eai_common.process import load_all
+from eai_common.settings import SettingDescription, SettingsError, describe
 
 __all__ = ["Setting", "all_settings", "as_markdown", "run_config"]
 
@@ -79,17 +80,13 @@ def run_config(*, check: bool, markdown: bool) -> int:
 
 
 def _check() -> int:
-    mistakes: list[str] = []
-    for definition in DEFINITIONS:
-        try:
-            load(definition.settings, os.environ)
-        except SettingsError as error:
-            mistakes += [line for line in error.mistakes if line not in mistakes]
-    for line in mistakes:
-        sys.stderr.write(f"{line}\n")
-    if not mistakes:
-        sys.stdout.write("all settings are valid\n")
-    return 2 if mistakes else 0
+    try:
+        load_all(DEFINITIONS, os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write("all settings are valid\n")
+    return 0
 
 
 def _default(described: SettingDescription) -> str:

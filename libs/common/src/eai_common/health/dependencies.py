@@ -10,12 +10,13 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from eai_common.clock import Clock
+from eai_common.clock import Clock, SystemClock
 from eai_common.messages import rfc3339
 
 __all__ = ["Check", "Dependencies", "Dependency", "Finding", "Status", "worst"]
 
 Status = Literal["healthy", "degraded", "unhealthy"]
+_SYSTEM_CLOCK = SystemClock()
 _ORDER: tuple[Status, ...] = ("healthy", "degraded", "unhealthy")
 
 

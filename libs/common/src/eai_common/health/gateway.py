@@ -26,34 +26,33 @@ _REMOVE_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class HealthReporter:
-    """Writes a process's report again and again, and removes it at the end."""
+    """Writes a report for each service of the process, again and again, and removes them at the end."""
 
     reports: HealthReports
-    service: str
+    services: Sequence[str]
     instance: str
     dependencies: Dependencies
     clock: Clock
     interval: timedelta
 
     async def run(self) -> NoReturn:
-        """Write a report now and each `interval` until cancelled; then remove it."""
+        """Write the reports now and each `interval` until cancelled; then remove them."""
         try:
             while True:
                 with suppress(StoreUnavailable):  # the check of Redis shows it
-                    await self.reports.write(await self._report())
+                    await self.reports.write(*await self._reports())
                 await asyncio.sleep(self.interval.total_seconds())
         finally:
             with suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                    await self.reports.remove(self.service, self.instance)
+                    await self.reports.remove(self.services, self.instance)
 
-    async def _report(self) -> HealthReport:
+    async def _reports(self) -> list[HealthReport]:
         findings = await self.dependencies.findings()
         findings.pop(GATEWAY, None)  # made of these reports: it would report on itself
         statuses = {name: finding.status for name, finding in findings.items()}
-        return HealthReport(
-            self.service, self.instance, self.dependencies.verdict(findings), statuses, self.clock.now()
-        )
+        verdict, at = self.dependencies.verdict(findings), self.clock.now()
+        return [HealthReport(service, self.instance, verdict, statuses, at) for service in self.services]
 
 
 def gateway_dependency(reports: HealthReports, clock: Clock, services: Sequence[str]) -> Dependency:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from eai_common.clock import SystemClock
 from eai_common.credentials import Role
 from eai_common.health.dependencies import Dependencies, Finding
 from eai_common.health.gateway import GATEWAY
@@ -30,6 +32,10 @@ ReadinessCheck = Callable[[], Awaitable[bool]]
 """True when the dependency works. Raises nothing."""
 
 
+def _no_dependencies() -> Dependencies:
+    return Dependencies((), SystemClock(), ttl=timedelta(), timeout=timedelta())
+
+
 @dataclass
 class Health:
     """The state of this process. If one of the `checks` fails, the process is not ready.
@@ -39,7 +45,7 @@ class Health:
 
     service: str
     checks: Mapping[str, ReadinessCheck] = field(default_factory=dict)
-    dependencies: Dependencies | None = None
+    dependencies: Dependencies = field(default_factory=_no_dependencies)
     is_detailed: bool = True
     is_started: bool = False
     is_stopping: bool = False
@@ -52,7 +58,7 @@ class Health:
 
     async def findings(self) -> dict[str, Finding]:
         """The last finding of each dependency."""
-        return {} if self.dependencies is None else await self.dependencies.findings()
+        return await self.dependencies.findings()
 
 
 def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> list[Route]:
@@ -88,7 +94,7 @@ def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> 
 
 async def _report(health: Health, *, is_detailed: bool) -> Response:
     findings = await health.findings()
-    status = "healthy" if health.dependencies is None else health.dependencies.verdict(findings)
+    status = health.dependencies.verdict(findings)
     gateway = findings.pop(GATEWAY, None)
     services = {**_reported_by_others(gateway), **_described(findings, is_detailed=is_detailed)}
     body: dict[str, JsonValue] = {

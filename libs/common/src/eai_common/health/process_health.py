@@ -23,7 +23,6 @@ from eai_common.health.settings import HealthSettings
 from eai_common.ids import Ids
 from eai_common.store import RedisClient
 from eai_common.telemetry import Metrics
-from eai_common.topology import Topology
 
 __all__ = ["HealthResources", "Need", "health_of", "health_reporter", "readiness_checks"]
 
@@ -36,10 +35,6 @@ class HealthResources(Protocol):
     @property
     def redis(self) -> RedisClient: ...
     @property
-    def opened_broker(self) -> Broker | None: ...
-    @property
-    def broker(self) -> Broker: ...
-    @property
     def clock(self) -> Clock: ...
     @property
     def ids(self) -> Ids: ...
@@ -47,17 +42,12 @@ class HealthResources(Protocol):
     def metrics(self) -> Metrics: ...
 
 
-def readiness_checks(needs: frozenset[Need], resources: HealthResources) -> dict[str, ReadinessCheck]:
-    """The checks that decide readiness."""
-
-    async def broker_is_ready() -> bool:
-        return resources.broker.is_ready
-
-    checks: dict[Need, ReadinessCheck] = {
-        "redis": partial(redis_answers, resources.redis),
-        "rabbitmq": broker_is_ready,
-    }
-    return {name: check for name, check in checks.items() if name in needs}
+def readiness_checks(needs: frozenset[Need], redis: RedisClient, broker: Broker | None) -> dict[str, ReadinessCheck]:
+    """The checks that decide readiness. A process without a broker is ready without one."""
+    checks: dict[str, ReadinessCheck] = {"redis": partial(redis_answers, redis)} if "redis" in needs else {}
+    if broker is not None and "rabbitmq" in needs:
+        checks["rabbitmq"] = partial(_is_ready, broker)
+    return checks
 
 
 def health_of(
@@ -65,38 +55,42 @@ def health_of(
     needs: frozenset[Need],
     resources: HealthResources,
     settings: HealthSettings,
-    topology: Topology,
     *,
+    broker: Broker | None = None,
+    queues: Sequence[str] = (),
     reported_services: Sequence[str] = (),
 ) -> Health:
     """The health of a process that `needs` these; it also reports on `reported_services`, from their own reports."""
     dependencies: list[Dependency] = [redis_dependency(resources.redis, is_needed="redis" in needs)]
-    if resources.opened_broker is not None:
-        queues = [queue for stage in topology.stage_queues for queue in (stage.name, stage.dead_letter_queue)]
-        dependencies.append(broker_dependency(resources.broker, queues, is_needed="rabbitmq" in needs))
+    if broker is not None:
+        dependencies.append(broker_dependency(broker, queues, is_needed="rabbitmq" in needs))
     dependencies += provider_dependencies(resources.metrics)
     if reported_services:
         dependencies.append(gateway_dependency(_reports(resources, settings), resources.clock, reported_services))
     return Health(
         name,
-        readiness_checks(needs, resources),
+        readiness_checks(needs, resources.redis, broker),
         select_dependencies(dependencies, settings, resources.clock),
         is_detailed=settings.enable_detailed_health_checks,
     )
 
 
 def health_reporter(
-    name: str, dependencies: Dependencies, resources: HealthResources, settings: HealthSettings
+    services: Sequence[str], dependencies: Dependencies, resources: HealthResources, settings: HealthSettings
 ) -> HealthReporter:
-    """What writes the reports of the process `name`."""
+    """What writes the reports of a process that runs these services."""
     return HealthReporter(
         _reports(resources, settings),
-        name,
+        services,
         resources.ids.random_id(),
         dependencies,
         resources.clock,
         settings.health_check_interval,
     )
+
+
+async def _is_ready(broker: Broker) -> bool:
+    return broker.is_ready
 
 
 def _reports(resources: HealthResources, settings: HealthSettings) -> HealthReports:

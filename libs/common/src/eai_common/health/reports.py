@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
@@ -36,19 +36,19 @@ class HealthReports:
         self._redis = redis.driver
         self._ttl = ttl
 
-    async def write(self, report: HealthReport) -> None:
-        """Replace the process's last report."""
-        body = {"status": report.status, "dependencies": dict(report.dependencies), "at": report.at.timestamp()}
+    async def write(self, *reports: HealthReport) -> None:
+        """Replace the last reports of the same services and instances."""
+        bodies: dict[Any, Any] = {f"{report.service}:{report.instance}": _encode(report) for report in reports}
         with map_redis_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.hset(_KEY, f"{report.service}:{report.instance}", orjson.dumps(body))
+                pipeline.hset(_KEY, mapping=bodies)
                 pipeline.expire(_KEY, self._ttl)
                 await pipeline.execute()
 
-    async def remove(self, service: str, instance: str) -> None:
-        """Remove the report of a process that ends."""
+    async def remove(self, services: Sequence[str], instance: str) -> None:
+        """Remove the reports of a process that ends."""
         with map_redis_errors():
-            await self._redis.hdel(_KEY, f"{service}:{instance}")
+            await self._redis.hdel(_KEY, *(f"{service}:{instance}" for service in services))
 
     async def read(self, now: datetime) -> list[HealthReport]:
         """The reports that have not expired. Deletes those that have."""
@@ -58,6 +58,11 @@ class HealthReports:
             if expired := [field for field, report in reports.items() if now - report.at > self._ttl]:
                 await self._redis.hdel(_KEY, *expired)
         return [report for field, report in reports.items() if field not in expired]
+
+
+def _encode(report: HealthReport) -> bytes:
+    stored = {"status": report.status, "dependencies": dict(report.dependencies), "at": report.at.timestamp()}
+    return orjson.dumps(stored)
 
 
 def _report(field: str, body: bytes) -> HealthReport:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from random import Random
+from typing import Protocol
 
+from eai_common.clock import Clock
 from eai_common.messages import TaskCompleted
 from eai_common.outbound import OutboundPolicy
 from eai_common.retry import RetryPolicy, Schedule
-from eai_common.service import Parts
 from eai_common.settings import ProcessSettings, TaskSettings
 from eai_common.stage import Stage, handler_for
-from eai_common.store import CallbackLog
-from eai_common.telemetry import get_logger
+from eai_common.store import CallbackLog, RedisClient
+from eai_common.telemetry import Metrics, get_logger
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
 from eai_formatter.callbacks.sender import CallbackRules, CallbackSender, Poster
 from eai_formatter.callbacks.settings import CallbackSettings
@@ -35,6 +37,19 @@ RETRIES = Schedule(
 """What receivers are promised; every wait is a rung of the delay ladder."""
 
 
+class CallbackResources(Protocol):
+    """What the delivery needs of a process."""
+
+    @property
+    def redis(self) -> RedisClient: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def random(self) -> Random: ...
+    @property
+    def metrics(self) -> Metrics: ...
+
+
 def callback_policy(settings: CallbackSettings) -> OutboundPolicy:
     """Where callbacks may go. The timeout is the only limit on time."""
     return OutboundPolicy(
@@ -51,7 +66,7 @@ def callback_stage(
     settings: CallbackSettings,
     process: ProcessSettings,
     tasks: TaskSettings,
-    parts: Parts,
+    resources: CallbackResources,
     client: Poster,
     *,
     retry: RetryPolicy = RETRIES,
@@ -62,16 +77,16 @@ def callback_stage(
     must_be_signed = process.environment != "development"
     if not signer.is_able:
         log.warning("callbacks_unsigned", fate="dead letter" if must_be_signed else "sent without a signature")
-    deliveries = CallbackLog(parts.redis, tasks)
+    deliveries = CallbackLog(resources.redis, tasks)
     sender = CallbackSender(
         client=client,
         signer=signer,
         bearer=Bearer(settings.bearer_token.get_secret_value(), settings.bearer_hosts),
-        hosts=guard_hosts(host_rules or HostRules(settings.max_parallel_per_host), parts.random.random),
+        hosts=guard_hosts(host_rules or HostRules(settings.max_parallel_per_host), resources.random.random),
         attempts=deliveries,
         rules=CallbackRules(callback_policy(settings), settings.timeout, must_be_signed),
-        clock=parts.clock,
-        metrics=parts.metrics,
+        clock=resources.clock,
+        metrics=resources.metrics,
     )
     return Stage(
         "callbacks",

@@ -1,0 +1,36 @@
+"""The settings that every service reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eai_common.health import HealthSettings
+from eai_common.settings import (
+    BrokerSettings,
+    HttpSettings,
+    JwtSettings,
+    ProcessSettings,
+    ProtectionSettings,
+    RedisSettings,
+    TaskSettings,
+    TelemetrySettings,
+    WorkerSettings,
+)
+
+__all__ = ["CommonSettings"]
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """The groups that every service reads; a service's own settings extend it."""
+
+    process: ProcessSettings
+    broker: BrokerSettings
+    redis: RedisSettings
+    tasks: TaskSettings
+    worker: WorkerSettings
+    http: HttpSettings
+    jwt: JwtSettings
+    protection: ProtectionSettings
+    health: HealthSettings
+    telemetry: TelemetrySettings
