@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from fakeredis import FakeServer
 from opentelemetry import trace as otel
@@ -18,10 +19,21 @@ from eai_common.broker.headers import DEAD_LETTER_ERROR_CODE, DEAD_LETTER_EVIDEN
 from eai_common.broker.memory import MemoryBroker, Message
 from eai_common.errors import Deferred, Permanent, Retriable
 from eai_common.ids import Ids
-from eai_common.messages import AgentReplied, Event, MessageFailed, MessageText, decode, encode
+from eai_common.messages import (
+    AgentReplied,
+    Event,
+    MessageAudio,
+    MessageFailed,
+    MessageText,
+    TranscriptionFailed,
+    decode,
+    encode,
+)
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
 from eai_common.stage import OutOfOrder, Stage, StageContext, StageResources, handler_for, run_stage
-from eai_common.stage.steps import STEPS
+from eai_common.stage.delivery import Defer, Failed, HandBack, Postpone, Process, Verdict, Work
+from eai_common.stage.runtime import Runtime
+from eai_common.stage.steps import STEPS, decode_delivery
 from eai_common.store import RedisClient, TaskStore, open_memory_redis
 from eai_common.telemetry import Metrics, add_to_line, open_tracing
 from eai_common.telemetry.testing import captured_log
@@ -512,3 +524,67 @@ def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
         "deduplicate",
         "limit_time",
     ]
+
+
+async def test_an_operators_replay_is_done_again_and_a_redelivery_of_it_is_not(world: World) -> None:
+    message = a_message()
+    replayed = Outgoing(
+        message.name, encode(message), message.message_id, message.name, message.timestamp, {"x-eai-replay": 7}
+    )
+    async with world.replica():
+        await world.send(message)
+        await world.replies()
+        await world.broker.publish(replayed)
+        await world.replies(2)
+        await world.broker.publish(replayed)
+        await world.replies(3)
+    assert len(world.agent.asked) == 2
+    replays = [orjson.loads(reply.body)["replay"] for reply in world.broker.contents(FORMATTER)]
+    assert replays == [0, 7, 7]
+
+
+async def test_a_stage_says_by_the_event_of_its_choice_that_it_gave_up(world: World) -> None:
+    async def refuse(message: MessageAudio, ctx: StageContext) -> None:
+        raise Refused("no")
+
+    stop = asyncio.Event()
+    stage = Stage("transcriber", (handler_for(MessageAudio, refuse),), failure=TranscriptionFailed)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_stage(stage, world.parts, stop))
+        await world.send(MessageAudio.after(a_message(), message="https://example.org/a.ogg"))
+        await eventually(lambda: world.broker.contents("eai.transcriber.dlq"))
+        stop.set()
+    assert [message.event for message in world.broker.contents(QUEUE)] == ["transcription.failed"]
+
+
+@dataclass
+class FakeWorker:
+    """Gives each delivery the next of its verdicts."""
+
+    verdicts: list[Verdict]
+    events: tuple[type[Event], ...] = (MessageText,)
+    works: list[Work] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def open(self, runtime: Runtime, stop: asyncio.Event) -> AsyncIterator[Process]:
+        async def process(work: Work) -> Verdict:
+            self.works.append(work)
+            work.event = decode_delivery(runtime, work.delivery)
+            return self.verdicts.pop(0)
+
+        yield process
+
+
+async def test_a_stage_with_a_worker_of_its_own_settles_as_that_says(world: World) -> None:
+    waits: list[Verdict] = [Postpone(Refused("later"), STEP), HandBack(), Defer(Deferred("not now", delay=STEP))]
+    worker = FakeWorker([*waits, Failed(Refused("no"))])
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_stage(Stage("agent-router", worker=worker), world.parts, stop))
+        await world.send(a_message())
+        await eventually(lambda: not worker.verdicts and world.is_settled)
+        stop.set()
+    redeliveries = [work.delivery.redeliveries for work in worker.works]
+    waited = [work.attempt.waited / STEP for work in worker.works]
+    assert (redeliveries, waited) == ([0, 0, 1, 0], [0, 1, 1, 2])
+    assert (world.broker.contents(DEAD), world.broker.contents(FORMATTER)) == ((), ())

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from fakeredis import FakeServer
 
-from eai_common.broker import Outgoing, Unconfirmed
+from eai_common.broker import DeadLetterReason, Outgoing, Unconfirmed
 from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.settings import RedisSettings
@@ -169,6 +169,9 @@ class Trouble:
         return await self.broker.depth(queue)
 
     def consume(self, queue: str, *, prefetch: int) -> Any:
+        raise NotImplementedError
+
+    async def dead_letter(self, queue: str, message: Outgoing, reason: DeadLetterReason) -> None:
         raise NotImplementedError
 
     async def publish(self, message: Outgoing) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "Metadata",
     "Outcome",
     "TaskCompleted",
+    "TranscriptionFailed",
     "decode",
     "encode",
     "rfc3339",
@@ -120,6 +121,9 @@ class Event(BaseModel):
     channel: str = "whatsapp"  # where the user writes; decides how the reply is formatted
     trace_headers: dict[str, str] = Field(default_factory=dict)
     transcript: str | None = None
+    replay: int = 0  # when an operator ordered this run of the message, in milliseconds since 1970; 0: the first run
+    outcome_number: int = 0  # which of the user's outcomes it belongs to: a later message's is higher; 0: not known
+    outcome_after: int = 0  # the number of the outcome before it; 0: there is none, or none is known
 
     @classmethod
     def after(cls, event: Event, **fields: object) -> Self:
@@ -196,6 +200,13 @@ class MessageFailed(Event):
     retry_after_s: int | None = None
 
 
+class TranscriptionFailed(MessageFailed):
+    """The voice message cannot be transcribed. The agent router tells the user, in the order of the user's messages."""
+
+    name = "transcription.failed"
+    fails_task = True
+
+
 Outcome = Literal["completed", "failed"]
 
 
@@ -225,6 +236,7 @@ EVENTS: Mapping[str, type[Event]] = {
         HistoryUpdated,
         AgentReplied,
         MessageFailed,
+        TranscriptionFailed,
         TaskCompleted,
     )
 }
@@ -239,6 +251,7 @@ _IDENTITY = (
     "callback_url",
     "channel",
     "trace_headers",
+    "replay",
 )
 
 

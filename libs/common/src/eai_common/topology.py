@@ -13,11 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-__all__ = ["LADDER", "STAGE_BINDINGS", "Rung", "StageQueue", "Topology"]
+__all__ = ["LADDER", "PERMIT", "STAGE_BINDINGS", "Rung", "StageQueue", "Topology"]
+
+PERMIT = "inbox.permit"
+"""Routes one more delivery of a user's message, whichever event it is, to the stage that works on the user's inbox."""
 
 STAGE_BINDINGS: dict[str, tuple[str, ...]] = {
     "transcriber": ("message.audio",),
-    "agent-router": ("message.text", "message.transcribed", "history.update"),
+    "agent-router": ("message.text", "message.transcribed", "transcription.failed", "history.update", PERMIT),
     "formatter": ("agent.replied", "message.failed", "history.updated"),
     "callbacks": ("task.completed",),
 }

@@ -179,6 +179,12 @@ class Broker(Publisher, Protocol):
         Leaving the context returns unsettled deliveries to the broker.
         """
 
+    async def dead_letter(self, queue: str, message: Outgoing, reason: DeadLetterReason) -> None:
+        """Put a message among the dead letters of a stage's queue, as if a delivery of it had been given up.
+
+        Returns once that is confirmed. Raises BrokerUnavailable; ValueError for a queue that has no dead letters.
+        """
+
     async def depth(self, queue: str) -> int:
         """How many messages are ready in a queue of the topology, unsettled ones not counted.
 

@@ -109,6 +109,12 @@ class MemoryBroker:
         for queue in queues:
             queue.add(Message.of(message))
 
+    async def dead_letter(self, queue: str, message: Outgoing, reason: DeadLetterReason) -> None:
+        await _yield_to_loop()
+        self._check_up()
+        self._check_has_dead_letters(queue)
+        self.add_dead_letter(Message.of(message), message.headers, self._queue(queue), reason)
+
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:
         subscription = _Subscription(self, self._queue(queue), prefetch)
@@ -182,7 +188,11 @@ class MemoryBroker:
         await asyncio.sleep(delay.total_seconds())
         queue.add(message)
 
-    def dead_letter(self, message: Message, headers: Headers, queue: _Queue, reason: DeadLetterReason) -> None:
+    def _check_has_dead_letters(self, queue: str) -> None:
+        if not any(queue == stage_queue.name for stage_queue in self._topology.stage_queues):
+            raise ValueError(f"{queue!r} is no stage's queue, and has no dead letters")
+
+    def add_dead_letter(self, message: Message, headers: Headers, queue: _Queue, reason: DeadLetterReason) -> None:
         """Move a settled delivery's message to the dead letters of its queue."""
         marked = dead_letter_headers(headers, DeadLetter(reason, queue.name, self._clock.now()))
         self._queues[f"{queue.name}.dlq"].add(replace(message, headers=marked, redeliveries=0))
@@ -192,7 +202,7 @@ class MemoryBroker:
         for message in reversed(messages):
             again = replace(message, redeliveries=message.redeliveries + 1)
             if again.redeliveries > self._topology.delivery_limit and not _holds_dead_letters(queue):
-                self.dead_letter(message, message.headers, queue, DELIVERY_LIMIT)
+                self.add_dead_letter(message, message.headers, queue, DELIVERY_LIMIT)
             else:
                 queue.ready.appendleft(again)
         queue.dispatch()
@@ -349,7 +359,7 @@ class _Delivery:
         self._check_can_move()
         await _yield_to_loop()
         self._settle()
-        self._subscription.broker.dead_letter(self.message, headers, self._subscription.queue, reason)
+        self._subscription.broker.add_dead_letter(self.message, headers, self._subscription.queue, reason)
         self._subscription.queue.dispatch()
 
     def _settle(self) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
@@ -99,6 +99,13 @@ class RabbitBroker:
         await self._publisher.send(
             self._topology.exchange, message.routing_key, message.body, wire.make_properties(message)
         )
+
+    async def dead_letter(self, queue: str, message: Outgoing, reason: DeadLetterReason) -> None:
+        if not any(queue == stage_queue.name for stage_queue in self._topology.stage_queues):
+            raise ValueError(f"{queue!r} is no stage's queue, and has no dead letters")
+        marked = dead_letter_headers(message.headers, DeadLetter(reason, queue, self._clock.now()))
+        properties = wire.make_properties(replace(message, headers=marked), copy_of=message.routing_key)
+        await self._publisher.send(self._topology.dead_letter_exchange, queue, message.body, properties)
 
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[Consumer]:

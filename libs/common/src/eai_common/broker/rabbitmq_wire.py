@@ -35,15 +35,18 @@ _MILLISECOND = timedelta(milliseconds=1)
 _PERSISTENT = 2
 
 
-def make_properties(message: Outgoing) -> spec.Basic.Properties:
-    """The properties of a new message."""
+def make_properties(message: Outgoing, *, copy_of: str | None = None) -> spec.Basic.Properties:
+    """The properties of a new message; of a copy, the routing key of what it is a copy of."""
+    kept: dict[str, Any] = {**message.headers, _TIMESTAMP: (message.timestamp - _EPOCH) // _MILLISECOND}
+    if copy_of is not None:
+        kept[_ROUTING_KEY] = copy_of
     return spec.Basic.Properties(
         content_type=message.content_type,
         delivery_mode=_PERSISTENT,
         message_id=message.message_id,
         timestamp=message.timestamp,
         message_type=message.event,
-        headers={**message.headers, _TIMESTAMP: (message.timestamp - _EPOCH) // _MILLISECOND},
+        headers=kept,
     )
 
 

@@ -389,6 +389,20 @@ class BrokerContract:
             unchanged = {name: value for name, value in _seen(delivery).items() if name not in ("queue", "headers")}
             assert _seen(dead).items() >= unchanged.items()
 
+    async def test_a_message_can_become_a_dead_letter_without_a_delivery(self, broker: Broker, router: str) -> None:
+        message = outgoing(b"given up", headers={"attempt": 6})
+        await broker.dead_letter(router, message, REASON)
+        async with listening(broker, f"{router}.dlq") as dead_letters:
+            dead = await dead_letters.next()
+            found = read_dead_letter(dead.headers)
+            assert found is not None
+            assert (found.reason, found.queue) == (REASON, router)
+            told = (dead.body, dead.routing_key, dead.message_id, dead.event, without_dead_letter(dead.headers))
+            assert told == (message.body, message.routing_key, message.message_id, message.event, message.headers)
+            await dead.ack()
+        with pytest.raises(ValueError, match=r"\.dlq"):
+            await broker.dead_letter(f"{router}.dlq", message, REASON)
+
     async def test_a_dead_letter_can_be_replayed(self, broker: Broker, router: str) -> None:
         message = outgoing(b"body", headers={"attempt": 6})
         await broker.publish(message)

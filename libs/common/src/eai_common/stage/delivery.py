@@ -8,9 +8,10 @@ what is left of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from eai_common.broker import Delivery, Headers
 from eai_common.errors import Deferred, StageError
@@ -20,8 +21,12 @@ from eai_common.stage.handler import Attempt
 __all__ = [
     "COPY",
     "Defer",
+    "Failed",
+    "HandBack",
     "Done",
     "GiveUp",
+    "Postpone",
+    "Process",
     "Retry",
     "RoutineWait",
     "StillWaiting",
@@ -29,12 +34,16 @@ __all__ = [
     "Work",
     "headers_after_deferral",
     "headers_after_failure",
+    "journey_headers",
     "next_hop",
     "read_attempt",
     "read_wait_left",
+    "with_journey",
     "with_wait_left",
     "without_copy",
 ]
+
+EventT = TypeVar("EventT", bound=Event)
 
 COPY = "x-eai-copy"
 _ATTEMPT = "x-eai-attempt"
@@ -43,6 +52,12 @@ _BEHIND_MS = "x-eai-behind-ms"
 _ERRORS = "x-eai-errors"
 _WAIT_LEFT_MS = "x-eai-wait-left-ms"
 _WAITING = "waiting"
+_JOURNEY = {
+    "x-eai-replay": "replay",
+    "x-eai-outcome-number": "outcome_number",
+    "x-eai-outcome-after": "outcome_after",
+}
+"""Headers that hold a field of the event: what is known only after the body was recorded, or by an operator."""
 _ERRORS_KEPT = 5
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -145,7 +160,29 @@ class GiveUp:
     error: StageError
 
 
-Verdict = Done | Retry | Defer | GiveUp
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """The attempt failed and another may succeed; the stage itself keeps count of the attempts."""
+
+    error: StageError
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The message is given up, and the stage itself has told the user and the operator."""
+
+    error: StageError
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """This process stops: another replica gets the delivery, at once."""
+
+
+Verdict = Done | Retry | Postpone | Defer | Failed | GiveUp | HandBack
+Process = Callable[[Work], Coroutine[None, None, Verdict]]
+"""Takes a delivery as far as a verdict."""
 
 
 def read_attempt(headers: Headers) -> Attempt:
@@ -185,6 +222,18 @@ def headers_after_deferral(work: Work, delay: timedelta) -> Headers:
 def without_copy(headers: Headers) -> Headers:
     """The headers for a dead letter: when it is replayed one day, its other copies are long gone."""
     return {name: value for name, value in headers.items() if name != COPY}
+
+
+def with_journey(event: EventT, headers: Headers) -> EventT:
+    """The event with those of its fields that came in headers."""
+    found = {field: headers[name] for name, field in _JOURNEY.items() if isinstance(headers.get(name), int)}
+    return event.model_copy(update=found) if found else event
+
+
+def journey_headers(*, replay: int = 0, outcome_number: int = 0, outcome_after: int = 0) -> Headers:
+    """The headers of which `with_journey` makes these fields."""
+    fields = {"replay": replay, "outcome_number": outcome_number, "outcome_after": outcome_after}
+    return {name: fields[field] for name, field in _JOURNEY.items() if fields[field]}
 
 
 def next_hop(wait: timedelta, ladder: Sequence[timedelta]) -> timedelta:

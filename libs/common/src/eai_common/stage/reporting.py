@@ -7,7 +7,18 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram
 
-from eai_common.stage.delivery import Defer, Done, GiveUp, Retry, RoutineWait, Verdict, Work
+from eai_common.stage.delivery import (
+    Defer,
+    Done,
+    Failed,
+    GiveUp,
+    HandBack,
+    Postpone,
+    Retry,
+    RoutineWait,
+    Verdict,
+    Work,
+)
 from eai_common.telemetry import Metrics, get_logger
 
 __all__ = ["StageReporter"]
@@ -17,6 +28,9 @@ log = get_logger("eai.stage")
 _OUTCOMES: dict[type[Verdict | None], str] = {
     Done: "done",
     Retry: "retried",
+    Postpone: "retried",
+    Failed: "dead_lettered",
+    HandBack: "handed_back",
     Defer: "deferred",
     GiveUp: "dead_lettered",
     type(None): "handed_back",
@@ -44,7 +58,7 @@ class StageReporter:
         self._duration(work.event_name).observe(took_s)
         self._processed(work.message_type, outcome).inc()
         fields = {**line, "outcome": outcome, "duration_ms": round(took_s * 1000, 1), **_fields(work, verdict)}
-        if isinstance(verdict, GiveUp):
+        if isinstance(verdict, GiveUp | Failed):
             log.warning("delivery_finished", **fields)
         elif isinstance(verdict, Defer) and isinstance(verdict.error, RoutineWait):
             log.debug("delivery_finished", **fields)
@@ -61,8 +75,8 @@ def _fields(work: Work, verdict: Verdict | None) -> dict[str, object]:
         fields["is_repeated"] = True
     if isinstance(verdict, Done):
         fields["emitted"] = None if verdict.emit is None else verdict.emit.name
-    elif verdict is not None:
+    elif verdict is not None and not isinstance(verdict, HandBack):
         fields["error_code"], fields["error"] = verdict.error.error_code, str(verdict.error)
-    if isinstance(verdict, Retry | Defer):
+    if isinstance(verdict, Retry | Postpone | Defer):
         fields["delay_s"] = round(verdict.delay.total_seconds(), 3)
     return fields

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from eai_common.broker import Broker
 from eai_common.clock import Clock
 from eai_common.ids import Ids
+from eai_common.messages import Event, MessageFailed
 from eai_common.retry import Backoff, RetryPolicy
 from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSettings, WorkerSettings
+from eai_common.stage.delivery import Process
 from eai_common.stage.handler import EventHandler, ProgressLog
 from eai_common.stage.ordering import EndObserver, UserOrdering
 from eai_common.stage.reporting import StageReporter
 from eai_common.store import Checkpoints, RedisClient, StoreUnavailable, TaskStore
 from eai_common.telemetry import Metrics, Tracing, get_logger
 
-__all__ = ["Runtime", "Stage", "StageResources", "run_best_effort", "run_shielded"]
+__all__ = ["Runtime", "Stage", "StageResources", "Worker", "run_best_effort", "run_shielded"]
 
 log = get_logger("eai.stage")
 T = TypeVar("T")
 
 
+class Worker(Protocol):
+    """Takes a stage's deliveries to their verdicts itself. The steps that decode, deduplicate and limit are not run."""
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """What it takes."""
+
+    def open(self, runtime: Runtime, stop: asyncio.Event) -> AbstractAsyncContextManager[Process]:
+        """The function that takes deliveries, as long as the context is open. The drain begins when `stop` is set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One consumer: a name of `STAGE_BINDINGS`, its handlers, and where it differs from the settings.
+    """One consumer: a name of `STAGE_BINDINGS`, its handlers or its worker, and where it differs from the settings.
 
+    `failure` is the event that says that the stage has given up a message.
     `parallel` is how many deliveries it handles at the same time. `progress_log` is where it writes its attempts, the
     task's status by default. `ordering` decides which message of a user goes next; `end_observer` learns which
     messages the stage gives up, and is only for a stage without ordering. `redis` is the client for its checkpoints
@@ -36,7 +51,9 @@ class Stage:
     """
 
     name: str
-    handlers: tuple[EventHandler, ...]
+    handlers: tuple[EventHandler, ...] = ()
+    worker: Worker | None = None
+    failure: type[MessageFailed] = MessageFailed
     retry: RetryPolicy | None = None
     parallel: int | None = None
     progress_log: ProgressLog | None = None
@@ -71,6 +88,9 @@ class Runtime:
         self.stage = stage.name
         self.queue = broker.topology.queue_of(stage.name)
         self.handlers = {handler.event: handler.handle for handler in stage.handlers}
+        self.worker = stage.worker
+        self.accepts = tuple(self.handlers) if stage.worker is None else stage.worker.events
+        self.failure = stage.failure
         self.parallel = stage.parallel or worker.max_parallel or broker.prefetch_count
         self.broker = resources.broker
         self.checkpoints = Checkpoints(

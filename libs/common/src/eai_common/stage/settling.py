@@ -9,12 +9,15 @@ from datetime import timedelta
 from functools import partial
 
 from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
-from eai_common.errors import Deferred, Retriable, StageError
+from eai_common.errors import Retriable, StageError
 from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
 from eai_common.stage.delivery import (
     Defer,
     Done,
+    Failed,
     GiveUp,
+    HandBack,
+    Postpone,
     Retry,
     Verdict,
     Work,
@@ -66,8 +69,14 @@ async def carry_out(runtime: Runtime, work: Work, verdict: Verdict) -> Verdict:
             return await _settle_done(runtime, work, emit)
         case Retry(error, delay):
             await _settle_retry(runtime, work, error, delay)
+        case Postpone(_, delay):
+            await _settle_deferral(runtime, work, delay)
         case Defer(error):
-            await _settle_deferral(runtime, work, error)
+            await _settle_deferral(runtime, work, error.delay)
+        case Failed():
+            await work.delivery.ack()
+        case HandBack():
+            await work.delivery.requeue()
         case GiveUp(error):
             await _settle_dead_letter(runtime, work, error)
     return verdict
@@ -96,9 +105,9 @@ async def _settle_retry(runtime: Runtime, work: Work, error: StageError, delay: 
     await _note_error(runtime, work, error, next_in=delay)
 
 
-async def _settle_deferral(runtime: Runtime, work: Work, error: Deferred) -> None:
-    hop = next_hop(error.delay, runtime.broker.ladder)
-    await _wait(runtime, work, hop, with_wait_left(headers_after_deferral(work, hop), error.delay - hop))
+async def _settle_deferral(runtime: Runtime, work: Work, delay: timedelta) -> None:
+    hop = next_hop(delay, runtime.broker.ladder)
+    await _wait(runtime, work, hop, with_wait_left(headers_after_deferral(work, hop), delay - hop))
 
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
@@ -148,14 +157,14 @@ def _evidence(error: StageError) -> str:
 def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed | None:
     """The event that tells the user; None if the task has ended already, or nobody can say whose message it was."""
     event = work.event
-    if event is None and any(kind.fails_task for kind in runtime.handlers):
+    if event is None and any(kind.fails_task for kind in runtime.accepts):
         event = salvage(work.delivery.body)
     if event is None or not event.fails_task:
         return None
     retry_after_s = None
     if isinstance(error, Retriable):
         retry_after_s = round((error.retry_after or _USER_RETRY_AFTER).total_seconds())
-    return MessageFailed.after(
+    return runtime.failure.after(
         event,
         error_code=error.error_code,
         error=str(error)[:_LONGEST_ERROR],

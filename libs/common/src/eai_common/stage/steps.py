@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
 from opentelemetry.trace import SpanKind
 
-from eai_common.broker import Consumer, SettlementLost
+from eai_common.broker import Consumer, Delivery, SettlementLost
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Permanent, Retriable, StageError
-from eai_common.messages import decode
+from eai_common.messages import Event, decode
 from eai_common.stage.delivery import (
     Defer,
     Done,
     GiveUp,
+    Process,
     Retry,
     RoutineWait,
     StillWaiting,
@@ -24,6 +26,7 @@ from eai_common.stage.delivery import (
     Work,
     read_attempt,
     read_wait_left,
+    with_journey,
 )
 from eai_common.stage.handler import StageContext
 from eai_common.stage.runtime import Runtime, Stage, StageResources, run_best_effort, run_shielded
@@ -31,10 +34,17 @@ from eai_common.stage.settling import carry_out, decode_outcome, encode_outcome,
 from eai_common.store import Abandoned, Acquired, Claim, Completed, Locked
 from eai_common.telemetry import CORRELATION_ID, collect_line, get_logger, log_context, trace_ids
 
-__all__ = ["STEPS", "PoisonMessage", "StageTimeout", "UnexpectedError", "run_stage"]
+__all__ = [
+    "STEPS",
+    "WORKER_STEPS",
+    "PoisonMessage",
+    "StageTimeout",
+    "UnexpectedError",
+    "decode_delivery",
+    "run_stage",
+]
 
 log = get_logger("eai.stage")
-Process = Callable[[Work], Coroutine[None, None, Verdict]]
 Step = Callable[[Runtime, Process, Work], Coroutine[None, None, Verdict]]
 
 _SHORTEST_DEFERRAL = timedelta(seconds=1)
@@ -73,15 +83,15 @@ async def run_stage(stage: Stage, resources: StageResources, stop: asyncio.Event
     async with (
         runtime.broker.consume(runtime.queue, prefetch=runtime.parallel) as consumer,
         runtime.checkpoints.renewing(),
+        _open_process(runtime, stop) as process,
     ):
         log.info("stage_started", stage=stage.name, queue=runtime.queue, parallel=runtime.parallel)
-        await _handle_deliveries(runtime, consumer, stop)
+        await _handle_deliveries(runtime, process, consumer, stop)
     log.info("stage_stopped", stage=stage.name)
 
 
-async def _handle_deliveries(runtime: Runtime, consumer: Consumer, stop: asyncio.Event) -> None:
+async def _handle_deliveries(runtime: Runtime, process: Process, consumer: Consumer, stop: asyncio.Event) -> None:
     """Start a task for each delivery until `stop`, then drain. A task that fails is our bug and ends the stage."""
-    process = _compose(runtime)
     in_flight: set[asyncio.Task[Verdict]] = set()
 
     def finish(task: asyncio.Task[Verdict]) -> None:
@@ -107,10 +117,22 @@ async def _drain(in_flight: set[asyncio.Task[Verdict]], grace: timedelta) -> Non
         task.cancel()  # unsettled, so the broker delivers it to another replica
 
 
-def _compose(runtime: Runtime) -> Process:
-    """The steps of a stage around its handlers, as one function. Nothing but a cancellation, or our bug, comes out."""
-    process: Process = partial(_call_handler, runtime)
-    for step in reversed(STEPS):
+@asynccontextmanager
+async def _open_process(runtime: Runtime, stop: asyncio.Event) -> AsyncIterator[Process]:
+    """The steps of a stage around its handlers, or its worker, as one function.
+
+    Nothing but a cancellation, or our bug, comes out of it.
+    """
+    if runtime.worker is None:
+        yield _compose(runtime, STEPS, partial(_call_handler, runtime))
+        return
+    async with runtime.worker.open(runtime, stop) as work_on:
+        yield _compose(runtime, WORKER_STEPS, work_on)
+
+
+def _compose(runtime: Runtime, steps: Sequence[Step], innermost: Process) -> Process:
+    process = innermost
+    for step in reversed(steps):
         if step is not enforce_order or runtime.ordering is not None:
             process = partial(step, runtime, process)
     return process
@@ -182,16 +204,21 @@ async def wait_out(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
 
 async def read(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
     """Decode the body. Raises InvalidMessage, or PoisonMessage for a delivery that came back too often."""
-    delivery = work.delivery
-    work.event = decode(
+    work.event = decode_delivery(runtime, work.delivery)
+    if work.delivery.redeliveries > runtime.max_redeliveries:
+        raise PoisonMessage(f"came back unsettled {work.delivery.redeliveries} times")
+    return await proceed(work)
+
+
+def decode_delivery(runtime: Runtime, delivery: Delivery) -> Event:
+    """The event in a delivery's body, with what its headers say of it. Raises InvalidMessage."""
+    event = decode(
         delivery.body,
         event_name=delivery.event or delivery.routing_key,
-        accepts=tuple(runtime.handlers),
+        accepts=runtime.accepts,
         fallback_time=delivery.timestamp or runtime.clock.now(),
     )
-    if delivery.redeliveries > runtime.max_redeliveries:
-        raise PoisonMessage(f"came back unsettled {delivery.redeliveries} times")
-    return await proceed(work)
+    return with_journey(event, delivery.headers)
 
 
 async def enforce_order(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
@@ -214,7 +241,7 @@ async def deduplicate(runtime: Runtime, proceed: Process, work: Work) -> Verdict
 
     Raises StoreUnavailable, and AlreadyInWork while another delivery of the message has the lease.
     """
-    message_id = work.lead_id or work.decoded.message_id
+    message_id = work.lead_id or _run_of(work.decoded)
     match await _claim(runtime, work, message_id):
         case Completed() | Abandoned() if work.is_unworked_copy:
             # The copy that was worked on emits it: if its replica died before that, that copy comes again.
@@ -245,11 +272,19 @@ async def limit_time(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
 STEPS: tuple[Step, ...] = (trace, measure, settle, classify, wait_out, read, enforce_order, deduplicate, limit_time)
 """Settling is outside of the time limit, which could cut an ack short, and inside the trace, which it emits into."""
 
+WORKER_STEPS = STEPS[: STEPS.index(read)]
+"""The steps around a worker."""
+
 
 async def _call_handler(runtime: Runtime, work: Work) -> Verdict:
     event = work.decoded
     context = StageContext(Deadline.after(runtime.timeout), work.attempt, runtime.clock)
     return Done(await runtime.handlers[type(event)](event, context))
+
+
+def _run_of(event: Event) -> str:
+    """What the checkpoint is of: an operator's replay is to be done again."""
+    return f"{event.message_id}/{event.replay}" if event.replay else event.message_id
 
 
 async def _claim(runtime: Runtime, work: Work, message_id: str) -> Claim:
