@@ -105,8 +105,8 @@ SECTIONS = [
         ],
     ),
     Section(
-        "Stars, underscores and tildes that mean themselves",
-        "Arithmetic, names, notes and prices stay as they are, and style nothing.",
+        "Literal stars, underscores and tildes",
+        "Arithmetic, names, notes and prices stay unchanged and style nothing.",
         [
             Case("multiplication with spaces", "2 * 3 * 4 = 24", SAME),
             Case("multiplication without spaces", "Área: 5*3*2 m³", SAME),
@@ -158,7 +158,7 @@ SECTIONS = [
     ),
     Section(
         "Escapes and entities",
-        "`\\*x\\*` never comes out bold: a hair space (U+200A, shown here as ␣) keeps the marker from working.",
+        "`\\*x\\*` never becomes bold: a hair space (U+200A, shown here as ␣) disables the marker.",
         [
             Case("escaped stars", "\\*não é negrito\\*", "*não é negrito␣*"),
             Case("escaped underscores", "\\_não é itálico\\_", "_não é itálico␣_"),
@@ -189,7 +189,7 @@ SECTIONS = [
     ),
     Section(
         "Code",
-        "Inline code and fences keep every byte. A language name after the fence would show as code, and goes.",
+        "Inline code and fences keep every byte. The language after a fence is dropped: it would show as code.",
         [
             Case("inline code", "Digite `1746` no campo.", SAME),
             Case("stars in code", "Use `a * b * c` e `snake_case`.", SAME),
@@ -659,7 +659,7 @@ SECTIONS = [
     ),
     Section(
         "Quotes",
-        "`> `, one level: WhatsApp has no more.",
+        "`> `, one level: WhatsApp has only one.",
         [
             Case("a quote", "> Documento válido por 30 dias", SAME),
             Case(
@@ -711,7 +711,7 @@ SECTIONS = [
     ),
     Section(
         "Links",
-        "`text (url)`; the URL alone where it says the same; `tel:` and `mailto:` as number and address.",
+        "`text (url)`; only the URL if the text says the same; `tel:` and `mailto:` as number and address.",
         [
             Case(
                 "a link",
@@ -896,7 +896,7 @@ SECTIONS = [
     ),
     Section(
         "Tables",
-        "In monospace where 32 columns are enough, aligned by width on the screen; else a block for each row.",
+        "In monospace if 32 columns are enough, aligned by width on the screen; else a block for each row.",
         [
             Case(
                 "a narrow table",
@@ -1102,7 +1102,7 @@ SECTIONS = [
     ),
     Section(
         "HTML",
-        "Known tags are rendered, entities decoded; the rest is text.",
+        "Known tags are rendered and entities are decoded. Everything else is text.",
         [
             Case("bold and italic tags", "<b>IPTU</b> e <i>ISS</i>", "*IPTU* e _ISS_"),
             Case(
@@ -1177,8 +1177,8 @@ SECTIONS = [
         ],
     ),
     Section(
-        "Written loosely",
-        "Kinder than CommonMark, where people and models do not write by the book.",
+        "Loose syntax",
+        "Accepts more than CommonMark, because people and models write loosely.",
         [
             Case(
                 "a label without a space after it",
@@ -1264,8 +1264,8 @@ SECTIONS = [
         ],
     ),
     Section(
-        "Left alone",
-        "Plain text, and text that already is in WhatsApp's syntax.",
+        "Unchanged",
+        "Plain text, and text that is already in WhatsApp's syntax.",
         [
             Case("a sentence", "Olá! Seu IPTU está pago.", SAME),
             Case(
@@ -1339,7 +1339,7 @@ SECTIONS = [
     ),
     Section(
         "Whole answers",
-        "As an agent writes them.",
+        "Answers as agents write them.",
         [
             Case(
                 "a second copy of the IPTU bill",
@@ -1457,27 +1457,27 @@ PAGE = Path(__file__).parents[3] / "docs" / "formatting.md"
 
 INTRODUCTION = f"""# Formatting
 
-How an agent's Markdown comes out on WhatsApp. This page is made from the table in
-`services/formatter/tests/test_formatter_render_cases.py`, whose {{count}} cases are tests. Do not edit it, run that.
+How an agent's Markdown looks on WhatsApp. This page is generated from the table in
+`services/formatter/tests/test_formatter_render_cases.py`. Its {{count}} cases are tests. Do not edit this page;
+run that file.
 
-A hair space (U+200A), which keeps a literal marker from styling anything, is shown as `{SHOWN_HAIR_SPACE}`. Where only
-one block is given, the text comes out as it went in.
+`{SHOWN_HAIR_SPACE}` shows a hair space (U+200A). It stops a literal marker from starting a style. In a case with one
+block, the text does not change.
 
 ## Pieces
 
-A reply longer than 4096 characters (UTF-16 code units, the stricter of the two ways to count) is cut into pieces: at a
-paragraph, else at a line, else after a sentence, else at a word. Joined, the pieces are the whole, white space
-included. A style or a code block that goes on over a cut is closed in one piece and opened again in the next; these
-markers are the only characters added. No cut goes through a URL, a line of code or a grapheme, unless that alone is
-longer than a piece. A heading, or a line that ends in a colon, is not left behind at the end of a piece if there is
-another place.
+A reply longer than 4096 characters (UTF-16 code units, the stricter way to count) is cut into pieces: at a paragraph,
+else at a line, else after a sentence, else at a word. The joined pieces are the whole text, including white space. If
+a style or a code block continues over a cut, it is closed in one piece and reopened in the next. These markers are the
+only added characters. No cut is inside a URL, a line of code or a grapheme, unless that alone is longer than a piece.
+If possible, no piece ends with a heading or with a line that ends in a colon.
 
-A text longer than 250,000 characters is no reply, and is taken for plain text.
+A text longer than 250,000 characters is no reply. It counts as plain text.
 
 ## Other chats
 
-`PLAIN_TEXT` gives the same without markers, and tables always row by row. `TELEGRAM` gives MarkdownV2: links in the
-text, everything reserved escaped, styles inside words.
+The message's `channel` chooses the profile (`eai_formatter/channels.py`). `PLAIN_TEXT` writes no markers, and writes
+tables row by row. `TELEGRAM` writes MarkdownV2: links in the text, reserved characters escaped, styles inside words.
 """
 
 
