@@ -25,6 +25,7 @@ from eai_common.messages import (
     MessageText,
     MessageTranscribed,
     TaskCompleted,
+    TranscriptionFailed,
     decode,
     encode,
     rfc3339,
@@ -83,6 +84,13 @@ JOURNEY: dict[str, st.SearchStrategy[Any]] = {
     "channel": TEXT,
     "trace_headers": st.dictionaries(TEXT, TEXT, max_size=2),
     "transcript": MAYBE_TEXT,
+    **dict.fromkeys(["replay", "outcome_number", "outcome_after"], st.integers(0, 2**53)),
+}
+FAILURE: dict[str, st.SearchStrategy[Any]] = {
+    "error_code": TEXT,
+    "error": TEXT,
+    "failed_stage": TEXT,
+    "retry_after_s": st.none() | INTEGERS,
 }
 MODEL: dict[str, st.SearchStrategy[Any]] = {
     "id": TEXT,
@@ -107,12 +115,8 @@ OWN: dict[type[Event], dict[str, st.SearchStrategy[Any]]] = {
     },
     HistoryUpdated: {"answer": JSON_OBJECTS},
     AgentReplied: {"messages": st.lists(REPLIES, max_size=4), "agent_id": TEXT},
-    MessageFailed: {
-        "error_code": TEXT,
-        "error": TEXT,
-        "failed_stage": TEXT,
-        "retry_after_s": st.none() | INTEGERS,
-    },
+    MessageFailed: FAILURE,
+    TranscriptionFailed: FAILURE,
     TaskCompleted: {"status": st.sampled_from(["completed", "failed"]), "result": JSON_OBJECTS},
 }
 ANY_EVENT = st.one_of([st.builds(kind, **{**JOURNEY, **own}) for kind, own in OWN.items()])
