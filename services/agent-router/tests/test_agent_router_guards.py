@@ -54,7 +54,7 @@ from eai_common.guards import (
 )
 from eai_common.replies import AssistantMessage, UsageStatistics
 from eai_common.settings import SettingsError
-from eai_common.telemetry import Metrics
+from eai_common.telemetry import Metrics, collect_line
 from eai_common.testing import eventually, pass_time, run_ready
 
 pytestmark = pytest.mark.virtual_time
@@ -171,6 +171,16 @@ async def test_a_retry_that_is_one_too_many_takes_no_place() -> None:
         await scene.wait_of(RetriesSpent, attempt=2)
         scene.agent.may_answer.set()
     assert under_way.result() is ANSWER
+
+
+async def test_the_log_line_of_a_delivery_names_the_provider_and_the_time_of_its_calls() -> None:
+    scene = Scene()
+    scene.agent.may_answer.clear()
+    asyncio.get_running_loop().call_later(2.5, scene.agent.may_answer.set)
+    with collect_line() as line:
+        await scene.ask()
+        await scene.ask()
+    assert line == {"ai_provider": "google_agent_engine", "agent_ms": 2500.0}
 
 
 async def test_who_stood_in_line_sees_that_the_provider_went_down_meanwhile() -> None:

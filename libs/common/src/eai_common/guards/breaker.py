@@ -158,14 +158,14 @@ class CircuitBreaker:
     def _open(self) -> None:
         self._openings += 1
         open_time = self._rules.open_time(self._openings)
-        log.warning("circuit_opened", provider=self.name, failures=self._failures, open_s=open_time.total_seconds())
+        log.warning("circuit_opened", target=self.name, failures=self._failures, open_s=open_time.total_seconds())
         self._open_until_s = asyncio.get_running_loop().time() + open_time.total_seconds()
         if self._metrics is not None:
             self._metrics.breaker_openings.labels(self.name).inc()
         self._enter(BreakerState.OPEN)
 
     def _close(self) -> None:
-        log.info("circuit_closed", provider=self.name, openings=self._openings)
+        log.info("circuit_closed", target=self.name, openings=self._openings)
         self._openings = 0
         self._enter(BreakerState.CLOSED)
 

@@ -110,5 +110,5 @@ def provider_guards(provider: str, resources: GuardResources) -> Sequence[Guard]
         TimeLimit(provider, None, AgentTimeout),
         GuardsByTarget(breaker, known=[provider]),  # known: its metrics are there before the first message
         *limits,
-        Measure(provider, metrics),
+        Measure(provider, metrics, time_field="agent_ms"),
     ]
