@@ -183,9 +183,8 @@ local function interrupt(entry)
   if has_all(together(find(id_of(turn.refs[1]))), {entry.ref}) then turn.is_interrupted = true end
 end
 
--- `failure` is an outcome or nil.
+-- `failure` is an outcome or nil. The first write needs memory: a full Redis refuses it, if nothing was written before.
 local function enter(id, replay, place, is_heard, mode, group, body, failure)
-  remove(id)
   local behind = #order
   while behind > 0 do
     local other = find(order[behind])
