@@ -127,14 +127,20 @@ MUTANTS = (
     Mutant(
         "withdraw spares what is in a turn",
         _scope("tt", "mm", faults=1, fail=True),
-        "entry.outcome is not None or _is_in_turn(inbox, entry.ref):",
-        "entry.outcome is not None:",
+        " or _is_in_turn(inbox, entry.ref):",
+        ":",
     ),
     Mutant(
         "withdraw spares what has its outcome",
         _scope("t", faults=3, kinds=_only("unsure", "late", "crash")),
-        "    if entry is None or entry.outcome is not None or _is_in_turn",
-        "    if entry is None or _is_in_turn",
+        "    if entry is None or entry.outcome is not None or entry.ref.replay",
+        "    if entry is None or entry.ref.replay",
+    ),
+    Mutant(
+        "withdraw spares a replay",
+        _scope("t", refusals=1, replays=1, faults=3, kinds=_only("unsure", "late", "lapse")),
+        " or entry.ref.replay or _is_in_turn",
+        " or _is_in_turn",
     ),
     Mutant(
         "cancel spares what has its outcome",

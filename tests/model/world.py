@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from model.inboxes import AT_ONCE, FRESH, OVERDUE, QUIET, Called, Inboxes, Machine, Run
 
-from eai_common.turns.state import CANCELLED, Message, Mode, Ref
+from eai_common.turns.state import CANCELLED, CurrentTurn, Message, Mode, Ref
 
 __all__ = ["Scope", "State", "Violation", "World"]
 
@@ -617,9 +617,14 @@ class _Moves:
 
     def asked(self, task: Task, others: tuple[Task, ...]) -> History:
         """Raises Violation, also for a turn that should not have been made."""
-        types, modes = self.scope.types, self.scope.modes
         turn = self.turn
         assert turn is not None
+        if not self.history.is_spoiled:
+            self.check_turn(task, turn)
+        return self.book.asked(self.history, task.refs, others, is_uncertain=turn.is_uncertain)
+
+    def check_turn(self, task: Task, turn: CurrentTurn) -> None:
+        types, modes = self.scope.types, self.scope.modes
         entries = self.world.inboxes.states[self.inbox].entries
         if any(entry.ref in turn.refs and not entry.is_heard for entry in entries):
             raise Violation("asked without a transcript")
@@ -628,18 +633,17 @@ class _Moves:
         if turn.lost > self.scope.most_lost:
             raise Violation("asked though too many asks of it were lost")
         slots = [self.history.slots[self.world.slot(*run)] for run in task.refs]
-        if turn.attempts > min(slot.asks for slot in slots) and not self.history.is_spoiled:
+        if turn.attempts > min(slot.asks for slot in slots):
             raise Violation("an attempt is counted that never was")
-        if turn.lost < min(slot.deaths for slot in slots) and not self.history.is_spoiled:
+        if turn.lost < min(slot.deaths for slot in slots):
             raise Violation("the death of a worker is not counted")
-        if turn.lost > min(slot.asks for slot in slots) and not self.history.is_spoiled:
+        if turn.lost > min(slot.asks for slot in slots):
             raise Violation("a message counts a lost ask that it had no part in")
         for i, replay in task.refs[len(task.refs) == 1 :]:
             if types[i] == "h" or replay:
                 raise Violation(f"message {i} is asked with others, it should be alone")
         if any(modes[i : i + 1] in ("", "q", "r") for i, _ in task.refs[1:]):
             raise Violation("a message that should wait is asked with those before it")
-        return self.book.asked(self.history, task.refs, others, is_uncertain=turn.is_uncertain)
 
     def is_answered(self, who: str, task: Task, others: tuple[Task, ...], back: tuple[Delivery, ...]) -> None:
         number = self.history.slots[self.world.slot(*task.refs[-1])].asks

@@ -82,7 +82,7 @@ def accept(
 def withdraw(inbox: Inbox, message_id: str) -> Inbox:
     """Take out a message that was not published. If it was after all, its delivery enters it again."""
     entry = inbox.find(message_id)
-    if entry is None or entry.outcome is not None or _is_in_turn(inbox, entry.ref):
+    if entry is None or entry.outcome is not None or entry.ref.replay or _is_in_turn(inbox, entry.ref):
         return inbox
     return inbox.without(message_id)
 

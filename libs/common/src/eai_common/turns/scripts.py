@@ -58,6 +58,7 @@ if stored[2] then
 end
 
 local errors  -- of the turn, if this script changes them; '' for none
+local is_reordered = false
 
 local function whole(number) return string.format('%.0f', number) end
 local function flag(truth) return truth and 1 or 0 end
@@ -93,29 +94,38 @@ local function remove(id)
   for place, other in ipairs(order) do
     if other == id then table.remove(order, place); break end
   end
-  entries[id] = nil
+  entries[id], is_reordered = nil, true
   redis.call('HDEL', inbox, 'entry:' .. id, 'body:' .. id, 'outcome:' .. id)
 end
 
+-- An inbox that is empty is written anew: a hash that held a body once would stay four times as large.
 local function save()
-  local changed = {'order', table.concat(order, ' '), 'last', whole(last)}
+  if #order == 0 and not turn and not lease then
+    redis.call('DEL', inbox)
+    redis.call('HSET', inbox, 'last', whole(last))
+    redis.call('PEXPIRE', inbox, ttl)
+    return
+  end
+  local changed = {}
+  local function change(field, value) changed[#changed + 1], changed[#changed + 2] = field, value end
+  if is_reordered then change('order', table.concat(order, ' ')); change('last', whole(last)) end
   if turn then
     local told = {
       turn.owner, turn.since, flag(turn.is_asked), flag(turn.is_uncertain), flag(turn.is_interrupted), turn.attempts,
       turn.lost, whole(turn.not_before), whole(turn.first_asked), unpack(turn.refs),
     }
-    changed[5], changed[6] = 'turn', table.concat(told, ' ')
-    if errors then changed[7], changed[8] = 'errors', errors end
-  else
+    change('turn', table.concat(told, ' '))
+    if errors then change('errors', errors) end
+  elseif stored[2] then
     redis.call('HDEL', inbox, 'turn', 'errors')
   end
   if lease then
-    changed[#changed + 1], changed[#changed + 2] = 'lease', lease.owner .. ' ' .. whole(lease.ends)
-  else
+    change('lease', lease.owner .. ' ' .. whole(lease.ends))
+  elseif stored[3] then
     redis.call('HDEL', inbox, 'lease')
   end
-  redis.call('HSET', inbox, unpack(changed))
-  redis.call('PEXPIRE', inbox, ttl)
+  if #changed > 0 then redis.call('HSET', inbox, unpack(changed)) end
+  if not is_kept then redis.call('PEXPIRE', inbox, ttl) end
 end
 """
 
@@ -192,6 +202,7 @@ local function enter(id, replay, place, is_heard, mode, group, body, failure)
     behind = behind - 1
   end
   table.insert(order, behind + 1, id)
+  is_reordered = true
   local entry = {
     id = id, ref = id .. '/' .. whole(replay), place = place, replay = replay, entered = now, is_heard = is_heard,
     mode = mode, group = group, outcome = false,
@@ -320,11 +331,12 @@ local function next_step(own, own_ended, owner)
 end
 """
 
-_PEXPIRE = "redis.call('PEXPIRE', KEYS[1], ARGV[1])"
+# A first write that needs no memory, so that a full Redis lets those that follow through.
+_KEEP = "local is_kept = redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 1\n"
 
 
-def _script(text: str, *, parts: str = _PARTS, is_first_to_be_refused: bool = False) -> Script:
-    return Script((READ_CLOCK if is_first_to_be_refused else _PEXPIRE + READ_CLOCK) + _STATE + parts + text)
+def _script(text: str, *, parts: str = _PARTS, keep: str = _KEEP) -> Script:
+    return Script(keep + READ_CLOCK + _STATE + parts + text)
 
 
 # KEYS: inbox, ended. ARGV: id, accepted at, is heard, mode, group, body, replay, is late.
@@ -347,13 +359,13 @@ enter(id, replay, place, ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8])
 save()
 return {'accepted', 0}
 """,
-    is_first_to_be_refused=True,
+    keep="local is_kept = false\n",
 )
 
 # ARGV: id.
 WITHDRAW = _script("""
 local entry = find(ARGV[3])
-if entry and not entry.outcome and not is_in_turn(entry.ref) then
+if entry and not entry.outcome and entry.replay == 0 and not is_in_turn(entry.ref) then
   remove(entry.id)
   save()
 end
