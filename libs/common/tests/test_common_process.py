@@ -15,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from eai_common import registry
 from eai_common.broker import Broker, Consumer, TopologyMismatch
 from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.errors import Permanent
 from eai_common.health import Need, readiness_checks
 from eai_common.http import bound_socket, json_response
+from eai_common.messages import MessageText
 from eai_common.process import (
     BrokerResources,
     CommonSettings,
@@ -30,6 +32,7 @@ from eai_common.process import (
     Resources,
     Service,
     ServiceDefinition,
+    load_services,
     main,
     open_process,
     open_resources,
@@ -38,8 +41,9 @@ from eai_common.process import (
 )
 from eai_common.process.in_memory import in_memory
 from eai_common.process.testing import open_in_memory
+from eai_common.registry import StageEntry
 from eai_common.settings import SettingsError, load
-from eai_common.stage import Stage
+from eai_common.stage import Stage, StageContext, handler_for
 from eai_common.store import open_memory_redis
 from eai_common.telemetry import reset_logging
 from eai_common.testing import eventually
@@ -204,6 +208,23 @@ async def test_a_stage_without_a_queue_fails_when_the_process_is_built() -> None
     with pytest.raises(MissingResource, match=r"^tester has a stage without a queue: nobody$"):
         async with open_in_memory([serving("/", Stage("nobody", ()))], {}):
             pass
+
+
+async def ignore(event: MessageText, context: StageContext) -> None:
+    """A handler that nothing follows from."""
+
+
+async def test_a_handler_whose_event_never_enters_the_queue_fails_when_the_process_is_built() -> None:
+    stage = Stage("callbacks", (handler_for(MessageText, ignore),))
+    with pytest.raises(MissingResource, match=r"^the queue of callbacks never gets .* handles: message\.text$"):
+        async with open_in_memory([serving("/", stage)], {}):
+            pass
+
+
+def test_the_services_of_the_registry_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "STAGES", (StageEntry("other", f"{__name__}:DEFINITION"),))
+    with pytest.raises(TypeError, match="the registry's line for other"):
+        load_services()
 
 
 async def test_resources_are_those_that_were_given() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai_common.broker.rabbitmq_topology import Binding, Exchange, Queue, declarations
-from eai_common.topology import LADDER, STAGE_BINDINGS, Topology
+from eai_common.registry import bindings
+from eai_common.topology import LADDER, Topology
 
 TOPOLOGY = Topology()
 
@@ -21,18 +22,13 @@ def arguments(topology: Topology) -> dict[str, dict[str, str | int]]:
 
 def test_the_names_are_those_of_the_contract() -> None:
     names = set(arguments(TOPOLOGY))
-    assert names >= {f"eai.{consumer}{end}" for consumer in STAGE_BINDINGS for end in ("", ".dlq")}
+    assert names >= {f"eai.{consumer}{end}" for consumer in bindings() for end in ("", ".dlq")}
     assert names >= {"eai.delay.1", "eai.delay.300", "eai.delay.21600"}
 
 
 def test_an_unknown_consumer_has_no_queue() -> None:
     with pytest.raises(KeyError):
         TOPOLOGY.queue_of("nobody")
-
-
-def test_every_event_has_exactly_one_consumer() -> None:
-    events = [event for events in STAGE_BINDINGS.values() for event in events]
-    assert sorted(events) == sorted(set(events))
 
 
 def test_the_ladder_only_climbs() -> None:

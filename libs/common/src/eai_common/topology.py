@@ -13,18 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-__all__ = ["LADDER", "PERMIT", "STAGE_BINDINGS", "Rung", "StageQueue", "Topology"]
+from eai_common.registry import bindings
+
+__all__ = ["LADDER", "PERMIT", "Rung", "StageQueue", "Topology"]
 
 PERMIT = "inbox.permit"
 """Routes one more delivery of a user's message, whichever event it is, to the stage that works on the user's inbox."""
-
-STAGE_BINDINGS: dict[str, tuple[str, ...]] = {
-    "transcriber": ("message.audio",),
-    "agent-router": ("message.text", "message.transcribed", "transcription.failed", "history.update", PERMIT),
-    "formatter": ("agent.replied", "message.failed", "history.updated"),
-    "callbacks": ("task.completed",),
-}
-"""The events of each consumer."""
 
 LADDER: tuple[timedelta, ...] = tuple(
     timedelta(seconds=s) for s in (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
@@ -84,7 +78,7 @@ class Topology:
 
     @property
     def stage_queues(self) -> tuple[StageQueue, ...]:
-        return tuple(StageQueue(consumer, self.queue_of(consumer), keys) for consumer, keys in STAGE_BINDINGS.items())
+        return tuple(StageQueue(consumer, self.queue_of(consumer), keys) for consumer, keys in bindings().items())
 
     @property
     def consumable_queues(self) -> frozenset[str]:
@@ -96,8 +90,8 @@ class Topology:
         return tuple(self._rung(delay) for delay in self.ladder)
 
     def queue_of(self, consumer: str) -> str:
-        """The queue of a consumer in STAGE_BINDINGS. Raises KeyError for any other name."""
-        if consumer not in STAGE_BINDINGS:
+        """The queue of a stage that consumes. Raises KeyError for any other name."""
+        if consumer not in bindings():
             raise KeyError(consumer)
         return f"{self.prefix}.{consumer}"
 

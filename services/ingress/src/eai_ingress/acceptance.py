@@ -11,7 +11,8 @@ from typing import Protocol
 from eai_common.broker import BrokerUnavailable, Outgoing, Publisher, Unconfirmed
 from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
-from eai_common.messages import Event, HistoryUpdate, MessageAudio, MessageText, encode
+from eai_common.messages import Event, encode
+from eai_common.registry import stage_of
 from eai_common.store import Call, FirstUse, IdempotencyClaim, Kept, KeyReused, KeyUse, Promise, TakenOver, UnderWay
 from eai_common.telemetry import Metrics, add_to_line, get_logger
 from eai_ingress.acceptance_store import AcceptanceStore, PendingMessage
@@ -22,11 +23,6 @@ __all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit", "
 
 log = get_logger("eai.ingress")
 
-_FIRST_STAGE: dict[type[Event], str] = {
-    MessageText: "agent-router",
-    MessageAudio: "transcriber",
-    HistoryUpdate: "agent-router",
-}
 _RETRY_AFTER = timedelta(seconds=5)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=30), timedelta(milliseconds=500)
 
@@ -164,7 +160,7 @@ class Acceptance:
     def _pending(self, event: Event, key: IdempotencyKey | None) -> PendingMessage:
         # The new message id is unique to this request, so it also identifies who holds the key.
         use = None if key is None else KeyUse(key.client, key.key, key.fingerprint, owner=event.message_id)
-        return PendingMessage(event, _FIRST_STAGE[type(event)], self.estimator.estimate(event.message_type), use)
+        return PendingMessage(event, stage_of(event.name), self.estimator.estimate(event.message_type), use)
 
 
 def outgoing(event: Event) -> Outgoing:

@@ -1,18 +1,10 @@
-"""The five services. Only the command line imports them all."""
+"""The services of the registry, loaded. Only the command line loads them all."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from eai_agent_router.service import AGENT_ROUTER
-from eai_common.process import ServiceDefinition
-from eai_formatter.service import FORMATTER
-from eai_ingress.service import INGRESS
-from eai_poller.service import POLLER
-from eai_transcriber.service import TRANSCRIBER
+from eai_common.process import load_services
 
 __all__ = ["DEFINITIONS"]
 
-# Each definition has its own settings type.
-DEFINITIONS: tuple[ServiceDefinition[Any, Any], ...] = (INGRESS, TRANSCRIBER, AGENT_ROUTER, FORMATTER, POLLER)
+DEFINITIONS = load_services()
 """In the order in which a message passes them."""

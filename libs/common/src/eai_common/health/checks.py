@@ -12,20 +12,17 @@ from eai_common.clock import Clock
 from eai_common.health.dependencies import Check, Dependencies, Dependency, Finding, Status
 from eai_common.health.gateway import GATEWAY
 from eai_common.health.settings import HealthSettings
+from eai_common.registry import provider_names
 from eai_common.store import RedisClient, StoreUnavailable, pool_use
 from eai_common.telemetry import Metrics
 
 __all__ = [
-    "PROVIDERS",
     "broker_dependency",
     "provider_dependencies",
     "redis_answers",
     "redis_dependency",
     "select_dependencies",
 ]
-
-PROVIDERS = ("google_speech", "openai_speech", "google_agent_engine", "eai_agent_service", "openai")
-"""By the names that their breakers have."""
 
 _PROBE_S = 2.0  # an orchestrator gives a probe a few seconds at most
 _STATUS_BY_BREAKER: dict[str, Status] = {"closed": "healthy", "half_open": "degraded", "open": "unhealthy"}
@@ -75,7 +72,7 @@ def provider_dependencies(metrics: Metrics) -> list[Dependency]:
     A provider that is down never makes the process unready: its messages wait, and other replicas would fare no better.
     """
     states = dict(_breaker_states(metrics))
-    return [Dependency(name, _breaker_check(metrics, name)) for name in PROVIDERS if name in states]
+    return [Dependency(name, _breaker_check(metrics, name)) for name in provider_names() if name in states]
 
 
 def select_dependencies(dependencies: Sequence[Dependency], settings: HealthSettings, clock: Clock) -> Dependencies:

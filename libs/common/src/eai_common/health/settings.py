@@ -7,12 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from eai_common.registry import provider_names
 from eai_common.settings.base import Duration, Group, Items
 
 __all__ = ["HealthSettings"]
 
 
-_KNOWN = ("redis", "rabbitmq", "google_speech", "openai_speech", "google_agent_engine", "eai_agent_service", "openai")
+_KNOWN = ("redis", "rabbitmq", *provider_names())
 
 
 def _names(items: tuple[str, ...]) -> tuple[str, ...]:

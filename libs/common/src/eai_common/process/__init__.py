@@ -14,7 +14,7 @@ from eai_common.process.definition import (
     Service,
     ServiceDefinition,
 )
-from eai_common.process.loading import load_all, load_settings
+from eai_common.process.loading import load_all, load_services, load_settings
 from eai_common.process.resources import REAL, Clients, open_resources
 from eai_common.process.run import main, run_process, run_reporting_errors, serve_until_signal
 from eai_common.process.settings import CommonSettings
@@ -31,6 +31,7 @@ __all__ = [
     "Service",
     "ServiceDefinition",
     "load_all",
+    "load_services",
     "load_settings",
     "main",
     "open_process",

@@ -13,11 +13,10 @@ from eai_common.health import Health, Need, bind_pool_gauges, health_of, probe_r
 from eai_common.http import HttpParts, Protection, api_docs_routes, build_app, open_protection
 from eai_common.process.definition import BrokerResources, ConfiguredService, MissingResource, Resources, Service
 from eai_common.process.settings import CommonSettings
+from eai_common.registry import bindings, service_names
 from eai_common.stage import Stage, StageResources
 
 __all__ = ["Process", "open_process"]
-
-_REPORTED_SERVICES = ("ingress", "transcriber", "agent-router", "formatter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,11 @@ def _stages(one: ConfiguredService, service: Service, resources: Resources) -> l
     """The service's stages with what they run on. Raises MissingResource."""
     if not service.stages:
         return []
-    name, topology = one.definition.name, one.settings.broker.topology
+    name = one.definition.name
     if not isinstance(resources, BrokerResources):
         raise MissingResource(f"{name} has stages, and this process has no broker")
-    known = {queue.stage for queue in topology.stage_queues}
-    if unknown := [stage.name for stage in service.stages if stage.name not in known]:
-        raise MissingResource(f"{name} has a stage without a queue: {unknown[0]}")
+    for stage in service.stages:
+        _check_queue(stage, name)
     parts = StageResources(
         broker=resources.broker,
         redis=resources.redis,
@@ -87,10 +85,19 @@ def _stages(one: ConfiguredService, service: Service, resources: Resources) -> l
     return [(stage, parts) for stage in service.stages]
 
 
+def _check_queue(stage: Stage, service: str) -> None:
+    """Raises MissingResource if the stage has no queue, or one that an event never enters that it handles."""
+    consumed = bindings().get(stage.name)
+    if consumed is None:
+        raise MissingResource(f"{service} has a stage without a queue: {stage.name}")
+    if missed := [handler.event.name for handler in stage.handlers if handler.event.name not in consumed]:
+        raise MissingResource(f"the queue of {stage.name} never gets an event that it handles: {', '.join(missed)}")
+
+
 def _health(name: str, configured: Sequence[ConfiguredService], resources: Resources) -> Health:
     settings = configured[0].settings
     needs: frozenset[Need] = frozenset().union(*(one.definition.needs for one in configured))
-    reports_all = any(one.definition.reports_all_services for one in configured)
+    own = [one.definition.name for one in configured if one.definition.reports_all_services]
     return health_of(
         name,
         needs,
@@ -98,7 +105,7 @@ def _health(name: str, configured: Sequence[ConfiguredService], resources: Resou
         settings.health,
         broker=resources.broker if isinstance(resources, BrokerResources) else None,
         queues=[name for queue in settings.broker.topology.stage_queues for name in queue.names],
-        reported_services=_REPORTED_SERVICES if reports_all else (),
+        reported_services=[service for service in service_names() if service not in own] if own else (),
     )
 
 

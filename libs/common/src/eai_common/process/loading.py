@@ -1,4 +1,4 @@
-"""Loads the settings of services, and reports every mistake at once."""
+"""Loads the services of the registry and their settings, and reports every mistake at once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from typing import Any, TypeVar
 
 from eai_common.process.definition import ConfiguredService, Resources, ServiceDefinition
 from eai_common.process.settings import CommonSettings
+from eai_common.registry import service_names, services
 from eai_common.settings import SettingsError, load
 
-__all__ = ["load_all", "load_settings"]
+__all__ = ["load_all", "load_services", "load_settings"]
 
 SettingsT = TypeVar("SettingsT", bound=CommonSettings)
 ResourcesT = TypeVar("ResourcesT", bound=Resources)
+
+
+def load_services() -> tuple[ServiceDefinition[Any, Any], ...]:
+    """The services of the registry, in its order. Raises TypeError for a line that names something else."""
+    loaded = services()
+    for definition, name in zip(loaded, service_names(), strict=True):
+        if not isinstance(definition, ServiceDefinition) or definition.name != name:
+            raise TypeError(f"the registry's line for {name} names no ServiceDefinition of that name")
+    return tuple(definition for definition in loaded if isinstance(definition, ServiceDefinition))
 
 
 def load_settings(definition: ServiceDefinition[SettingsT, ResourcesT], environ: Mapping[str, str]) -> SettingsT:

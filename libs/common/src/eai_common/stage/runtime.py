@@ -41,7 +41,7 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One consumer: a name of `STAGE_BINDINGS`, its handlers or its worker, and where it differs from the settings.
+    """One consumer: a name of the registry, its handlers or its worker, and where it differs from the settings.
 
     `failure` is the event that says that the stage has given up a message.
     `parallel` is how many deliveries it handles at the same time. `progress_log` is where it writes its attempts, the
