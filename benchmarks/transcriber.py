@@ -43,10 +43,10 @@ from eai_common.settings import RedisSettings
 from eai_common.stage import Attempt, StageContext
 from eai_common.store import open_redis
 from eai_common.telemetry import Metrics
-from eai_transcriber.audio import pieces
+from eai_transcriber.audio import cut_into_pieces
 from eai_transcriber.google_speech import open_google_speech
 from eai_transcriber.handler import Transcribe
-from eai_transcriber.recognizer import Audio, Recognizer, SoundFormat, Takes
+from eai_transcriber.recognizer import AcceptedAudio, Audio, Recognizer, SoundFormat
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.wiring import open_transcriber
@@ -60,7 +60,7 @@ FORMATS = {
     "wma": ("asf", "wmav2", 44_100),
     "wav": ("wav", "pcm_s16le", 16_000),
 }
-CONVERTS = Takes(frozenset(), timedelta(seconds=55), 9_500_000)  # as for a recogniser that reads none of them
+CONVERTS = AcceptedAudio(frozenset(), timedelta(seconds=55), 9_500_000)  # as for a recogniser that reads none of them
 LONGEST = timedelta(seconds=600)
 LENGTHS_S = (5, 30, 60, 300)
 
@@ -164,7 +164,7 @@ async def _send_file(files: dict[str, bytes], reader: asyncio.StreamReader, writ
 
 def _made(kind: str, seconds: int) -> bytes:
     """Speech of that length: the recording and a pause, again and again."""
-    (whole,) = pieces(RECORDING.read_bytes(), CONVERTS, LONGEST, Stop())
+    (whole,) = cut_into_pieces(RECORDING.read_bytes(), CONVERTS, LONGEST, Stop())
     once = whole.content[44:] + silence(0.6)
     container, codec, rate = FORMATS[kind]
     spoken = (once * (seconds * 32_000 // len(once) + 1))[: seconds * 32_000]
@@ -225,8 +225,8 @@ async def _world(server: Server, redis_url: str) -> AsyncIterator[World]:
 
 
 async def _time(world: World, kind: str, seconds: int, rounds: int) -> dict[str, Any]:
-    takes = Takes(frozenset(SoundFormat), CONVERTS.longest, CONVERTS.largest_bytes)
-    cut = list(pieces(world.server.file(kind, seconds), takes, LONGEST, Stop()))
+    accepts = AcceptedAudio(frozenset(SoundFormat), CONVERTS.longest, CONVERTS.largest_bytes)
+    cut = list(cut_into_pieces(world.server.file(kind, seconds), accepts, LONGEST, Stop()))
     whole_s, alone_s = [], []
     for _ in range(rounds):
         whole_s.append(await _seconds(partial(world.transcribe, kind, seconds)))
@@ -260,7 +260,7 @@ def _cpu_of(content: bytes, rounds: int) -> dict[str, float]:
         file.write(content)
         file.flush()
         for _ in range(rounds):
-            ours_s.append(_cpu_s(lambda: list(pieces(content, CONVERTS, LONGEST, Stop()))))
+            ours_s.append(_cpu_s(lambda: list(cut_into_pieces(content, CONVERTS, LONGEST, Stop()))))
             bare_s.append(_cpu_s(lambda: _bare(content)))
             if shutil.which("ffmpeg"):
                 ffmpegs_s.append(_cpu_s(lambda: _ffmpeg(file.name), of=resource.RUSAGE_CHILDREN))
@@ -300,7 +300,7 @@ async def _stalls(server: Server) -> dict[str, Any]:
     async with Workers(2) as workers:
 
         async def convert() -> None:
-            async for _ in workers.each(partial(pieces, content, CONVERTS, LONGEST)):
+            async for _ in workers.each(partial(cut_into_pieces, content, CONVERTS, LONGEST)):
                 pass
 
         busy = await _late(lambda: asyncio.gather(*(convert() for _ in range(10))))

@@ -30,10 +30,10 @@ import uvloop
 
 from eai_cli.sandbox_process import start_sandbox
 from eai_common.clock import Deadline
-from eai_transcriber.audio import pieces
+from eai_transcriber.audio import cut_into_pieces
 from eai_transcriber.google_speech import GoogleSpeechOptions, open_google_speech
 from eai_transcriber.in_pieces import recognize_in_pieces
-from eai_transcriber.recognizer import Audio, Recognizer, SoundFormat, Takes
+from eai_transcriber.recognizer import AcceptedAudio, Audio, Recognizer, SoundFormat
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Stop, Workers
 
@@ -60,7 +60,7 @@ SENTENCES = (
     "the bus did not come this morning",
 )
 PAUSES_S = (0.35, 0.5, 0.8, 1.2)
-CONVERTS = Takes(frozenset(), timedelta(seconds=55), 9_500_000)
+CONVERTS = AcceptedAudio(frozenset(), timedelta(seconds=55), 9_500_000)
 LONGEST = timedelta(minutes=30)
 
 
@@ -113,9 +113,11 @@ async def _measured(target: str, minutes: float) -> dict[str, Any]:
         hear = partial(_heard, recognizer)
         alone = await asyncio.gather(*(hear(silence(0.5) + spoken + silence(0.5)) for spoken in sentences))
         known = await asyncio.gather(*map(hear, speech.pieces()))
-        async with aclosing(workers.each(partial(pieces, message, recognizer.takes, LONGEST))) as found:
+        async with aclosing(workers.each(partial(cut_into_pieces, message, recognizer.accepts, LONGEST))) as found:
             joined = await recognize_in_pieces(found, recognizer, side_by_side=4, deadline=_within(1800))
-    lengths_s = [piece.duration.total_seconds() for piece in pieces(message, recognizer.takes, LONGEST, Stop())]
+    lengths_s = [
+        piece.duration.total_seconds() for piece in cut_into_pieces(message, recognizer.accepts, LONGEST, Stop())
+    ]
     heard = {
         "joined": joined.text.split(),
         "known_pauses": " ".join(known).split(),
@@ -155,7 +157,7 @@ def _spoken(sentence: str) -> bytes:
     voice = ["-v", "en-us+f2", "-s", "150", "-p", "35", "-g", "2"]
     command = ["espeak-ng", *voice, "--stdout", sentence]
     file = subprocess.run(command, capture_output=True, check=True).stdout
-    (whole,) = pieces(file, CONVERTS, LONGEST, Stop())
+    (whole,) = cut_into_pieces(file, CONVERTS, LONGEST, Stop())
     return whole.content[44:]
 
 

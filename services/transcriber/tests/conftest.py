@@ -20,8 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from eai_common.clock import Deadline, SystemClock
 from eai_common.stage import Attempt, StageContext
-from eai_transcriber.audio import pieces
-from eai_transcriber.recognizer import SoundFormat, Takes
+from eai_transcriber.audio import cut_into_pieces
+from eai_transcriber.recognizer import AcceptedAudio, SoundFormat
 from eai_transcriber.workers import Stop
 
 RECORDING = Path(__file__).parent / "recordings" / "monday.flac"
@@ -117,8 +117,8 @@ def sandbox(sandbox_process: Sandbox) -> Sandbox:
 @pytest.fixture(scope="session")
 def recording() -> bytes:
     """The recording as 16-bit mono samples at 16 kHz."""
-    everything = Takes(frozenset({SoundFormat.WAV_LINEAR16}), timedelta(seconds=55), 10_000_000)
-    (whole,) = pieces(RECORDING.read_bytes(), everything, timedelta(seconds=60), Stop())
+    everything = AcceptedAudio(frozenset({SoundFormat.WAV_LINEAR16}), timedelta(seconds=55), 10_000_000)
+    (whole,) = cut_into_pieces(RECORDING.read_bytes(), everything, timedelta(seconds=60), Stop())
     return whole.content[44:]
 
 

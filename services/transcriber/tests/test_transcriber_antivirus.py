@@ -25,7 +25,7 @@ from eai_common.testing import wait_until
 from eai_transcriber.antivirus import ClamAV, ClamdAddress
 from eai_transcriber.errors import AntivirusUnavailable, AudioInfected, AudioTooLarge
 from eai_transcriber.handler import Limits, Transcribe
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 from eai_transcriber.settings import AudioSettings
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Workers
@@ -144,7 +144,7 @@ async def test_a_scanner_that_is_not_there_may_come_back(address: str) -> None:
 class Anything:
     """A download and a recogniser that always work."""
 
-    takes = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
+    accepts = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
 
     def __init__(self) -> None:
         self.asked = 0

@@ -23,13 +23,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from eai_common.testing import eventually, wait_until
-from eai_transcriber.audio import pieces
+from eai_transcriber.audio import cut_into_pieces
 from eai_transcriber.errors import AudioTooLong, AudioUnsupported
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Stop, Stopped, Workers
 
-GOOGLE = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
+GOOGLE = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
 LONGEST = timedelta(seconds=600)
 
 AS_IT_IS = {
@@ -63,8 +63,8 @@ CONVERTED = {
 EVERY_FORMAT = {**{name: kind for name, (kind, _) in AS_IT_IS.items()}, **CONVERTED}
 
 
-def cut(content: bytes, *, takes: Takes = GOOGLE, longest: timedelta = LONGEST) -> list[Audio]:
-    return list(pieces(content, takes, longest, Stop()))
+def cut(content: bytes, *, accepts: AcceptedAudio = GOOGLE, longest: timedelta = LONGEST) -> list[Audio]:
+    return list(cut_into_pieces(content, accepts, longest, Stop()))
 
 
 def file_of(kind: tuple[str, str, int], samples: bytes, *, layout: str = "mono") -> bytes:
@@ -111,8 +111,8 @@ def test_the_duration_is_measured_not_believed(kind: tuple[str, str, int], recor
 @pytest.mark.parametrize("kind", EVERY_FORMAT.values(), ids=EVERY_FORMAT.keys())
 @pytest.mark.parametrize("excess_s", [0.2, 1.3])
 def test_a_recording_a_little_longer_than_one_call_takes_is_cut(kind: tuple[str, str, int], excess_s: float) -> None:
-    short = Takes(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
-    found = cut(file_of(kind, talk(4, [])[: int((2 + excess_s) * 16_000) * 2]), takes=short)
+    short = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
+    found = cut(file_of(kind, talk(4, [])[: int((2 + excess_s) * 16_000) * 2]), accepts=short)
     assert len(found) > 1
     assert all(piece.duration <= short.longest for piece in found)
 
@@ -132,8 +132,8 @@ def test_stereo_is_mixed_so_that_the_second_channel_is_heard_too(recording: byte
 
 def test_a_file_too_large_for_one_call_is_converted(recording: bytes) -> None:
     content = file_of(("wav", "pcm_s16le", 48_000), recording)
-    small = Takes(frozenset(SoundFormat), timedelta(seconds=55), len(content) - 1)
-    assert all(len(piece.content) <= small.largest_bytes for piece in cut(content, takes=small))
+    small = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=55), len(content) - 1)
+    assert all(len(piece.content) <= small.largest_bytes for piece in cut(content, accepts=small))
 
 
 def talk(seconds: float, pauses_at: list[float]) -> bytes:
@@ -170,15 +170,15 @@ def test_silence_is_cut_into_as_few_pieces_as_possible() -> None:
 
 @pytest.mark.parametrize("kind", EVERY_FORMAT.values(), ids=EVERY_FORMAT.keys())
 def test_more_sound_than_is_allowed_is_too_long_before_anything_is_recognised(kind: tuple[str, str, int]) -> None:
-    short = Takes(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
+    short = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
     with pytest.raises(AudioTooLong, match="10 s"):
-        next(pieces(file_of(kind, silence(12)), short, timedelta(seconds=10), Stop()))
+        next(cut_into_pieces(file_of(kind, silence(12)), short, timedelta(seconds=10), Stop()))
 
 
 @pytest.mark.parametrize("kind", EVERY_FORMAT.values(), ids=EVERY_FORMAT.keys())
 def test_what_an_encoder_adds_to_the_longest_recording_does_not_make_it_too_long(kind: tuple[str, str, int]) -> None:
-    short = Takes(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
-    assert cut(file_of(kind, silence(10)), takes=short, longest=timedelta(seconds=10))
+    short = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=2), 9_500_000)
+    assert cut(file_of(kind, silence(10)), accepts=short, longest=timedelta(seconds=10))
 
 
 @pytest.mark.parametrize("kind", [EVERY_FORMAT["MP3"], EVERY_FORMAT["raw AAC"]], ids=["as it is", "converted"])
@@ -311,7 +311,7 @@ def test_work_that_nobody_waits_for_stops() -> None:
     stop = Stop()
     stop.ask()
     with pytest.raises(Stopped):
-        next(pieces(encoded(silence(1), "ogg", "libopus", rate=48_000), GOOGLE, LONGEST, stop))
+        next(cut_into_pieces(encoded(silence(1), "ogg", "libopus", rate=48_000), GOOGLE, LONGEST, stop))
 
 
 class Endless:
@@ -351,7 +351,7 @@ async def test_the_event_loop_does_not_stall_while_ten_files_are_converted(stall
     await eventually(lambda: stalls)
     stalls.clear()  # making the recording was one
     async with Workers(2) as workers:
-        work = partial(pieces, content, GOOGLE, LONGEST)
+        work = partial(cut_into_pieces, content, GOOGLE, LONGEST)
         found = await asyncio.gather(*(all_of(workers.each(work)) for _ in range(10)))
     assert {len(each) for each in found} == {1}
     assert max(stalls) < 0.25  # the aim is 0.05, and the benchmark holds it; here the machine may be busy

@@ -27,7 +27,7 @@ from eai_transcriber.errors import (
 )
 from eai_transcriber.fallback import FallbackRecognizer
 from eai_transcriber.guarded import GuardedRecognizer, QuotaSpent, RecognizerDown, is_down
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 
 PIECE = Audio(b"one", SoundFormat.FLAC, timedelta(seconds=1))
 OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))
@@ -36,7 +36,7 @@ OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))
 class Says:
     """Answers from a list, the last one again and again; it takes its time."""
 
-    takes = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
+    accepts = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
 
     def __init__(self, *answers: Transcript | Exception, takes_s: float = 0) -> None:
         self.answers = list(answers)

@@ -16,15 +16,15 @@ from eai_common.stage import StageContext
 from eai_common.store import open_memory_redis
 from eai_common.telemetry import Metrics
 from eai_common.testing import RANDOM
-from eai_transcriber.audio import pieces
+from eai_transcriber.audio import cut_into_pieces
 from eai_transcriber.errors import AudioNotUnderstood, AudioUnsupported, AudioUrlRefused
-from eai_transcriber.recognizer import Takes
+from eai_transcriber.recognizer import AcceptedAudio
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.wiring import open_transcriber
 from eai_transcriber.workers import Stop
 
-CONVERTED = Takes(frozenset(), timedelta(seconds=55), 9_500_000)
+CONVERTED = AcceptedAudio(frozenset(), timedelta(seconds=55), 9_500_000)
 
 FORMATS = {
     "WAV": ("wav", "pcm_s16le", 16_000, "mono"),
@@ -95,7 +95,7 @@ async def words(sandbox: Any, ctx: StageContext, body: bytes, *, networks: str =
 
 
 async def test_every_format_gives_the_same_words(sandbox: Any, ctx: StageContext) -> None:
-    (whole,) = pieces(PASSPORT.read_bytes(), CONVERTED, timedelta(seconds=60), Stop())
+    (whole,) = cut_into_pieces(PASSPORT.read_bytes(), CONVERTED, timedelta(seconds=60), Stop())
     samples = whole.content[44:]
     files = (
         encoded(samples, *kind, rate=rate, layout=layout, bit_rate=12_200 if "amr" in kind[1] else 96_000)

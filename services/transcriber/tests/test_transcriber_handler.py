@@ -33,7 +33,7 @@ from eai_transcriber.errors import (
 from eai_transcriber.fallback import FallbackRecognizer
 from eai_transcriber.guarded import QuotaSpent, RecognizerDown
 from eai_transcriber.handler import Limits, Transcribe
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 from eai_transcriber.testing import encoded, silence
 from eai_transcriber.workers import Workers
 
@@ -62,7 +62,7 @@ class Says:
 
     def __init__(self, *answers: Transcript | Exception, longest: timedelta = timedelta(seconds=55)) -> None:
         self.answers = list(answers)
-        self.takes = Takes(frozenset(SoundFormat), longest, 9_500_000)
+        self.accepts = AcceptedAudio(frozenset(SoundFormat), longest, 9_500_000)
         self.at_once = self.most_at_once = self.cancelled = self.asked = 0
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
@@ -193,8 +193,8 @@ async def test_cancelling_the_delivery_cancels_the_recognition(workers: Workers,
 
 def test_several_recognisers_take_what_each_of_them_takes() -> None:
     first, second = Says(), Says(longest=timedelta(seconds=10))
-    first.takes = Takes(frozenset({SoundFormat.WAV_LINEAR16, SoundFormat.MP3}), timedelta(seconds=20), 5)
-    assert FallbackRecognizer([first, second]).takes == Takes(first.takes.formats, timedelta(seconds=10), 5)
+    first.accepts = AcceptedAudio(frozenset({SoundFormat.WAV_LINEAR16, SoundFormat.MP3}), timedelta(seconds=20), 5)
+    assert FallbackRecognizer([first, second]).accepts == AcceptedAudio(first.accepts.formats, timedelta(seconds=10), 5)
 
 
 @pytest.mark.parametrize(

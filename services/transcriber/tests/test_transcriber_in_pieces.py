@@ -13,7 +13,7 @@ from eai_common.errors import Deferred
 from eai_common.testing import run_ready
 from eai_transcriber.errors import AudioUnsupported
 from eai_transcriber.in_pieces import recognize_in_pieces
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 
 pytestmark = pytest.mark.virtual_time
 
@@ -37,7 +37,7 @@ class Recording:
 class Listener:
     """Repeats what a piece says, as soon as it may."""
 
-    takes = Takes(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
+    accepts = AcceptedAudio(frozenset(SoundFormat), timedelta(seconds=55), 9_500_000)
 
     def __init__(self, *, refusals: dict[str, list[timedelta]] | None = None) -> None:
         self.may_answer = asyncio.Event()

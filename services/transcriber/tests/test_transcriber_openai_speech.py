@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from http import HTTPStatus
@@ -132,3 +133,21 @@ async def test_the_request_is_a_form_with_a_file_whose_name_says_its_format() ->
     assert 'filename="audio.ogg"' in body
     assert 'name="language"\r\n\r\npt' in body
     assert 'name="prompt"\r\n\r\nIPTU' in body
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A body that comes byte by byte, each in time, and never ends."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(1)
+            yield b" "
+
+
+@pytest.mark.virtual_time()
+async def test_an_answer_that_comes_byte_by_byte_ends_at_the_deadline() -> None:
+    speech = answering(httpx.Response(200, stream=Dripping()))
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(ProviderTimeout):
+        await speech.transcribe(AUDIO, deadline=Deadline.after(timedelta(seconds=5)))
+    assert asyncio.get_running_loop().time() - began_s == pytest.approx(5)

@@ -7,13 +7,13 @@ import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_transcriber.pauses import quietest_point
+from eai_transcriber.pauses import find_quietest_point
 
 RATE = 1000  # small numbers: a frame is 20 samples, a pause 300
 
 
 def point(samples: list[int]) -> int:
-    return quietest_point(memoryview(array.array("h", samples)), RATE)
+    return find_quietest_point(memoryview(array.array("h", samples)), RATE)
 
 
 def test_the_cut_is_in_the_middle_of_the_only_pause() -> None:

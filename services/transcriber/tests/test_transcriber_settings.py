@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from eai_common.settings import SettingsError
-from eai_transcriber.settings import AudioSettings, SpeechSettings, limits
+from eai_transcriber.settings import AudioSettings, SpeechSettings, build_limits
 
 
 def audio(**environ: str) -> AudioSettings:
@@ -34,7 +34,7 @@ def test_the_predecessors_names_are_read() -> None:
         MAX_AUDIO_SIZE_MB="2",
         UPLOAD_TIMEOUT_SECONDS="30",
     )
-    found = limits(told, speech(GOOGLE_PROJECT_ID="p"))
+    found = build_limits(told, speech(GOOGLE_PROJECT_ID="p"))
     assert [rule.host for rule in told.policy.allowed_hosts] == ["media.example.org", ".whatsapp.net"]
     assert (found.longest, found.download) == (timedelta(minutes=5), timedelta(seconds=30))
     assert found.largest_bytes == told.policy.max_bytes == 2 * 1024 * 1024

@@ -1,7 +1,7 @@
-"""A look at a recording by ClamAV's daemon, before anything of ours opens it.
+"""ClamAV's daemon scans a recording before anything of ours opens it.
 
-Spoken here and not by a library: the one async client that is kept, aioclamd 1.1, knows no local socket and hands every
-KiB to a thread of its own. The protocol is a word and length-prefixed chunks (source: clamd(8), INSTREAM).
+We speak its protocol ourselves: the one async client that is maintained, aioclamd 1.1, knows no local socket and hands
+every KiB to a thread of its own. The protocol is a word and length-prefixed chunks (source: clamd(8), INSTREAM).
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ class ClamdAddress:
         return cls(host=host.strip("[]"), port=int(port))
 
 
-def _parsed(value: object) -> object:
+def _parse(value: object) -> object:
     return ClamdAddress.parse(value) if isinstance(value, str) else value
 
 
 ClamdSetting = Annotated[
     ClamdAddress,
     NoDecode,
-    BeforeValidator(_parsed),
+    BeforeValidator(_parse),
     WithJsonSchema({"type": "string", "takes": "host:port, or unix:/path of a local socket"}),
 ]
 """A setting: where clamd listens."""
 
 
 class ClamAV:
-    """Asks clamd, one connection for each recording."""
+    """Scans by clamd, over one connection for each recording."""
 
     def __init__(self, address: ClamdAddress, *, longest: timedelta) -> None:
         self._address = address
@@ -71,32 +71,32 @@ class ClamAV:
         """Return if it is clean. Raises AudioInfected, AudioTooLarge (both permanent) or AntivirusUnavailable."""
         try:
             async with asyncio.timeout(deadline.within(self._longest).remaining_s()):
-                reply = await self._reply_about(content)
+                reply = await self._scan(content)
         except OSError as error:  # a TimeoutError is one, too
             raise AntivirusUnavailable(f"clamd: {type(error).__name__}") from error
         _judge(reply)
 
-    async def _reply_about(self, content: bytes) -> str:
-        with await _connected(self._address) as connection:
-            # It may answer and hang up before it has read all. Then the answer says why, the broken pipe does not; and
-            # with a bare socket it can still be read, which asyncio's streams forget when a write fails.
+    async def _scan(self, content: bytes) -> str:
+        with await _connect(self._address) as connection:
+            # It may answer and close before it has read all. Then the answer says why, the broken pipe does not; and a
+            # bare socket can still read it, while asyncio's streams drop it when a write fails.
             with suppress(ConnectionError):
                 await _send(connection, content)
-            return (await _line(connection)).decode("utf-8", "replace")
+            return (await _read_line(connection)).decode("utf-8", "replace")
 
 
-async def _connected(address: ClamdAddress) -> socket.socket:
+async def _connect(address: ClamdAddress) -> socket.socket:
     loop = asyncio.get_running_loop()
     if address.path:
-        return await _open(loop, socket.AF_UNIX, address.path)
+        return await _open_socket(loop, socket.AF_UNIX, address.path)
     *others, last = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     for family, _, _, _, where in others:
         with suppress(OSError):
-            return await _open(loop, family, where)
-    return await _open(loop, last[0], last[4])
+            return await _open_socket(loop, family, where)
+    return await _open_socket(loop, last[0], last[4])
 
 
-async def _open(loop: asyncio.AbstractEventLoop, family: int, where: tuple[object, ...] | str) -> socket.socket:
+async def _open_socket(loop: asyncio.AbstractEventLoop, family: int, where: tuple[object, ...] | str) -> socket.socket:
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
@@ -116,8 +116,8 @@ async def _send(connection: socket.socket, content: bytes) -> None:
     await send(connection, bytes(4))
 
 
-async def _line(connection: socket.socket) -> bytes:
-    """What it says up to a zero byte, or until it hangs up."""
+async def _read_line(connection: socket.socket) -> bytes:
+    """Read up to a zero byte, or until the other side closes."""
     line = bytearray()
     while len(line) < _LONGEST_REPLY and not line.endswith(b"\0"):
         more = await asyncio.get_running_loop().sock_recv(connection, _LONGEST_REPLY)

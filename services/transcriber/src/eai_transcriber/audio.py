@@ -1,4 +1,4 @@
-"""From the bytes of a voice message to pieces that a recogniser takes. Plain CPU work: it runs in a worker thread."""
+"""Cuts a voice message into pieces that a recogniser accepts. Plain CPU work: it runs in a worker thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from av.packet import Packet
 
 from eai_transcriber.container import SAMPLE_RATES, SoundFile, open_sound
 from eai_transcriber.errors import AudioTooLong, AudioUnsupported
-from eai_transcriber.pauses import quietest_point
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes
+from eai_transcriber.pauses import find_quietest_point
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat
 from eai_transcriber.workers import Stop
 
-__all__ = ["pieces"]
+__all__ = ["cut_into_pieces"]
 
 SAMPLE_RATE = 16_000  # what speech models are trained on; more adds size, not words
 _SAMPLE_BYTES = 2
@@ -31,28 +31,28 @@ _PADDING = timedelta(seconds=0.5)  # encoders add silence at both ends: what was
 _SEARCH_S = 15  # how far back from the longest piece a pause is looked for
 
 
-def pieces(content: bytes, takes: Takes, longest: timedelta, stop: Stop) -> Iterator[Audio]:
-    """The recording in pieces that fit `takes`, in order; joined they are the whole, no sample lost or doubled.
+def cut_into_pieces(content: bytes, accepted: AcceptedAudio, longest: timedelta, stop: Stop) -> Iterator[Audio]:
+    """Yield the recording in `accepted` pieces, in order; joined they are the whole, no sample lost or doubled.
 
-    A file that fits goes as it is. Of the others a piece is decoded when it is asked for, so that no more of the sound
-    is in memory than a caller wants. Raises AudioUnsupported, or AudioTooLong for more than `longest`; both before the
-    first piece, but for a file whose packets do not say how long they last.
+    A file that fits is not converted. Of the others a piece is decoded when it is asked for, so that no more of the
+    sound is in memory than the caller wants. Raises AudioUnsupported, or AudioTooLong for more than `longest`; both
+    before the first piece, except for a file whose packets have no duration.
     """
     with open_sound(content) as sound:
-        whole = Audio(content, sound.sound_format or SoundFormat.WAV_LINEAR16, _measured(sound, longest, stop))
-        goes_as_it_is = sound.sound_format in takes.formats and _fits(whole, takes)
+        whole = Audio(content, sound.sound_format or SoundFormat.WAV_LINEAR16, _measure(sound, longest, stop))
+        goes_as_it_is = sound.sound_format in accepted.formats and _fits(whole, accepted)
     if goes_as_it_is:
         yield whole
         return
     with open_sound(content) as sound:  # anew: measuring has read it to the end
-        yield from _cut(_decoded(sound, stop), takes, longest)
+        yield from _cut(_decode(sound, stop), accepted, longest)
 
 
-def _fits(whole: Audio, takes: Takes) -> bool:
-    return timedelta() < whole.duration <= takes.longest and len(whole.content) <= takes.largest_bytes
+def _fits(whole: Audio, accepted: AcceptedAudio) -> bool:
+    return timedelta() < whole.duration <= accepted.longest and len(whole.content) <= accepted.largest_bytes
 
 
-def _measured(sound: SoundFile, longest: timedelta, stop: Stop) -> timedelta:
+def _measure(sound: SoundFile, longest: timedelta, stop: Stop) -> timedelta:
     """How long the packets last, whatever a header claims. Raises AudioTooLong as soon as it is more than `longest`."""
     most_ticks = (longest + _PADDING).total_seconds() / sound.tick_s
     ticks = 0  # whole numbers: a sum of seconds drifts, and comes out a hair too short just where it matters
@@ -78,7 +78,7 @@ def _packets(sound: SoundFile, stop: Stop) -> Iterator[Packet[AudioStream]]:
     raise AudioUnsupported("the file is made of too many packets")
 
 
-def _decoded(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
+def _decode(sound: SoundFile, stop: Stop) -> Iterator[bytes]:
     """The sound as 16-bit mono samples at 16 kHz; packets that cannot be decoded are left out."""
     resample = _Resampler()
     for packet in _packets(sound, stop):
@@ -111,23 +111,23 @@ class _Resampler:
             self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         frame.pts = None  # count samples, not the file's opinion of the time
         self._waiting.write(frame)
-        return before + self._resampled() if self._waiting.samples >= frame.sample_rate else before
+        return before + self._resample() if self._waiting.samples >= frame.sample_rate else before
 
     def rest(self) -> bytes:
         """What is still inside."""
-        return self._resampled() + _samples(self._resampler.resample(None)) if self._resampler else b""
+        return self._resample() + _join_samples(self._resampler.resample(None)) if self._resampler else b""
 
-    def _resampled(self) -> bytes:
+    def _resample(self) -> bytes:
         frame = self._waiting.read()
-        return _samples(self._resampler.resample(frame)) if self._resampler and frame else b""
+        return _join_samples(self._resampler.resample(frame)) if self._resampler and frame else b""
 
 
-def _samples(frames: list[AudioFrame]) -> bytes:
+def _join_samples(frames: list[AudioFrame]) -> bytes:
     return b"".join(bytes(frame.planes[0])[: frame.samples * _SAMPLE_BYTES] for frame in frames)
 
 
-def _cut(decoded: Iterator[bytes], takes: Takes, longest: timedelta) -> Iterator[Audio]:
-    most_bytes = _piece_bytes(takes)
+def _cut(decoded: Iterator[bytes], accepted: AcceptedAudio, longest: timedelta) -> Iterator[Audio]:
+    most_bytes = _limit_piece(accepted)
     waiting = bytearray()
     seen_bytes = 0
     for samples in decoded:
@@ -136,28 +136,28 @@ def _cut(decoded: Iterator[bytes], takes: Takes, longest: timedelta) -> Iterator
             raise _too_long(longest)
         waiting += samples
         while len(waiting) > most_bytes:
-            end = _cut_point(waiting, most_bytes)
-            yield _as_wav(bytes(waiting[:end]))
+            end = _find_cut(waiting, most_bytes)
+            yield _encode_wav(bytes(waiting[:end]))
             del waiting[:end]
     if not seen_bytes:
         raise AudioUnsupported("the file holds no sound that can be decoded")
     if waiting:
-        yield _as_wav(bytes(waiting))
+        yield _encode_wav(bytes(waiting))
 
 
-def _piece_bytes(takes: Takes) -> int:
-    by_time = int(takes.longest.total_seconds() * SAMPLE_RATE) * _SAMPLE_BYTES
-    by_size = (takes.largest_bytes - 1024) // _SAMPLE_BYTES * _SAMPLE_BYTES  # the header is smaller than that
+def _limit_piece(accepted: AcceptedAudio) -> int:
+    by_time = int(accepted.longest.total_seconds() * SAMPLE_RATE) * _SAMPLE_BYTES
+    by_size = (accepted.largest_bytes - 1024) // _SAMPLE_BYTES * _SAMPLE_BYTES  # the header is smaller than that
     return min(by_time, by_size)
 
 
-def _cut_point(waiting: bytearray, most_bytes: int) -> int:
+def _find_cut(waiting: bytearray, most_bytes: int) -> int:
     search_from = max(most_bytes - _SEARCH_S * SAMPLE_RATE * _SAMPLE_BYTES, most_bytes // 2 // _SAMPLE_BYTES * 2)
     with memoryview(waiting) as view, view[search_from:most_bytes].cast("h") as samples:
-        return search_from + quietest_point(samples, SAMPLE_RATE) * _SAMPLE_BYTES
+        return search_from + find_quietest_point(samples, SAMPLE_RATE) * _SAMPLE_BYTES
 
 
-def _as_wav(samples: bytes) -> Audio:
+def _encode_wav(samples: bytes) -> Audio:
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)

@@ -1,4 +1,4 @@
-"""A recogniser that is not asked twice about the same audio."""
+"""A cache of transcripts, so that the same audio is recognised once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from eai_common.clock import Deadline
 from eai_common.store import KeptTranscript, StoreUnavailable
 from eai_common.telemetry import add_to_line, get_logger
-from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, Recognizer, Transcript
 
 __all__ = ["CachedRecognizer", "Transcripts"]
 
@@ -17,13 +17,13 @@ log = get_logger(__name__)
 
 
 class Transcripts(Protocol):
-    """Where transcripts are kept for a while. Raises StoreUnavailable."""
+    """The store of the cache. Every method raises StoreUnavailable."""
 
     async def get(self, digest: str) -> KeptTranscript | None:
-        """What was kept, if it still is."""
+        """Return the transcript, None if there is none."""
 
     async def put(self, digest: str, transcript: KeptTranscript) -> None:
-        """Keep it."""
+        """Store the transcript for a while."""
 
 
 class CachedRecognizer:
@@ -40,17 +40,17 @@ class CachedRecognizer:
         self._variant = variant.encode()
 
     @property
-    def takes(self) -> Takes:
-        return self._recognizer.takes
+    def accepts(self) -> AcceptedAudio:
+        return self._recognizer.accepts
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
         digest = await asyncio.to_thread(self._digest, audio)  # 20 ms for the largest piece
-        kept = await self._kept(digest)
+        kept = await self._look_up(digest)
         if kept is not None:
             return Transcript(kept.text, kept.confidence)
         transcript = await self._recognizer.transcribe(audio, deadline=deadline)
         if transcript.text:  # hearing nothing may have been the provider's bad moment, and costs little to ask again
-            await self._keep(digest, KeptTranscript(transcript.text, transcript.confidence))
+            await self._store(digest, KeptTranscript(transcript.text, transcript.confidence))
         return transcript
 
     def _digest(self, audio: Audio) -> str:
@@ -58,18 +58,18 @@ class CachedRecognizer:
         hashed.update(audio.content)
         return hashed.hexdigest()
 
-    async def _kept(self, digest: str) -> KeptTranscript | None:
+    async def _look_up(self, digest: str) -> KeptTranscript | None:
         try:
             kept = await self._transcripts.get(digest)
         except StoreUnavailable as error:
-            log.warning("transcript_not_looked_up", error=str(error))
+            log.warning("transcript_cache_read_failed", error=str(error))
             return None
         if kept is not None:
             add_to_line(transcript_is_cached=True)
         return kept
 
-    async def _keep(self, digest: str, transcript: KeptTranscript) -> None:
+    async def _store(self, digest: str, transcript: KeptTranscript) -> None:
         try:
             await self._transcripts.put(digest, transcript)
         except StoreUnavailable as error:
-            log.warning("transcript_not_kept", error=str(error))
+            log.warning("transcript_cache_write_failed", error=str(error))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eai_common.clock import Deadline
 from eai_common.errors import StageError
+from eai_common.guards import deadline_scope
 from eai_common.guards.google import is_sandbox, read_google_credentials, retry_delay
 from eai_transcriber.errors import (
     ProviderMisconfigured,
@@ -22,7 +23,7 @@ from eai_transcriber.errors import (
     TranscriptionError,
     TranscriptionUnavailable,
 )
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
@@ -33,7 +34,7 @@ __all__ = ["GoogleSpeech", "GoogleSpeechOptions", "open_google_speech"]
 
 # Source: Speech-to-Text "Quotas and limits", synchronous requests: 10 MB or 1 minute. Five seconds and half a megabyte
 # are left for what a header or an encoder counts differently from us.
-_TAKES = Takes(
+_ACCEPTS = AcceptedAudio(
     formats=frozenset(SoundFormat),  # source: AutoDetectDecodingConfig in the v2 API
     longest=timedelta(seconds=55),
     largest_bytes=9_500_000,
@@ -45,7 +46,7 @@ _CHANNEL_OPTIONS = [("grpc.max_reconnect_backoff_ms", 5_000)]
 
 _Error = type[TranscriptionUnavailable] | type[ProviderTimeout] | type[RateLimited]
 # Source: google/rpc/code.proto says what each means; recognition has no effect there, so unlike AIP-194, which
-# repeats only UNAVAILABLE, we repeat whatever is the server's trouble. What is not here is not worth repeating.
+# repeats only UNAVAILABLE, we repeat every failure of the server. A code that is not here is not worth repeating.
 _RETRIABLE: Mapping[str, _Error] = {
     "CANCELLED": TranscriptionUnavailable,  # by the server: we do not see our own
     "UNKNOWN": TranscriptionUnavailable,
@@ -98,41 +99,40 @@ class GoogleSpeechOptions:
 class GoogleSpeech:
     """Recognises with Google. Make it with `open_google_speech`."""
 
-    takes = _TAKES
+    accepts = _ACCEPTS
 
     def __init__(self, client: SpeechAsyncClient, options: GoogleSpeechOptions) -> None:
         self._client = client
         self._recognizer = f"projects/{options.project}/locations/{options.location}/recognizers/_"
-        self._config = _config(options)
+        self._config = _build_config(options)
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
         from google.api_core.exceptions import GoogleAPICallError
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.speech_v2.types import RecognizeRequest
 
-        if deadline.has_passed:  # gRPC takes a timeout of 0 for none
-            raise ProviderTimeout("the deadline passed before Google Speech was asked")
         request = RecognizeRequest(recognizer=self._recognizer, config=self._config, content=audio.content)
-        try:
-            # The broker repeats, so the library must not: its own retries would hide the attempts.
-            response = await self._client.recognize(request, retry=None, timeout=deadline.remaining_s())
-        except GoogleAPICallError as error:
-            raise _classified(error) from error
-        except GoogleAuthError as error:
-            raise _auth_error(error) from error
-        return _transcript(response)
+        async with deadline_scope(deadline, "Google Speech", ProviderTimeout):
+            try:
+                # The broker repeats, so the library must not: its own retries would hide the attempts.
+                response = await self._client.recognize(request, retry=None, timeout=deadline.remaining_s())
+            except GoogleAPICallError as error:
+                raise _classify(error) from error
+            except GoogleAuthError as error:
+                raise _classify_auth_error(error) from error
+        return _read_transcript(response)
 
 
 @asynccontextmanager
 async def open_google_speech(options: GoogleSpeechOptions) -> AsyncIterator[GoogleSpeech]:
-    """The adapter, with its channel open. Raises SettingsError if the credentials cannot be read."""
+    """Open the adapter and its channel. Raises SettingsError if the credentials cannot be read."""
     client = await asyncio.to_thread(_import_and_authenticate, options)
     async with client() as ready:
         yield GoogleSpeech(ready, options)
 
 
 def _import_and_authenticate(options: GoogleSpeechOptions) -> Any:
-    """A function that makes the client: the slow part happens here, off the loop; the channel needs the loop."""
+    """Return a function that makes the client. The slow part happens here, off the loop; the channel needs the loop."""
     from google.cloud.speech_v2 import SpeechAsyncClient
     from google.cloud.speech_v2.services.speech.transports.grpc_asyncio import SpeechGrpcAsyncIOTransport
     from grpc.aio import insecure_channel
@@ -152,7 +152,7 @@ def _import_and_authenticate(options: GoogleSpeechOptions) -> Any:
     )
 
 
-def _config(options: GoogleSpeechOptions) -> RecognitionConfig:
+def _build_config(options: GoogleSpeechOptions) -> RecognitionConfig:
     from google.cloud.speech_v2 import types
 
     config = types.RecognitionConfig(
@@ -169,13 +169,13 @@ def _config(options: GoogleSpeechOptions) -> RecognitionConfig:
     return config
 
 
-def _transcript(response: RecognizeResponse) -> Transcript:
+def _read_transcript(response: RecognizeResponse) -> Transcript:
     """The most likely words of each stretch; Google writes a confidence of 0.0 for "not given"."""
     best = [result.alternatives[0] for result in response.results if result.alternatives]
-    return Transcript.joined([Transcript(words.transcript.strip(), words.confidence or None) for words in best])
+    return Transcript.join([Transcript(words.transcript.strip(), words.confidence or None) for words in best])
 
 
-def _classified(error: GoogleAPICallError) -> StageError:
+def _classify(error: GoogleAPICallError) -> StageError:
     status = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
     text = f"Google Speech answered {status}"
     if status in _PERMANENT:
@@ -183,8 +183,8 @@ def _classified(error: GoogleAPICallError) -> StageError:
     return _RETRIABLE.get(status, TranscriptionUnavailable)(text, retry_after=retry_delay(error.details))
 
 
-def _auth_error(error: Exception) -> StageError:
-    """The token could not be renewed: the way there may be down, or the key revoked; the library knows which."""
+def _classify_auth_error(error: Exception) -> StageError:
+    """The token could not be renewed: the network may be down, or the key revoked; the library knows which."""
     if getattr(error, "retryable", False):
         return TranscriptionUnavailable("Google's token server is out of reach")
     return ProviderMisconfigured(f"Google refused the credentials ({type(error).__name__})")

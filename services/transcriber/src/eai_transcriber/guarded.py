@@ -24,7 +24,7 @@ from eai_common.guards import (
 )
 from eai_common.telemetry import Metrics
 from eai_transcriber.errors import ProviderTimeout, RateLimited, TranscriptionUnavailable
-from eai_transcriber.recognizer import Audio, Recognizer, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, Recognizer, Transcript
 
 __all__ = ["GuardResources", "GuardedRecognizer", "QuotaSpent", "RecognizerDown", "guard_recognizer", "is_down"]
 
@@ -59,8 +59,8 @@ class GuardedRecognizer:
         self._count_call = count_call
 
     @property
-    def takes(self) -> Takes:
-        return self._recognizer.takes
+    def accepts(self) -> AcceptedAudio:
+        return self._recognizer.accepts
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
         """Raises GuardWait where a guard defers the call, StoreUnavailable, and what the recogniser raises."""

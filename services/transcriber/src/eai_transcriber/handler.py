@@ -1,4 +1,4 @@
-"""What the stage decides: a voice message's URL becomes what was said, or the reason why not."""
+"""What the stage decides: a voice message's URL becomes a transcript, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eai_common.outbound import (
 )
 from eai_common.stage import StageContext
 from eai_common.telemetry import time_to_line
-from eai_transcriber.audio import pieces
+from eai_transcriber.audio import cut_into_pieces
 from eai_transcriber.errors import (
     AudioDownloadFailed,
     AudioDownloadRejected,
@@ -37,7 +37,7 @@ from eai_transcriber.workers import Workers
 
 __all__ = ["Antivirus", "Downloads", "Limits", "Transcribe"]
 
-# So that a slow provider is PROVIDER_TIMEOUT and no slow stage, and time is left to settle.
+# So that a slow provider is PROVIDER_TIMEOUT and not a slow stage, and time is left to settle.
 _TO_SETTLE = timedelta(seconds=1)
 
 
@@ -117,7 +117,7 @@ class Transcribe:
         return fetched.body
 
     async def _recognize(self, content: bytes, deadline: Deadline) -> Transcript:
-        cut = partial(pieces, content, self._recognizer.takes, self._limits.longest)
+        cut = partial(cut_into_pieces, content, self._recognizer.accepts, self._limits.longest)
         async with aclosing(self._workers.each(cut)) as found:
             return await recognize_in_pieces(
                 found, self._recognizer, side_by_side=self._limits.pieces_side_by_side, deadline=deadline

@@ -14,39 +14,40 @@ __all__ = ["recognize_in_pieces"]
 
 
 async def recognize_in_pieces(
-    found: AsyncIterator[Audio], recognizer: Recognizer, *, side_by_side: int, deadline: Deadline
+    pieces: AsyncIterator[Audio], recognizer: Recognizer, *, side_by_side: int, deadline: Deadline
 ) -> Transcript:
-    """The words of all pieces as one transcript.
+    """Return the words of all pieces as one transcript.
 
-    A piece is recognised as soon as it is there, while the next one is being cut; no more than `side_by_side` at once,
-    and one more is in memory. The first error stops all others and is raised alone, so that it can be classified.
+    A piece is recognised as soon as it is cut, while the next one is being cut; no more than `side_by_side` at once,
+    and one more is in memory. Raises the first error of a piece, alone, so that it can be classified; it stops the
+    others.
     """
-    turns = asyncio.Semaphore(side_by_side)
+    places = asyncio.Semaphore(side_by_side)
 
     async def recognize(piece: Audio, *, is_first: bool) -> Transcript:
         try:
             if is_first:
                 return await recognizer.transcribe(piece, deadline=deadline)
-            return await _patiently(recognizer, piece, deadline)
+            return await _recognize_waiting(recognizer, piece, deadline)
         finally:
-            turns.release()
+            places.release()
 
     tasks: list[asyncio.Task[Transcript]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            async for piece in found:
-                await turns.acquire()
+            async for piece in pieces:
+                await places.acquire()
                 tasks.append(group.create_task(recognize(piece, is_first=not tasks)))
     except ExceptionGroup as failures:
         first = failures.exceptions[0]
         raise first from first.__cause__
-    return Transcript.joined([task.result() for task in tasks])
+    return Transcript.join([task.result() for task in tasks])
 
 
-async def _patiently(recognizer: Recognizer, piece: Audio, deadline: Deadline) -> Transcript:
-    """Wait here where the first piece would send the message back to the broker: earlier pieces are paid for.
+async def _recognize_waiting(recognizer: Recognizer, piece: Audio, deadline: Deadline) -> Transcript:
+    """Recognise a later piece, and wait here when it is deferred: the pieces before it are paid for.
 
-    With a limit of fewer calls than the message has pieces, it would otherwise never come to its end.
+    Under a limit of fewer calls than the message has pieces, it would otherwise never end.
     """
     while True:
         try:
@@ -58,4 +59,4 @@ async def _patiently(recognizer: Recognizer, piece: Audio, deadline: Deadline) -
             await asyncio.sleep(wait.total_seconds())
 
 
-_SHORTEST_WAIT = timedelta(milliseconds=50)  # against a busy loop, should somebody defer for no time at all
+_SHORTEST_WAIT = timedelta(milliseconds=50)  # against a busy loop, if a guard defers for no time

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from eai_common.clock import Clock, Deadline, SystemClock
 from eai_common.errors import StageError
-from eai_common.guards import parse_retry_after
+from eai_common.guards import deadline_scope, parse_retry_after
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -20,7 +20,7 @@ from eai_transcriber.errors import (
     TranscriptionError,
     TranscriptionUnavailable,
 )
-from eai_transcriber.recognizer import Audio, SoundFormat, Takes, Transcript
+from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
 
 __all__ = ["OpenAISpeech", "OpenAISpeechOptions", "open_openai_speech"]
 
@@ -35,7 +35,7 @@ _EXTENSIONS = {
     SoundFormat.MP4_AAC: "m4a",
 }
 # Sources: RFC 9110 for what a status means, and OpenAI's guide "Error codes": 401, 403 credentials or country, 429 rate
-# or quota, 500 and 503 theirs. Whatever is in neither set says that we ask in the wrong place or as the wrong one.
+# or quota, 500 and 503 theirs. A status in neither set says that our address or credentials are wrong.
 _ABOUT_THE_AUDIO = {400, 406, 411, 413, 414, 415, 416, 422}
 _MAY_PASS = {408, 409, 423, 425, 500, 502, 503, 504, 507, 508, 529}  # 529: overloaded, not registered but in use
 _SPENT = "insufficient_quota"  # a 429 that ends when somebody pays
@@ -59,7 +59,7 @@ class _Answer(BaseModel):
 class OpenAISpeech:
     """Recognises with an OpenAI-compatible service, which says nothing of its confidence."""
 
-    takes = Takes(frozenset(_EXTENSIONS), longest=timedelta(minutes=10), largest_bytes=24_000_000)
+    accepts = AcceptedAudio(frozenset(_EXTENSIONS), longest=timedelta(minutes=10), largest_bytes=24_000_000)
 
     def __init__(self, client: httpx.AsyncClient, options: OpenAISpeechOptions, clock: Clock | None = None) -> None:
         self._client = client
@@ -67,42 +67,44 @@ class OpenAISpeech:
         self._options = options
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
-        if deadline.has_passed:
-            raise ProviderTimeout("the deadline passed before the transcription service was asked")
+        async with deadline_scope(deadline, "the transcription service", ProviderTimeout):
+            try:
+                response = await self._post(audio)
+            except httpx.TimeoutException as error:
+                raise ProviderTimeout("the transcription service took too long") from error
+            except httpx.TransportError as error:
+                raise TranscriptionUnavailable(f"the transcription service: {type(error).__name__}") from error
+        if response.status_code != 200:
+            raise _classify(response, now=self._clock.now())
+        return _read_transcript(response)
+
+    async def _post(self, audio: Audio) -> httpx.Response:
         options = self._options
         form = {"model": options.model, "language": options.language, "response_format": "json"}
-        try:
-            response = await self._client.post(
-                f"{options.url.rstrip('/')}/audio/transcriptions",
-                headers={"Authorization": f"Bearer {options.key}"} if options.key else {},
-                data={**form, "prompt": options.prompt} if options.prompt else form,
-                files={"file": (f"audio.{_EXTENSIONS[audio.sound_format]}", audio.content)},
-                timeout=deadline.remaining_s(),
-            )
-        except httpx.TimeoutException as error:
-            raise ProviderTimeout("the transcription service took too long") from error
-        except httpx.TransportError as error:
-            raise TranscriptionUnavailable(f"the transcription service: {type(error).__name__}") from error
-        if response.status_code != 200:
-            raise _classified(response, now=self._clock.now())
-        return _transcript(response)
+        return await self._client.post(
+            f"{options.url.rstrip('/')}/audio/transcriptions",
+            headers={"Authorization": f"Bearer {options.key}"} if options.key else {},
+            data={**form, "prompt": options.prompt} if options.prompt else form,
+            files={"file": (f"audio.{_EXTENSIONS[audio.sound_format]}", audio.content)},
+            timeout=None,  # httpx's would be one for each read, and a slow answer has many; the deadline ends it
+        )
 
 
 @asynccontextmanager
 async def open_openai_speech(options: OpenAISpeechOptions, clock: Clock | None = None) -> AsyncIterator[OpenAISpeech]:
-    """The adapter, with its connections."""
+    """Open the adapter, with its connections."""
     async with httpx.AsyncClient(trust_env=False) as client:
         yield OpenAISpeech(client, options, clock)
 
 
-def _transcript(response: httpx.Response) -> Transcript:
+def _read_transcript(response: httpx.Response) -> Transcript:
     try:
         return Transcript(_Answer.model_validate_json(response.content).text.strip())
     except ValidationError as error:
         raise TranscriptionUnavailable("the transcription service's answer holds no text") from error
 
 
-def _classified(response: httpx.Response, *, now: datetime) -> StageError:
+def _classify(response: httpx.Response, *, now: datetime) -> StageError:
     status = response.status_code
     text = f"the transcription service answered {status}"
     pause = parse_retry_after(response.headers.get("retry-after"), now=now)

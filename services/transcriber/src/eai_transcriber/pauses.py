@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-__all__ = ["quietest_point"]
+__all__ = ["find_quietest_point"]
 
 _FRAME_S = 0.02
 _PAUSE_FRAMES = 15  # 300 ms: shorter is a stop consonant, not a pause
 _STRIDE = 4  # every fourth sample tells loud from quiet as well, at a quarter of the time
 
 
-def quietest_point(samples: memoryview, sample_rate: int) -> int:
+def find_quietest_point(samples: memoryview, sample_rate: int) -> int:
     """The index in the middle of the quietest 300 ms of 16-bit samples; of equally quiet ones the last.
 
     The end, if there is no room for a pause.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from eai_common.clock import Deadline
 
-__all__ = ["Audio", "Recognizer", "SoundFormat", "Takes", "Transcript"]
+__all__ = ["Audio", "Recognizer", "SoundFormat", "AcceptedAudio", "Transcript"]
 
 
 class SoundFormat(Enum):
@@ -30,7 +30,7 @@ class SoundFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A recording that a recogniser takes in one call: a whole file, so it says itself what it is."""
+    """A recording that a recogniser accepts in one call: a whole file, with its own header."""
 
     content: bytes
     sound_format: SoundFormat
@@ -38,8 +38,8 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
-class Takes:
-    """What one call to a recogniser may carry. Everything takes WAV_LINEAR16: it is what others are turned into."""
+class AcceptedAudio:
+    """What one call to a recogniser may carry. All accept WAV_LINEAR16: other formats are converted to it."""
 
     formats: frozenset[SoundFormat]
     longest: timedelta
@@ -48,14 +48,14 @@ class Takes:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said; `text` is empty if nothing was. `confidence` from 0 to 1, None if the recogniser gave none."""
+    """What was said; `text` is empty if nothing was. `confidence` is from 0 to 1, None if the recogniser gives none."""
 
     text: str
     confidence: float | None = None
 
     @classmethod
-    def joined(cls, parts: Sequence[Transcript]) -> Transcript:
-        """The parts in their order as one; a long part weighs more in the confidence than a short one."""
+    def join(cls, parts: Sequence[Transcript]) -> Transcript:
+        """Return the parts in their order as one; a long part weighs more in the confidence than a short one."""
         spoken = [part for part in parts if part.text]
         rated = [(part.confidence, len(part.text)) for part in spoken if part.confidence is not None]
         weight = sum(length for _, length in rated)
@@ -67,11 +67,11 @@ class Recognizer(Protocol):
     """Turns speech into text. Every adapter passes `RecognizerContract`."""
 
     @property
-    def takes(self) -> Takes:
-        """What a call may carry; a caller cuts and converts to fit."""
+    def accepts(self) -> AcceptedAudio:
+        """What a call may carry; the caller cuts and converts to fit."""
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
-        """What is said in one piece of audio that fits `takes`; silence is an empty transcript.
+        """Return what is said in one piece of audio that fits `accepts`; silence is an empty transcript.
 
         Raises TranscriptionError or ProviderMisconfigured (permanent), RateLimited, ProviderTimeout or
         TranscriptionUnavailable (retriable).

@@ -1,4 +1,4 @@
-"""What the transcriber is told from outside."""
+"""The settings of the transcriber."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eai_transcriber.google_speech import GoogleSpeechOptions
 from eai_transcriber.handler import Limits
 from eai_transcriber.openai_speech import OpenAISpeechOptions
 
-__all__ = ["AudioSettings", "Provider", "SpeechSettings", "limits"]
+__all__ = ["AudioSettings", "Provider", "SpeechSettings", "build_limits"]
 
 Provider = Literal["google", "openai"]
 _SHAPES_NO_WORDS = {"credentials", "key", "project"}
@@ -192,7 +192,7 @@ class SpeechSettings(Group):
         )
 
 
-def limits(audio: AudioSettings, speech: SpeechSettings) -> Limits:
+def build_limits(audio: AudioSettings, speech: SpeechSettings) -> Limits:
     """What one voice message may cost."""
     return Limits(
         largest_bytes=audio.largest_bytes,

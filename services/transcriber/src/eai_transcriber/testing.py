@@ -106,7 +106,7 @@ class RecognizerContract:
         assert (await recognizer.transcribe(quiet, deadline=_within(30))).text == ""
 
     async def test_what_others_are_turned_into_is_taken(self, recognizer: Recognizer) -> None:
-        assert SoundFormat.WAV_LINEAR16 in recognizer.takes.formats
+        assert SoundFormat.WAV_LINEAR16 in recognizer.accepts.formats
 
     async def test_what_is_no_audio_is_refused_for_good(self, recognizer: Recognizer) -> None:
         page = Audio(b"<html>" * 100, SoundFormat.WAV_LINEAR16, timedelta(seconds=1))

@@ -1,4 +1,4 @@
-"""How the transcriber is put together from its settings."""
+"""Builds the transcriber from its settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eai_transcriber.guarded import GuardResources, guard_recognizer
 from eai_transcriber.handler import Transcribe
 from eai_transcriber.openai_speech import open_openai_speech
 from eai_transcriber.recognizer import Recognizer
-from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, limits
+from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, build_limits
 from eai_transcriber.workers import Workers
 
 __all__ = ["open_recognizer", "open_transcriber"]
@@ -41,7 +41,7 @@ async def open_transcriber(
     ):
         clamd = audio.clamd_address
         antivirus = None if clamd is None else ClamAV(clamd, longest=audio.clamd_timeout)
-        yield Transcribe(downloads, recognizer, workers, limits(audio, speech), antivirus=antivirus)
+        yield Transcribe(downloads, recognizer, workers, build_limits(audio, speech), antivirus=antivirus)
 
 
 @asynccontextmanager
