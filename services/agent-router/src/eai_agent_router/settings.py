@@ -68,22 +68,22 @@ class RouterSettings(Group):
 
     agent_provider: ProviderName = Field(
         default=Provider.GOOGLE_AGENT_ENGINE,
-        description="Who answers a message that names no provider; must be configured.",
+        description="Provider for messages that name none. It must be configured.",
     )
     agent_if_uncertain: IfUncertain = Field(
         default="ask_again",
-        description="When an agent was asked and nobody knows whether it answered (the process died, or the time was "
-        "up): ask_again may give the thread the question twice; fail tells the user so, and asks nobody.",
+        description="If it is unknown whether an agent answered (the process died, or the call timed out): "
+        "ask_again may add the question to the thread twice; fail tells the user and asks nobody.",
     )
     double_texting: Literal["queue", "merge"] = Field(
         default="queue",
-        description="What becomes of messages that a user sends in a burst: queue answers one after the other; merge "
-        "answers them as one turn, with the last of them. Needs ORDERING_ENABLED.",
+        description="How messages of one user in quick succession are answered: queue answers one after the "
+        "other; merge answers them as one turn, with the last message. Needs ORDERING_ENABLED.",
     )
     merge_window: Duration = Field(
         default=timedelta(seconds=2),
-        description="With merge, a turn begins once the user has sent nothing for so long; after five times as long at "
-        "the latest.",
+        description="With merge, a turn begins once the user has sent nothing for this long, and after five times "
+        "this long at the latest.",
     )
 
     @property
@@ -96,31 +96,31 @@ class AgentEngineSettings(Group):
     """Google Agent Engine; configured once there is an engine."""
 
     google_project_id: str = Field(
-        default="", pattern=r"^([a-z0-9][a-z0-9.:-]*)?$", description="Project that is asked and pays."
+        default="", pattern=r"^([a-z0-9][a-z0-9.:-]*)?$", description="Project of the calls, which also pays for them."
     )
     google_region: str = Field(
         default="us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services."
     )
     google_agent_engine_id: EngineName = Field(
-        default="", description="Engine that answers a message which names none: digits or its full name."
+        default="", description="Engine for messages that name none: digits or its full name."
     )
     google_application_credentials: SecretStr = Field(
         default=SecretStr(""),
-        description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
+        description="Path of a service account's key, or the key's JSON. Empty: the identity of the machine.",
     )
     agent_engine_transport: Literal["grpc", "rest"] = Field(
         default="grpc",
-        description="rest for networks where gRPC is not open; it also understands long-running operations.",
+        description="rest for networks that do not allow gRPC. It also supports long-running operations.",
     )
     agent_engine_endpoint: Endpoint = Field(
-        default="", description="Asked instead of Google's. On this machine (a sandbox) without TLS or credentials."
+        default="", description="Endpoint instead of Google's. On this machine (a sandbox) without TLS or credentials."
     )
     sandbox_host: SandboxHost = ""
     agent_engine_class_method: str = Field(
         default="async_query", pattern=r"^\w+$", description="Method of the deployed agent that answers."
     )
     agent_engine_allowed_ids: Items = Field(
-        default=(), description="Engines that a message may name, beside the default one. Empty: all of the project."
+        default=(), description="Engines that a message may name, besides the default one. Empty: all of the project."
     )
 
     @model_validator(mode="after")
@@ -170,11 +170,15 @@ class AgentEngineSettings(Group):
 class EaiSettings(Group):
     """EAI Agent Service and the Letta server behind it; configured once there is an address."""
 
-    eai_agent_service_url: BaseUrl = Field(default="", description="Where agents are made.")
-    eai_agent_service_token: SecretStr = Field(default=SecretStr(""), description="Bearer token of both.")
-    letta_api_url: BaseUrl = Field(default="", description="Where agents are talked to. Empty: EAI_AGENT_SERVICE_URL.")
-    eai_agent_type: str = Field(default="agentic_search", description="Kind of agent that is made for a new user.")
-    eai_agent_model: str = Field(default="", description="Model of a new agent. Empty: the service's own choice.")
+    eai_agent_service_url: BaseUrl = Field(default="", description="Address of the service that creates agents.")
+    eai_agent_service_token: SecretStr = Field(default=SecretStr(""), description="Bearer token for both addresses.")
+    letta_api_url: BaseUrl = Field(
+        default="", description="Address of the service that agents answer at. Empty: EAI_AGENT_SERVICE_URL."
+    )
+    eai_agent_type: str = Field(
+        default="agentic_search", description="Type of the agent that is created for a new user."
+    )
+    eai_agent_model: str = Field(default="", description="Model of a new agent. Empty: the service's default.")
 
     @property
     def is_configured(self) -> bool:
@@ -190,13 +194,11 @@ class OpenAiSettings(Group):
 
     model_config = SettingsConfigDict(env_prefix="OPENAI_")
 
-    base_url: BaseUrl = Field(default="https://api.openai.com/v1", description="Address up to and with the version.")
-    api_key: SecretStr = Field(default=SecretStr(""), description="Key; empty for a server that asks for none.")
+    base_url: BaseUrl = Field(default="https://api.openai.com/v1", description="Address, including the version.")
+    api_key: SecretStr = Field(default=SecretStr(""), description="API key. Empty for a server that requires none.")
     model: str = Field(default="", description="Model that answers.")
-    system_prompt: str = Field(default="", description="Said to the model before every conversation.")
-    history_messages: int = Field(
-        default=40, ge=2, le=1000, description="Most earlier messages that the model is given."
-    )
+    system_prompt: str = Field(default="", description="System prompt of each conversation.")
+    history_messages: int = Field(default=40, ge=2, le=1000, description="Most earlier messages that the model gets.")
     history_tokens: int = Field(
         default=8000, ge=100, description="Most tokens of earlier messages, estimated at four characters each."
     )

@@ -19,23 +19,23 @@ class IngressSettings(Group):
 
     agent_providers: Items = Field(
         default=("google_agent_engine",),
-        description="Providers that a message may name: google_agent_engine, eai_agent_service, openai. "
-        "List those that agent-router is configured for.",
+        description="Providers that a message may name: google_agent_engine, eai_agent_service, openai. List the "
+        "configured providers of agent-router.",
     )
     callback_allow_http: bool = Field(default=False, description="Also accept callback URLs without TLS.")
     callback_allowed_networks: AllowedNetworks = Field(
-        default=(), description="Networks that callbacks may go to though they are not public, on any port."
+        default=(), description="Private networks that callbacks may go to, on any port."
     )
 
     backpressure_queue_limit: int = Field(
         default=50_000,
         ge=1,
         le=1_000_000,
-        description="While so many messages wait in a queue that a new one would go through, the webhook answers 503; "
-        "it takes messages again below 80 %. A queue holds a million.",
+        description="If a queue on the way of a message has this many messages, the webhook answers 503, until "
+        "the queue is below 80 % of it. A queue holds at most a million.",
     )
     idempotency_ttl: Duration = Field(
-        default=timedelta(hours=24), description="How long an Idempotency-Key stands for its first request."
+        default=timedelta(hours=24), description="How long an Idempotency-Key identifies its first request."
     )
 
     history_wait: Duration = Field(

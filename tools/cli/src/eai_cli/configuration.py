@@ -17,12 +17,12 @@ __all__ = ["Setting", "all_settings", "as_markdown", "run_config"]
 
 _INTRODUCTION = """# Configuration
 
-Every service reads its settings from environment variables once, when it starts, and refuses to start with a value it
-cannot use: the message names the variable, what it got and what it takes. A secret `NAME` can also be given as
-`NAME_FILE`, the path of a file that holds it. Durations take 300, "30s", "5m" or "24h"; a bare number counts seconds.
-`./eai config --check` reads the environment as the services would and reports every mistake at once.
+Each service reads its settings from environment variables at its start. It refuses to start with an invalid value: the
+error names the variable, the value and the allowed values. For a secret `NAME`, `NAME_FILE` may name a file with the
+value. Durations take 300, "30s", "5m" or "24h"; a number without a unit means seconds. `./eai config --check` reads the
+environment like the services and reports all errors at once.
 
-This page is made from the code by `./eai config --markdown > docs/configuration.md`; a test holds it current.
+`./eai config --markdown > docs/configuration.md` generates this page from the code. A test checks that it is current.
 """
 
 
@@ -37,11 +37,11 @@ class Setting:
 def all_settings() -> list[Setting]:
     """Every variable once, in the order of the groups."""
     descriptions: dict[str, SettingDescription] = {}
-    readers: dict[str, list[str]] = {}
+    readers: dict[str, dict[str, None]] = {}  # ordered; a service may read a variable in several groups
     for definition in DEFINITIONS:
         for description in describe(definition.settings):
             descriptions.setdefault(description.variable, description)
-            readers.setdefault(description.variable, []).append(definition.name)
+            readers.setdefault(description.variable, {})[definition.name] = None
     return [Setting(description, tuple(readers[name])) for name, description in descriptions.items()]
 
 
@@ -53,9 +53,7 @@ def as_markdown() -> str:
         described = setting.description
         if described.group != group:
             group = described.group
-            parts.append(
-                f"\n## {group}\n\n| variable | takes | default | read by | what it is |\n|---|---|---|---|---|\n"
-            )
+            parts.append(f"\n## {group}\n\n| variable | takes | default | read by | meaning |\n|---|---|---|---|---|\n")
         parts.append(
             f"| `{described.variable}`{' (secret)' if described.is_secret else ''} | {_cell(described.takes)} | "
             f"{_default(described)} | {_readers(setting)} | {_cell(described.description)} |\n"
@@ -70,7 +68,7 @@ def run_config(*, check: bool, markdown: bool) -> int:
         return 0
     if check:
         return _check()
-    table = Table("variable", "takes", "default", "read by", "what it is")
+    table = Table("variable", "takes", "default", "read by", "meaning")
     for setting in all_settings():
         described = setting.description
         default = "required" if described.default is None else described.default

@@ -28,7 +28,7 @@ SandboxHost = Annotated[
     str,
     Field(
         pattern=r"^[a-z0-9.-]*$",
-        description="Host of a sandbox in a container of its own: asked like one on this machine, without TLS and "
+        description="Host of a sandbox in its own container. It is called like one on this machine, without TLS and "
         "credentials. Refused in production.",
     ),
 ]
@@ -40,12 +40,12 @@ class ProcessSettings(Group):
 
     environment: Literal["development", "staging", "production"] = Field(
         default="development",
-        description="production refuses in-memory parts, sandbox providers and missing credentials.",
+        description="production refuses in-memory resources, sandbox providers and missing credentials.",
     )
     shutdown_grace: Duration = Field(
         default=timedelta(seconds=25),
-        description="After SIGTERM, how long work in flight may take to finish; then it is handed back to the broker. "
-        "Keep it under the platform's own limit (Kubernetes: 30 s).",
+        description="After SIGTERM, how long deliveries and requests may take to finish. Then deliveries are "
+        "handed back to the broker. Must be less than the platform's own limit (Kubernetes: 30 s).",
     )
     sandbox_host: SandboxHost = ""
 
@@ -65,29 +65,34 @@ class BrokerSettings(Group):
         default=SecretStr(""), description="amqp:// or amqps:// address. Empty in `./eai up`: an in-memory broker."
     )
     exchange: str = Field(
-        default="eai_agent_exchange", description="Name of the topic exchange; the others are derived."
+        default="eai_agent_exchange",
+        description="Name of the topic exchange. The names of the other exchanges derive from it.",
     )
-    queue_prefix: str = Field(default="eai", description="First part of every queue's name.")
+    queue_prefix: str = Field(default="eai", description="First part of the name of every queue.")
     queue_type: Literal["quorum", "classic"] = Field(
-        default="quorum", description="quorum replicates; classic is faster and single-node."
+        default="quorum", description="quorum queues are replicated. classic queues are faster but on a single node."
     )
     prefetch_count: int = Field(
         default=10,
         ge=1,
         le=1000,
-        description="Unacked deliveries one process holds. More hides latency, costs memory and fairness.",
+        description="Unacked deliveries that one process holds. A higher count hides latency; it costs memory and "
+        "fairness.",
     )
-    max_retries: int = Field(default=5, ge=0, le=50, description="Tries after the first, for errors that may pass.")
+    max_retries: int = Field(
+        default=5, ge=0, le=50, description="Retries after the first attempt, for errors that may pass."
+    )
     retry_delay: Duration = Field(
         default=timedelta(seconds=5),
-        description="First backoff, doubled with each try up to 10 minutes; the wait is a random part of it.",
+        description="First backoff. It doubles with each attempt, up to 10 minutes. The delay is a random part of "
+        "it.",
     )
     publish_timeout: Duration = Field(
         default=timedelta(seconds=5),
-        description="How long a publisher confirm may take before it counts as unavailable.",
+        description="Timeout of a publisher confirm. After it the broker counts as unavailable.",
     )
     connect_timeout: Duration = Field(
-        default=timedelta(seconds=30), description="How long a start waits for the broker before it gives up."
+        default=timedelta(seconds=30), description="How long a start waits for the broker before it fails."
     )
 
     @property
@@ -107,9 +112,9 @@ class RedisSettings(Group):
     )
     password: SecretStr = Field(default=SecretStr(""), description="Password, when it is not in the address.")
     pool_size: int = Field(
-        default=10, ge=1, le=1000, description="Most connections one process opens, beside one for wake-ups."
+        default=10, ge=1, le=1000, description="Maximum of connections of one process, plus one for wake-ups."
     )
-    timeout: Duration = Field(default=timedelta(seconds=2), description="Longest wait for a connection or an answer.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout for a connection and for a reply.")
 
     @model_validator(mode="after")
     def _address_can_be_read(self) -> RedisSettings:
@@ -127,51 +132,52 @@ class TaskSettings(Group):
     task_result_ttl: Duration = Field(default=timedelta(seconds=120), description="How long a result can be fetched.")
     task_status_ttl: Duration = Field(
         default=timedelta(seconds=600),
-        description="How long a finished message is still known as finished (410 after its result is gone).",
+        description="How long the status of a finished message is kept. After its result has expired, a poll gets "
+        "410.",
     )
     task_processing_ttl: Duration = Field(
         default=timedelta(hours=24),
-        description="How long an unfinished message's status is kept; longer than the slowest agent and backlog.",
+        description="How long the status of an unfinished message is kept. Must be longer than the slowest agent "
+        "and the longest backlog.",
     )
     checkpoint_ttl: Duration = Field(
         default=timedelta(hours=24),
-        description="How long a stage remembers what it did for a message, so that a redelivery does not do it again.",
+        description="How long a stage keeps its outcome for a message, so that a redelivery does not repeat the "
+        "work.",
     )
     agent_id_cache_ttl: Duration = Field(
         default=timedelta(seconds=86400),
-        description="How long a user's thread and agent id are remembered after the last message.",
+        description="How long a user's thread and agent id are kept after the last message.",
     )
     last_activity_ttl: Duration = Field(
-        default=timedelta(seconds=86400), description="How long it is known when a user last wrote."
+        default=timedelta(seconds=86400), description="How long the time of a user's last message is kept."
     )
     message_id_key: SecretStr = Field(
         default=SecretStr(""),
-        description="Key of the check mark in message ids; the same in all services. Empty is fine: ids then tell ours "
-        "from others', but a stranger could make one that looks like ours.",
+        description="Key of the check mark in message ids; the same in all services. Without a key, the mark "
+        "detects foreign ids, but a stranger could forge one.",
     )
 
 
 class WorkerSettings(Group):
     """What every consuming stage obeys."""
 
-    worker_timeout: Duration = Field(
-        default=timedelta(seconds=300), description="Longest time one delivery may take in a stage."
-    )
+    worker_timeout: Duration = Field(default=timedelta(seconds=300), description="Timeout of one delivery in a stage.")
     max_parallel: int | None = Field(
         default=None,
         ge=1,
         le=1000,
-        description="Most deliveries handled side by side in one process; RABBITMQ_PREFETCH_COUNT when unset.",
+        description="Most deliveries that one process handles at a time. Unset: RABBITMQ_PREFETCH_COUNT.",
     )
     checkpoint_lease: Duration = Field(
         default=timedelta(seconds=10),
-        description="After a stage dies in the middle of a message, how long before another replica takes it up.",
+        description="If a stage dies while it processes a message, how long until another replica resumes it.",
     )
     max_redeliveries: int = Field(
         default=10,
         ge=1,
         le=40,
-        description="How often a message may come back unsettled before it is taken to be what kills the consumer.",
+        description="How often a message may come back unsettled before it counts as poison and is dead-lettered.",
     )
 
 
@@ -195,13 +201,15 @@ class TelemetrySettings(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level to log."
     )
-    log_format: Literal["json", "text"] = Field(default="json", description="text is for people's terminals.")
-    enable_request_logging: bool = Field(default=True, description="One line for each HTTP request.")
-    mask_user_numbers: bool = Field(default=True, description="Hide the middle of users' numbers in logs and traces.")
+    log_format: Literal["json", "text"] = Field(default="json", description="text is for terminals.")
+    enable_request_logging: bool = Field(
+        default=True, description="One log line for each HTTP request. Accepted messages are always logged."
+    )
+    mask_user_numbers: bool = Field(default=True, description="Mask users' numbers in logs and traces.")
     prometheus_enabled: bool = Field(default=True, description="Serve metrics.")
-    metrics_path: str = Field(default="/metrics", pattern=r"^/\S+$", description="Where metrics are served.")
+    metrics_path: str = Field(default="/metrics", pattern=r"^/\S+$", description="Path of the metrics.")
     otel_enabled: bool = Field(
-        default=False, description="Export traces by OTLP over HTTP; the standard OTEL_* variables apply."
+        default=False, description="Export traces by OTLP over HTTP. The standard OTEL_* variables apply."
     )
 
     @model_validator(mode="before")

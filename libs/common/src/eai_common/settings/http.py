@@ -34,27 +34,27 @@ class HttpSettings(Group):
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  # in a container, all
     api_token: ApiTokens = Field(
         default=SecretStr(""),
-        description="Who may call, by `Authorization: Bearer` or `X-API-Key`. A plain token may do everything. "
-        "In production this or JWTs are required; see docs/security.md.",
+        description="Tokens of the callers, sent as `Authorization: Bearer` or `X-API-Key`. A plain token has the "
+        "role admin. Production requires this or JWTs; see docs/security.md.",
     )
     api_token_file: ReadablePath | None = Field(
         default=None,
-        description="File that holds API_TOKEN instead; read again every CREDENTIAL_ROTATION_INTERVAL.",
+        description="File with the value of API_TOKEN. It is read again every CREDENTIAL_ROTATION_INTERVAL.",
     )
     credential_rotation_interval: Duration = Field(
         default=timedelta(hours=24), description="How often API_TOKEN_FILE is read again, without a restart."
     )
     api_compatibility: Literal["described", "predecessor"] = Field(
         default="described",
-        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
+        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque " "id.",
     )
     max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
     upload_timeout_seconds: Duration = Field(
         default=timedelta(seconds=60),
-        description="How long a request's body may take to arrive; then it is answered with 408.",
+        description="Timeout of a request's body. After it the answer is 408.",
     )
     request_head_timeout: Duration = Field(
-        default=timedelta(seconds=10), description="How long a request's line and headers may take to arrive."
+        default=timedelta(seconds=10), description="Timeout of a request's line and headers."
     )
 
     @property
@@ -72,27 +72,28 @@ class JwtSettings(Group):
     model_config = SettingsConfigDict(env_prefix="JWT_")
 
     secret: SecretStr = Field(
-        default=SecretStr(""), description="Secret of tokens signed with HS256, at least 32 bytes. Empty: none are."
+        default=SecretStr(""),
+        description="Secret of tokens that are signed with HS256, at least 32 bytes. Empty: no such tokens.",
     )
     jwks_url: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
-        description="Where the public keys are of tokens signed with RS256 or ES256; https, unless the way there is "
-        "trusted. Empty: none are.",
+        description="URL of the public keys of tokens that are signed with RS256 or ES256; https, unless the "
+        "network is trusted. Empty: no such tokens.",
     )
-    issuer: str = Field(default="", description="The `iss` that a token must have. Required with JWTs.")
-    audience: str = Field(default="", description="The `aud` that a token must have. Required with JWTs.")
+    issuer: str = Field(default="", description="The required `iss` of a token. Required with JWTs.")
+    audience: str = Field(default="", description="The required `aud` of a token. Required with JWTs.")
     role_claim: str = Field(
         default="role",
         pattern=r"^[^\s.]+(\.[^\s.]+)*$",
-        description="The claim that holds the role, or several; dots lead inwards (realm_access.roles).",
+        description="The claim that contains the role, or several. Dots address nested claims " "(realm_access.roles).",
     )
     leeway: Duration = Field(
-        default=timedelta(seconds=30), description="How far the issuer's clock and ours may be apart."
+        default=timedelta(seconds=30), description="Allowed difference between the issuer's clock and ours."
     )
     jwks_refresh: Duration = Field(
         default=timedelta(minutes=5),
-        description="How often the public keys are fetched again: a key that was taken back works for so long.",
+        description="How often the public keys are fetched again. A revoked key stays valid for so long.",
     )
 
     @property
@@ -114,24 +115,23 @@ class ProtectionSettings(Group):
     rate_limit_requests_per_minute: int | None = Field(
         default=None,
         ge=0,
-        description="Requests that one client may make in any 60 seconds, all replicas together; 0 is no limit. "
-        "Unset: 1000, or no limit where there is no authentication (development: every client is the same address).",
+        description="Requests that one client may send in any 60 seconds to all replicas together; 0: no limit. "
+        "Unset: 1000, or no limit without authentication (in development every client has the same "
+        "address).",
     )
     rate_limit_burst: int = Field(
         default=100,
         ge=0,
-        description="Requests above the even rate that one client may make in any RATE_LIMIT_BURST_PERIOD; 0 is no "
-        "such limit. With the defaults: 266 in 10 s, since 1000 a minute are 166 in 10 s.",
+        description="Requests above the even rate that one client may send in any RATE_LIMIT_BURST_PERIOD; 0: no "
+        "such limit. The defaults allow 266 in 10 s, because 1000 a minute are 166 in 10 s.",
     )
-    rate_limit_burst_period: Duration = Field(
-        default=timedelta(seconds=10), description="The period that bursts are counted in."
-    )
+    rate_limit_burst_period: Duration = Field(default=timedelta(seconds=10), description="The period of a burst.")
     ip_allowlist: AllowedNetworks = Field(
-        default=(), description="Networks that clients may call from; empty is all. Probes and metrics are exempt."
+        default=(), description="Networks of allowed clients. Empty: all. Probes and metrics are exempt."
     )
     trusted_proxies: AllowedNetworks = Field(
         default=(),
-        description="Networks of our own proxies: what they say in X-Forwarded-For is believed, and nobody else.",
+        description="Networks of our own proxies. Only their entries in X-Forwarded-For count.",
     )
     cors_allowed_origins: Items = Field(
         default=(), description="Origins whose pages may call from a browser, or *. Empty: none."
@@ -143,15 +143,14 @@ class ProtectionSettings(Group):
     )
     content_check: Literal["default", "strict"] = Field(
         default="default",
-        description="Which texts are refused. default: those with control characters and the like, which nobody types. "
-        "strict: those with HTML that a browser would run, too; a question about such code is then a 400.",
+        description="Texts that are refused. default: texts with characters that nobody types, such as control "
+        "characters. strict: also texts with HTML that a browser would run; then a question about "
+        "such HTML gets 400.",
     )
-    enable_security_headers: bool = Field(
-        default=True, description="Send the headers that keep browsers from misusing an answer."
-    )
+    enable_security_headers: bool = Field(default=True, description="Send headers that protect browsers.")
     hsts_max_age: int = Field(
-        default=31_536_000, ge=0, description="Seconds that browsers shall use only https for; 0 sends no such header."
+        default=31_536_000, ge=0, description="Seconds during which browsers must use https; 0: no such header."
     )
     enable_credential_audit: bool = Field(
-        default=False, description="One log line for each credential that is taken or refused."
+        default=False, description="One log line for each accepted or refused credential."
     )

@@ -31,49 +31,53 @@ class GuardSettings(Group):
     """The guards before each provider, and how long a message waits for one."""
 
     google_api_rate_limit: int = Field(
-        default=100, ge=0, description="Calls a minute to Agent Engine, by all replicas together. 0: no limit."
+        default=100, ge=0, description="Calls a minute to one service of Google, of all replicas together; 0: no limit."
     )
     eai_api_rate_limit: int = Field(
-        default=0, ge=0, description="The same for turns with the EAI Agent Service. 0: no limit."
+        default=0, ge=0, description="Turns a minute with the EAI Agent Service, of all replicas together; 0: no limit."
     )
     openai_api_rate_limit: int = Field(
-        default=0, ge=0, description="The same for the OpenAI-compatible endpoint. 0: no limit."
+        default=0,
+        ge=0,
+        description="Turns a minute with the OpenAI-compatible endpoint, of all replicas together; 0: no limit.",
     )
     agent_parallel: int | None = Field(
         default=None,
         ge=1,
         le=1000,
-        description="Turns that one process has under way with one provider; MAX_PARALLEL, else "
-        "RABBITMQ_PREFETCH_COUNT, when unset. The process takes as many deliveries as all its providers need.",
+        description="Turns that one process may have with one provider at a time. Unset: MAX_PARALLEL, else "
+        "RABBITMQ_PREFETCH_COUNT. The prefetch of the process covers all its providers.",
     )
     agent_fallback: Providers = Field(
         default=(),
-        description="Providers that answer, in this order, when AGENT_PROVIDER is out of reach and the message names "
-        "neither a provider nor an engine. They do not know what the user said to the others.",
+        description="Providers that answer, in this order, if AGENT_PROVIDER is out of reach and the message "
+        "names neither a provider nor an engine. They do not know what the user said to other "
+        "providers.",
     )
     agent_max_wait: Duration = Field(
         default=timedelta(minutes=10),
         validation_alias="AGENT_PATIENCE",
-        description="How long a message waits for a provider that is busy, limited or down, until waiting costs tries.",
+        description="How long a message waits for a provider that is busy, limited or down. After it, each "
+        "further wait uses an attempt.",
     )
     agent_retry_share: float = Field(
         default=0.2,
         ge=0,
         le=1,
-        description="Retries at a provider, as a share of first tries, ten a minute in any case; more are put off.",
+        description="Retries at a provider, as a share of first attempts; at least ten a minute. Further retries "
+        "are deferred.",
     )
     agent_breaker_failures: int = Field(
-        default=5, ge=1, le=1000, description="Failures in a row after which a provider is left alone."
+        default=5, ge=1, le=1000, description="Consecutive failures that open the breaker of a provider."
     )
     agent_breaker_open: Duration = Field(
-        default=timedelta(seconds=10), description="For how long; doubled each time that it is still down afterwards."
+        default=timedelta(seconds=10),
+        description="How long the breaker stays open. It doubles after each failed probe.",
     )
     agent_breaker_longest_open: Duration = Field(
-        default=timedelta(minutes=2), description="The longest that it is left alone at a time."
+        default=timedelta(minutes=2), description="The longest time that the breaker stays open."
     )
-    agent_breaker_probes: int = Field(
-        default=2, ge=1, le=100, description="Messages that must be answered afterwards until all go there again."
-    )
+    agent_breaker_probes: int = Field(default=2, ge=1, le=100, description="Successful probes that close the breaker.")
 
     @property
     def breaker(self) -> BreakerRules:

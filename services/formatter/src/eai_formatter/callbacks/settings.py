@@ -36,28 +36,28 @@ class CallbackSettings(Group):
 
     secrets: Secrets = Field(
         default=SecretStr(""),
-        description="Secrets that callbacks are signed with, by the Standard Webhooks scheme. All of them sign: to "
-        "rotate, put the new one in front, let the receivers change, take the old one away. Without one, callbacks go "
-        "out unsigned in development and to the dead letters elsewhere.",
+        description="Secrets that sign callbacks, by the Standard Webhooks scheme. Each of them signs. To rotate: "
+        "add the new one in front, let the receivers change, remove the old one. Without a secret, "
+        "callbacks are unsigned in development and dead-lettered elsewhere.",
     )
     bearer_token: SecretStr = Field(
         default=SecretStr(""),
-        description="Token sent as `Authorization: Bearer`, over TLS, to CALLBACK_BEARER_HOSTS only.",
+        description="Token sent as `Authorization: Bearer`, only over TLS and only to CALLBACK_BEARER_HOSTS.",
     )
-    bearer_hosts: AllowedHosts = Field(default=(), description="Hosts that may see CALLBACK_BEARER_TOKEN.")
+    bearer_hosts: AllowedHosts = Field(default=(), description="Hosts that CALLBACK_BEARER_TOKEN is sent to.")
     timeout: Duration = Field(
-        default=timedelta(seconds=10), gt=timedelta(), description="How long a receiver may take for its whole answer."
+        default=timedelta(seconds=10), gt=timedelta(), description="Timeout of the complete answer of a receiver."
     )
     allow_http: bool = Field(default=False, description="Also accept callback URLs without TLS.")
     allowed_networks: AllowedNetworks = Field(
         default=(),
-        description="Networks that callbacks may go to although they are not public, for a sandbox or a mirror.",
+        description="Private networks that callbacks may go to, on any port.",
     )
     max_parallel: int = Field(
-        default=100, ge=2, le=1000, description="Most callbacks under way in one process, whatever their hosts."
+        default=100, ge=2, le=1000, description="Most callbacks at a time in one process, to all hosts."
     )
     max_parallel_per_host: int = Field(
-        default=10, ge=1, le=500, description="Most callbacks under way to one host from one process."
+        default=10, ge=1, le=500, description="Most callbacks at a time from one process to one host."
     )
 
     @model_validator(mode="after")
