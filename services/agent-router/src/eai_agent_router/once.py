@@ -71,7 +71,7 @@ class AskOnceAgent(Agent):
         if self._if_uncertain == "fail":
             raise AgentOutcomeUnknown("the agent was asked before, and nobody knows whether it answered")
         self._metrics.agent_asked_again.labels(self._provider).inc()
-        log.warning("agent_asked_again", provider=self._provider)
+        log.warning("agent_asked_again", ai_provider=self._provider)
         return replace(turn, is_repeated=True)
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from eai_common.messages import Event
 from eai_common.stage import MailboxEndObserver, OutOfOrder, Work, park, unpark
 from eai_common.store import Checkpoints, Mailboxes
 from eai_common.store.mailboxes import Absent, Behind, MergeRule, Spare, TooEarly, YourTurn
-from eai_common.telemetry import Metrics, get_logger, masked_number
+from eai_common.telemetry import Metrics, get_logger
 
 __all__ = ["OrderRules", "MailboxOrdering"]
 
@@ -154,7 +154,7 @@ class MailboxOrdering:
         was_stuck, woken = await self._mailboxes.pass_by(message.user_number, behind, now=self._clock.now())
         if was_stuck:
             self._metrics.ordering_passed.inc()
-            log.warning("message_passed", stuck_message_id=behind.first, user=masked_number(message.user_number))
+            log.warning("message_passed", stuck_message_id=behind.first, user_number=message.user_number)
             await self._wake(message, woken)
         return was_stuck
 

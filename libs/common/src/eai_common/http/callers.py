@@ -63,7 +63,7 @@ class Access:
     def warn_if_open(self) -> None:
         """Say at the start that nobody is asked who it is."""
         if self.is_open:
-            log.warning("authentication_off", why="API_TOKEN and JWT_… are empty, which only development allows")
+            log.warning("authentication_off", reason="API_TOKEN and JWT_… are empty, which only development allows")
 
     async def identify(self, request: Request, address: str) -> Identity:
         """Who this is; one that is not known goes by its address. A bad credential is for the route to refuse."""

@@ -67,4 +67,4 @@ class FallbackAgent(Agent):
 
     def _note(self, provider: str, instead: str, error: StageError) -> None:
         self._metrics.fallbacks.labels(provider, instead).inc()
-        log.warning("agent_fell_back", provider=provider, instead=instead, error_code=error.error_code)
+        log.warning("agent_fell_back", ai_provider=provider, instead=instead, error_code=error.error_code)

@@ -22,7 +22,7 @@ from eai_common.outbound import (
 )
 from eai_common.stage import StageContext
 from eai_common.store import CallbackTry, StoreUnavailable
-from eai_common.telemetry import Metrics, get_logger
+from eai_common.telemetry import Metrics, add_to_line, get_logger
 from eai_formatter.callbacks.answers import (
     CallbackFailed,
     CallbackUnsigned,
@@ -99,7 +99,8 @@ class CallbackSender:
         took = timedelta(seconds=asyncio.get_running_loop().time() - began_s)
         self.metrics.external_calls.labels(_SERVICE, result.label).inc()
         self.metrics.external_duration.labels(_SERVICE).observe(took.total_seconds())
-        log.info("callback_tried", host=target.host, result=result.summary, took_s=round(took.total_seconds(), 3))
+        took_ms = round(took.total_seconds() * 1000, 1)
+        add_to_line(callback_host=target.host, callback_result=result.summary, callback_ms=took_ms)
         await self._note(event, CallbackTry(ctx.attempt.number, result.state, result.summary, at, took))
         if failure is not None:
             raise failure

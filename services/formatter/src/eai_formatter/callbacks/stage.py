@@ -76,7 +76,7 @@ def callback_stage(
     signer = Signer(secret_keys(settings.secrets.get_secret_value()))
     must_be_signed = process.environment != "development"
     if not signer.is_able:
-        log.warning("callbacks_unsigned", fate="dead letter" if must_be_signed else "sent without a signature")
+        log.warning("callbacks_unsigned", consequence="dead letter" if must_be_signed else "sent without a signature")
     deliveries = CallbackLog(resources.redis, tasks)
     sender = CallbackSender(
         client=client,
