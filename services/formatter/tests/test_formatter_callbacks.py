@@ -28,7 +28,7 @@ from eai_common.store import RedisClient, TaskStatus, TaskStore, open_memory_red
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, LoopClock, eventually
 from eai_common.topology import Topology
-from eai_formatter.callbacks import CallbackSettings, callback_policy, callback_stage
+from eai_formatter.callbacks import CallbackSettings, build_callback_policy, build_callback_stage
 from eai_formatter.callbacks.hosts import HostRules
 from eai_formatter.callbacks.testing import Receiver, Reply
 
@@ -67,10 +67,10 @@ class World:
         """A running stage; setting the event, or leaving the context, stops it in good order."""
         stop = asyncio.Event()
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(GuardedClient(callback_policy(self.settings)))
+            client = await stack.enter_async_context(GuardedClient(build_callback_policy(self.settings)))
             group = await stack.enter_async_context(asyncio.TaskGroup())
             parts = self.parts
-            stage = callback_stage(
+            stage = build_callback_stage(
                 self.settings,
                 ProcessSettings.model_validate({"environment": self.environment}),
                 parts.task_settings,

@@ -18,8 +18,8 @@ import pytest
 from eai_common.messages import AgentReplied, TaskCompleted
 from eai_common.settings.base import variable_name
 from eai_formatter.callbacks import CallbackSettings
-from eai_formatter.callbacks.payload import payload_of
-from eai_formatter.callbacks.signing import Signer, secret_keys
+from eai_formatter.callbacks.payload import build_payload
+from eai_formatter.callbacks.signing import Signer, parse_secrets
 from eai_formatter.callbacks.stage import RETRIES
 from eai_formatter.rendering import format_reply
 from eai_formatter.result import completed_result
@@ -51,7 +51,7 @@ class Case:
     @property
     def headers(self) -> dict[str, str]:
         at = datetime.now(UTC) - self.age
-        headers = dict(Signer(secret_keys(self.signed_by)).headers("id-1", BODY.encode(), at=at))
+        headers = dict(Signer(parse_secrets(self.signed_by)).headers("id-1", BODY.encode(), at=at))
         headers.pop(self.without, None)
         return headers
 
@@ -168,7 +168,7 @@ def test_the_example_has_the_fields_of_a_real_one() -> None:
         }
     )
     result = completed_result(replied, now=replied.timestamp, format_text=format_reply)
-    real = json.loads(payload_of(TaskCompleted.after(replied, status="completed", result=result)))
+    real = json.loads(build_payload(TaskCompleted.after(replied, status="completed", result=result)))
     example = json.loads(program("json"))
     assert (example.keys(), example["data"].keys()) == (real.keys(), real["data"].keys())
 

@@ -36,9 +36,9 @@ from eai_common.topology import LADDER
 from eai_formatter.callbacks import CallbackSender, CallbackSettings, SharedResolver
 from eai_formatter.callbacks.answers import CallbackFailed, DeliveryResult, NoAnswer, fail_without_answer, read_answer
 from eai_formatter.callbacks.hosts import CallbackOverdue, HostBusy, HostDown, HostRules, guard_hosts
-from eai_formatter.callbacks.payload import payload_of
+from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.sender import CallbackRules
-from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
+from eai_formatter.callbacks.signing import Bearer, Signer, parse_secrets
 from eai_formatter.callbacks.stage import RETRIES
 from eai_formatter.sender import SendResult
 
@@ -64,7 +64,9 @@ def an_end(**fields: object) -> TaskCompleted:
 
 
 def test_what_a_result_lacks_is_null_and_its_own_fields_cannot_pass_for_ours() -> None:
-    body = json.loads(payload_of(an_end(result={"message_id": "another", "timestamp": 1, "processing_time_ms": None})))
+    body = json.loads(
+        build_payload(an_end(result={"message_id": "another", "timestamp": 1, "processing_time_ms": None}))
+    )
     assert body == {
         "message_id": "01890a5d-ac96-774b-bcce-b302099a8057",
         "status": "completed",
@@ -87,7 +89,7 @@ def test_every_secret_verifies_whatever_the_text(text: str, keys: list[bytes]) -
 def test_a_secret_is_read_as_the_library_reads_it(padding: str) -> None:
     secret = "whsec_" + ("QUJD" * 10 if not padding else "QUJD" * 8 + "QQ==")
     body = b"{}"
-    headers = dict(Signer(secret_keys(secret)).headers("id", body, at=datetime.now(UTC)))
+    headers = dict(Signer(parse_secrets(secret)).headers("id", body, at=datetime.now(UTC)))
     assert Webhook(secret).verify(body, headers) == {}
 
 

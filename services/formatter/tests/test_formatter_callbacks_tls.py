@@ -22,7 +22,7 @@ from eai_common.stage import Attempt, StageContext
 from eai_common.store import CallbackTry
 from eai_common.telemetry import Metrics
 from eai_common.testing import RANDOM
-from eai_formatter.callbacks import CallbackSender, CallbackSettings, callback_policy
+from eai_formatter.callbacks import CallbackSender, CallbackSettings, build_callback_policy
 from eai_formatter.callbacks.answers import CallbackFailed
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
 from eai_formatter.callbacks.sender import CallbackRules
@@ -100,14 +100,14 @@ async def on_loopback(host: str) -> Sequence[str]:
 async def delivering(network: httpcore.AsyncNetworkBackend | None) -> AsyncIterator[CallbackSender]:
     settings = CallbackSettings.model_validate({"allowed_networks": "127.0.0.0/8"})
     clock = SystemClock()
-    async with GuardedClient(callback_policy(settings), resolve=on_loopback, network=network) as client:
+    async with GuardedClient(build_callback_policy(settings), resolve=on_loopback, network=network) as client:
         yield CallbackSender(
             client=client,
             signer=Signer([b"k" * 32]),
             bearer=Bearer("token", (HostRule.parse("crm.example.org"),)),
             hosts=guard_hosts(HostRules(), RANDOM.random),
             attempts=NoLog(),
-            rules=CallbackRules(callback_policy(settings), timedelta(seconds=5), must_be_signed=True),
+            rules=CallbackRules(build_callback_policy(settings), timedelta(seconds=5), must_be_signed=True),
             clock=clock,
             metrics=Metrics(),
         )

@@ -10,7 +10,7 @@ from eai_common.outbound import GuardedClient
 from eai_common.process import BrokerResources, Service, ServiceDefinition
 from eai_common.stage import Stage, handler_for
 from eai_common.store import LatencyStore, TaskStore
-from eai_formatter.callbacks import SharedResolver, callback_policy, callback_stage
+from eai_formatter.callbacks import SharedResolver, build_callback_policy, build_callback_stage
 from eai_formatter.handler import FormatFailure, FormatReply, StoreHistoryAnswer
 from eai_formatter.settings import Settings
 from eai_formatter.texts import FailureTexts
@@ -29,8 +29,8 @@ async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterato
             handler_for(MessageFailed, FormatFailure(results, FailureTexts.packaged(), resources.clock)),
         ),
     )
-    async with GuardedClient(callback_policy(settings.callbacks), resolve=SharedResolver()) as client:
-        delivers = callback_stage(settings.callbacks, settings.process, settings.tasks, resources, client)
+    async with GuardedClient(build_callback_policy(settings.callbacks), resolve=SharedResolver()) as client:
+        delivers = build_callback_stage(settings.callbacks, settings.process, settings.tasks, resources, client)
         yield Service(stages=[formats, delivers])
 
 

@@ -1,4 +1,4 @@
-"""Which IP addresses are public. Everything else is somebody's inside.
+"""Which IP addresses are public. All others may be inside of somebody's network.
 
 Stricter than `ipaddress.is_global`, which passes NAT64 and 6to4 (they carry an IPv4 address that the gateway unwraps)
 and changed its mind between Python's patch releases. Source: IANA IPv4 and IPv6 Special-Purpose Address Registries.
@@ -56,14 +56,14 @@ _IPV6_INSIDE = tuple(
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether the address is one of the open internet's."""
+    """Whether the address is on the public internet."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _IPV4_INSIDE)
     return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_INSIDE)
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """The address that the text spells in the one canonical way; None for any other text."""
+    """Return the address that the text is, in its canonical form; None for any other text."""
     try:
         return ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading an answer's body without trusting what it says about its own size."""
+"""Reads an answer's body without trusting what the answer says about its size."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ import httpcore
 
 from eai_common.outbound.errors import OutboundRejected, OutboundTooLarge, OutboundUnreachable
 
-__all__ = ["headers_of", "read_at_most", "read_whole"]
+__all__ = ["read_headers", "read_at_most", "read_whole"]
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-def headers_of(response: httpcore.Response) -> dict[str, str]:
-    """The headers by lower-case name; of a repeated one the last."""
+def read_headers(response: httpcore.Response) -> dict[str, str]:
+    """Return the headers by lower-case name; of a repeated one the last."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
 async def read_whole(response: httpcore.Response, limit: int) -> bytes:
-    """The whole body, unpacked. Raises OutboundTooLarge as soon as either form passes `limit` bytes."""
-    headers = headers_of(response)
+    """Return the whole body, unpacked. Raises OutboundTooLarge as soon as either form passes `limit` bytes.
+
+    Raises OutboundRejected for an encoding that was not asked for, OutboundUnreachable for a broken one.
+    """
+    headers = read_headers(response)
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise OutboundTooLarge(f"the answer announces {announced} bytes, {limit} at most are taken")
     encoding = headers.get("content-encoding", "identity").strip().lower()
-    return _unpacked(await _collect(response, limit), encoding, limit, response.status)
+    return _unpack(await _collect(response, limit), encoding, limit, response.status)
 
 
 async def read_at_most(response: httpcore.Response, limit: int) -> bytes:
-    """The first `limit` bytes of the body, as sent."""
+    """Return the first `limit` bytes of the body, as sent."""
     body = bytearray()
     async for chunk in _chunks(response):
         body += chunk
@@ -53,7 +56,7 @@ async def _chunks(response: httpcore.Response) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _unpacked(body: bytes, encoding: str, limit: int, status: int) -> bytes:
+def _unpack(body: bytes, encoding: str, limit: int, status: int) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in _WINDOW_BITS:  # we asked for identity

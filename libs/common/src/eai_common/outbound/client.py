@@ -13,8 +13,8 @@ from typing import Self
 import httpcore
 
 from eai_common.clock import Clock, Deadline, SystemClock
-from eai_common.guards import parse_retry_after
-from eai_common.outbound.body import headers_of, read_at_most, read_whole
+from eai_common.guards import deadline_scope, parse_retry_after
+from eai_common.outbound.body import read_at_most, read_headers, read_whole
 from eai_common.outbound.errors import (
     OutboundFailed,
     OutboundRefused,
@@ -36,7 +36,7 @@ _USER_AGENT = "eai-agent-gateway"
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A body that was fetched whole."""
+    """A whole body."""
 
     body: bytes
     content_type: str  # as the other side claims, "" if it claims nothing
@@ -45,7 +45,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a POST was told. `body` is cut at 64 KiB."""
+    """The answer to a POST. `body` is cut at 64 KiB."""
 
     status: int
     headers: Mapping[str, str]  # names in lower case
@@ -53,7 +53,7 @@ class Answered:
 
 
 class GuardedClient:
-    """Reaches what the policy allows. Keeps no cookies, obeys no proxy variables, asks for no compression."""
+    """Reaches what the policy allows. It keeps no cookies, ignores proxy variables and asks for no compression."""
 
     def __init__(
         self,
@@ -82,19 +82,19 @@ class GuardedClient:
         await self._pool.__aexit__(kind, error, trace)
 
     async def fetch(self, url: str, *, deadline: Deadline, max_bytes: int | None = None) -> Fetched:
-        """The body behind `url`, redirects followed, each checked like the first.
+        """Return the body behind `url`. Redirects are followed, each checked like the first.
 
         Raises OutboundRefused, OutboundUnknownHost, OutboundTooLarge or OutboundRejected (all permanent), or
         OutboundFailed, OutboundTimeout or OutboundUnreachable (all retriable).
         """
         target = Target.parse(url, self._policy)
         limit = min(self._policy.max_bytes, max_bytes or self._policy.max_bytes)
-        async with _in_time(deadline):
+        async with deadline_scope(deadline, target.host, OutboundTimeout):
             for _ in range(self._policy.max_redirects + 1):
-                async with self._exchange(_request("GET", target, self._policy)) as response:
+                async with self._exchange(_build_request("GET", target, self._policy)) as response:
                     if response.status not in _REDIRECTS:
-                        return await _fetched(response, target, limit, now=self._clock.now())
-                    location = headers_of(response).get("location", "")
+                        return await _read_fetched(response, target, limit, now=self._clock.now())
+                    location = read_headers(response).get("location", "")
                 target = target.follow(location, self._policy)
         raise OutboundRefused(f"more than {self._policy.max_redirects} redirects")
 
@@ -103,14 +103,15 @@ class GuardedClient:
 
         Raises OutboundRefused or OutboundUnknownHost (permanent), OutboundTimeout or OutboundUnreachable (retriable).
         """
-        request = _request("POST", Target.parse(url, self._policy), self._policy, headers, body)
-        async with _in_time(deadline), self._exchange(request) as response:
+        target = Target.parse(url, self._policy)
+        request = _build_request("POST", target, self._policy, headers, body)
+        async with deadline_scope(deadline, target.host, OutboundTimeout), self._exchange(request) as response:
             answer = await read_at_most(response, _MOST_OF_AN_ANSWER)
-            return Answered(response.status, headers_of(response), answer)
+            return Answered(response.status, read_headers(response), answer)
 
     @asynccontextmanager
     async def _exchange(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
-        """The answer's headers, its body still to be read. Foreign errors become ours here and nowhere else."""
+        """Send the request; the answer's body is still to be read. Foreign errors become ours here and nowhere else."""
         host = request.url.host.decode("ascii")
         try:
             async with asyncio.timeout(self._policy.first_byte_limit.total_seconds()):
@@ -125,16 +126,7 @@ class GuardedClient:
             raise OutboundUnreachable(f"{host}: {type(error).__name__}") from error
 
 
-@asynccontextmanager
-async def _in_time(deadline: Deadline) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(deadline.remaining_s()):
-            yield
-    except TimeoutError as error:
-        raise OutboundTimeout("the deadline passed") from error
-
-
-def _request(
+def _build_request(
     method: str,
     target: Target,
     policy: OutboundPolicy,
@@ -148,21 +140,21 @@ def _request(
     return httpcore.Request(
         method,
         httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-        headers=[*ours.items(), *_without_line_breaks(headers or {}).items()],
+        headers=[*ours.items(), *_require_no_line_breaks(headers or {}).items()],
         content=body,
         extensions={"timeout": {"connect": policy.connect_limit.total_seconds(), "read": stall_s, "write": stall_s}},
     )
 
 
-def _without_line_breaks(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _require_no_line_breaks(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if any(sign in name + value for sign in "\r\n\0"):
             raise OutboundRefused(f"the header {name!r} holds a line break")
     return headers
 
 
-async def _fetched(response: httpcore.Response, target: Target, limit: int, *, now: datetime) -> Fetched:
-    headers = headers_of(response)
+async def _read_fetched(response: httpcore.Response, target: Target, limit: int, *, now: datetime) -> Fetched:
+    headers = read_headers(response)
     if response.status in _MAY_PASS or response.status >= 500:
         pause = parse_retry_after(headers.get("retry-after"), now=now)
         raise OutboundFailed(f"{target.host} answered {response.status}", status=response.status, retry_after=pause)

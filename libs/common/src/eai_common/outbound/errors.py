@@ -1,4 +1,4 @@
-"""What can go wrong with a URL that a caller chose. Texts name the host at most: a query may hold a signature."""
+"""The errors of the guarded client. Their texts name the host at most: a query may hold a signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class OutboundRefused(Permanent):
-    """We do not go there: the URL, or where it leads, is against the policy. Nothing was sent to it."""
+    """The policy forbids the URL, or where it redirects to. Nothing was sent to it."""
 
     error_code = "OUTBOUND_URL_REFUSED"
 
@@ -36,7 +36,7 @@ class OutboundTooLarge(Permanent):
 
 
 class OutboundRejected(Permanent):
-    """The other side answered with a `status` that repetition does not change."""
+    """The other side answered with a `status` that a retry does not change."""
 
     error_code = "OUTBOUND_REJECTED"
 

@@ -1,4 +1,4 @@
-"""The seam where sockets are opened: a name is resolved once, every answer is checked, and the checked one is used."""
+"""Opens sockets: a name is resolved once, every address is checked, and a checked one is connected to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eai_common.outbound.policy import OutboundPolicy
 __all__ = ["GuardedBackend", "Resolver", "resolve_by_system"]
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
-"""Every address of a host, as text. Raises OutboundUnknownHost or OutboundUnreachable."""
+"""Returns every address of a host, as text. Raises OutboundUnknownHost or OutboundUnreachable."""
 
 _NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
@@ -54,7 +54,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first of the host's addresses that answers. Raises OutboundRefused if any is not allowed."""
-        addresses = await self._checked(host, port)
+        addresses = await self._resolve_allowed(host, port)
         for address in addresses[:-1]:
             try:
                 return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
@@ -71,16 +71,16 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)
 
-    async def _checked(self, host: str, port: int) -> list[IPAddress]:
+    async def _resolve_allowed(self, host: str, port: int) -> list[IPAddress]:
         literal = parse_address(host)
         answers = [str(literal)] if literal else await self._resolve(host)
         addresses = list(dict.fromkeys(map(parse_address, answers)))
         if not addresses:
             raise OutboundUnknownHost(f"{host} has no address")
         # All of them, not only the one to be used: a name that answers inside at all was made to.
-        return [self._allowed(address, host, port) for address in addresses]
+        return [self._require_allowed(address, host, port) for address in addresses]
 
-    def _allowed(self, address: IPAddress | None, host: str, port: int) -> IPAddress:
+    def _require_allowed(self, address: IPAddress | None, host: str, port: int) -> IPAddress:
         if address is None or not self._policy.allows_address(address, port):
             raise OutboundRefused(f"{host} port {port} is not on the public internet, or not a port that may be used")
         return address

@@ -1,4 +1,4 @@
-"""Where a guarded client may go and how much it takes from there, as data."""
+"""Where a guarded client may go and how much it accepts, as data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class HostRule:
 
 @dataclass(frozen=True, slots=True)
 class OutboundPolicy:
-    """What a guarded client obeys. The defaults reach any public host over TLS on port 443."""
+    """The limits of a guarded client. The defaults allow any public host over TLS on port 443."""
 
     allow_http: bool = False
     allowed_hosts: tuple[HostRule, ...] = ()  # empty: any host that is public
@@ -73,11 +73,11 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def _hosts(value: object) -> object:
-    return tuple(HostRule.parse(part) if isinstance(part, str) else part for part in _sequence(value))
+def _parse_hosts(value: object) -> object:
+    return tuple(HostRule.parse(part) if isinstance(part, str) else part for part in _require_sequence(value))
 
 
-def _sequence(value: object) -> Sequence[object]:
+def _require_sequence(value: object) -> Sequence[object]:
     parts = _split(value)
     if not isinstance(parts, Sequence):
         raise ValueError("not a list")  # pydantic reports ValueError, and lets TypeError through
@@ -87,7 +87,7 @@ def _sequence(value: object) -> Sequence[object]:
 AllowedHosts = Annotated[
     tuple[HostRule, ...],
     NoDecode,
-    BeforeValidator(_hosts),
+    BeforeValidator(_parse_hosts),
     WithJsonSchema({"type": "array", "takes": "hosts, or domains with a leading dot, separated by commas; no paths"}),
 ]
 """A setting: which hosts a guarded client may visit."""

@@ -1,4 +1,4 @@
-"""A URL taken apart once. What is checked is what is connected to, so no second parser can disagree with the first."""
+"""A URL that is parsed once. What is checked is what is connected to, so no two parsers can disagree."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, policy: OutboundPolicy) -> Target:
-        """Read a URL that the policy lets us visit, as far as that shows before its name is resolved.
+        """Parse a URL that the policy allows, as far as that shows before its name is resolved.
 
         Raises OutboundRefused.
         """
-        parsed = _parsed(url)
+        parsed = _parse_url(url)
         target = cls(
             scheme=parsed.scheme,
             host=parsed.raw_host.decode("ascii").lower().removesuffix("."),
@@ -56,8 +56,8 @@ class Target:
             raise OutboundRefused(f"{self.host} is no public address")
 
     def follow(self, location: str, policy: OutboundPolicy) -> Target:
-        """Where a redirect from here leads. Raises OutboundRefused, also if it leaves TLS."""
-        next_target = Target.parse(_joined(self.url, location), policy)
+        """Return the target of a redirect. Raises OutboundRefused, also if it leaves TLS."""
+        next_target = Target.parse(_join_urls(self.url, location), policy)
         if self.scheme == "https" and next_target.scheme == "http":
             raise OutboundRefused(f"{self.host} redirects from https to http")
         return next_target
@@ -86,7 +86,7 @@ class Target:
             raise OutboundRefused(f"{self.host} is not among the allowed hosts")
 
 
-def _parsed(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     if len(url) > _MAX_URL_CHARACTERS:
         raise OutboundRefused(f"the URL has {len(url)} characters, {_MAX_URL_CHARACTERS} at most are taken")
     if _TREACHEROUS.search(url):
@@ -99,7 +99,7 @@ def _parsed(url: str) -> httpx.URL:
         raise OutboundRefused("not a URL that can be read") from error
 
 
-def _joined(base: str, location: str) -> str:
+def _join_urls(base: str, location: str) -> str:
     try:
         return urljoin(base, location)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a callback says: what a poll would have said, and the fields that receivers of the predecessor read."""
+"""The body of a callback: what a poll would return, and the fields that receivers of the predecessor read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import orjson
 
 from eai_common.messages import TaskCompleted, rfc3339
 
-__all__ = ["payload_of"]
+__all__ = ["build_payload"]
 
 
-def payload_of(event: TaskCompleted) -> bytes:
-    """The body as it goes over the wire: the same bytes at every try, so nothing in it may depend on the moment."""
+def build_payload(event: TaskCompleted) -> bytes:
+    """Return the body as it is sent: the same bytes at every attempt, so nothing in it may depend on the time."""
     result = event.result
     took_ms = result.get("processing_time_ms")
     took = timedelta(milliseconds=took_ms if isinstance(took_ms, int) else 0)

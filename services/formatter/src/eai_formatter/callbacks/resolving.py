@@ -1,7 +1,7 @@
-"""Looks a host's name up once for all deliveries that want it at the same time.
+"""Looks a host's name up once for all deliveries that need it at the same time.
 
-The system's resolver blocks a thread of a small pool and cannot be cancelled. Were every delivery to ask for itself,
-one host whose name servers hang could take all threads, and with them every other host.
+The system's resolver blocks a thread of a small pool and cannot be cancelled. If each delivery looked up by itself, one
+host whose name servers hang could take all threads, and block every other host.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["SharedResolver"]
 
 
 class SharedResolver:
-    """A resolver that shares the lookups under way. Nothing is kept: the next delivery asks anew."""
+    """A resolver that shares the lookups under way. Nothing is cached: the next delivery looks up again."""
 
     def __init__(self, resolve: Resolver = resolve_by_system) -> None:
         self._resolve = resolve
@@ -27,7 +27,7 @@ class SharedResolver:
             lookup = asyncio.create_task(self._look_up(host), name=f"callbacks/resolve {host}")
             self._under_way[host] = lookup
             lookup.add_done_callback(lambda done: self._forget(host, done))
-        # Shielded: a delivery whose time is up leaves the lookup to the others, and its thread is busy in any case.
+        # Shielded: a delivery whose time is up leaves the lookup to the others; its thread is busy in any case.
         return await asyncio.shield(lookup)
 
     async def _look_up(self, host: str) -> Sequence[str]:
@@ -36,4 +36,4 @@ class SharedResolver:
     def _forget(self, host: str, done: asyncio.Task[Sequence[str]]) -> None:
         del self._under_way[host]
         if not done.cancelled():
-            done.exception()  # whoever waited has it; if nobody does any more, it is no event
+            done.exception()  # the deliveries that waited have it; asyncio would log it if there are none any more

@@ -30,7 +30,7 @@ from eai_formatter.callbacks.answers import (
     fail_without_answer,
     read_answer,
 )
-from eai_formatter.callbacks.payload import payload_of
+from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.signing import Bearer, Signer
 
 __all__ = ["AttemptWriter", "CallbackRules", "CallbackSender", "Poster"]
@@ -82,7 +82,7 @@ class CallbackSender:
         failed), CallbackUnsigned or OutboundRefused (no other attempt would do better)."""
         if event.callback_url is None:
             return
-        if self.rules.must_be_signed and not self.signer.is_able:
+        if self.rules.must_be_signed and not self.signer.can_sign:
             raise CallbackUnsigned("there is no secret to sign with: set CALLBACK_SECRETS, then replay the dead letter")
         target = Target.parse(event.callback_url, self.rules.policy)
         with enforce_max_wait(self.rules.max_wait, waited=ctx.attempt.waited):
@@ -106,7 +106,7 @@ class CallbackSender:
             raise failure
 
     async def _post(self, event: TaskCompleted, target: Target, deadline: Deadline) -> DeliveryResult:
-        body = payload_of(event)
+        body = build_payload(event)
         now = self.clock.now()
         headers = {
             "Content-Type": "application/json",

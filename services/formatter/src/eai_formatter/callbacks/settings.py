@@ -1,4 +1,4 @@
-"""What the delivery of callbacks is told."""
+"""The settings of callbacks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pydantic_settings import SettingsConfigDict
 
 from eai_common.outbound import AllowedHosts
 from eai_common.settings import AllowedNetworks, Duration, Group
-from eai_formatter.callbacks.signing import secret_keys
+from eai_formatter.callbacks.signing import parse_secrets
 
 __all__ = ["CallbackSettings"]
 
 
-def _readable(secrets: SecretStr) -> SecretStr:
-    secret_keys(secrets.get_secret_value())
+def _require_readable(secrets: SecretStr) -> SecretStr:
+    parse_secrets(secrets.get_secret_value())
     return secrets
 
 
 Secrets = Annotated[
     SecretStr,
-    AfterValidator(_readable),
+    AfterValidator(_require_readable),
     WithJsonSchema(
         {"type": "string", "takes": "secrets separated by commas, each whsec_ and the base64 of 24 to 64 random bytes"}
     ),
@@ -61,7 +61,7 @@ class CallbackSettings(Group):
     )
 
     @model_validator(mode="after")
-    def _leave_room_and_say_who_may_see_the_token(self) -> CallbackSettings:
+    def _check_limits_and_token(self) -> CallbackSettings:
         if self.max_parallel_per_host > self.max_parallel // 2:
             raise ValueError(
                 f'CALLBACK_MAX_PARALLEL_PER_HOST: got "{self.max_parallel_per_host}", takes at most half of '

@@ -1,4 +1,4 @@
-"""Who a callback is from: the Standard Webhooks headers, and the bearer token for the few that may see it."""
+"""Proves where a callback is from: the Standard Webhooks headers, and a bearer token for the hosts that may see it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from standardwebhooks import Webhook
 
 from eai_common.outbound import HostRule, Target
 
-__all__ = ["Bearer", "Signer", "secret_keys"]
+__all__ = ["Bearer", "Signer", "parse_secrets"]
 
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)  # Standard Webhooks, "Signature scheme": 192 to 512 bits
 
 
-def secret_keys(secrets: str) -> tuple[bytes, ...]:
-    """The keys of a comma-separated list of `whsec_` secrets. Raises ValueError, which does not tell what it got."""
-    return tuple(_key(secret.strip()) for secret in secrets.split(",") if secret.strip())
+def parse_secrets(secrets: str) -> tuple[bytes, ...]:
+    """Return the keys of a comma-separated list of `whsec_` secrets. Raises ValueError, which does not show them."""
+    return tuple(_parse_secret(secret.strip()) for secret in secrets.split(",") if secret.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs with every key, so that a receiver may know the new one or still the old one."""
+    """Signs with every key, so that a receiver may have the new one or still the old one."""
 
     keys: Sequence[bytes]
 
     @property
-    def is_able(self) -> bool:
+    def can_sign(self) -> bool:
         return bool(self.keys)
 
     def headers(self, message_id: str, body: bytes, *, at: datetime) -> Mapping[str, str]:
-        """The headers of one try: the id is the same for all of them, the time is the try's own."""
+        """Return the headers of one attempt: the id is the same for all attempts, the time is the attempt's own."""
         headers = {"webhook-id": message_id, "webhook-timestamp": str(int(at.timestamp()))}
         if not self.keys:
             return headers
@@ -45,7 +45,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A token that only listed hosts get to see, and only over TLS: a caller could choose http for a listed host."""
+    """A token that only listed hosts see, and only over TLS: a caller could choose http for a listed host."""
 
     token: str = ""
     hosts: tuple[HostRule, ...] = ()
@@ -55,7 +55,7 @@ class Bearer:
         return {"Authorization": f"Bearer {self.token}"} if self.token and may_see_it else {}
 
 
-def _key(secret: str) -> bytes:
+def _parse_secret(secret: str) -> bytes:
     if not secret.startswith(_PREFIX):
         raise ValueError("a secret does not begin with whsec_")
     try:

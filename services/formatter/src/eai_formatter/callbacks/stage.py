@@ -1,4 +1,4 @@
-"""Puts the delivery of callbacks together."""
+"""Builds the stage that delivers callbacks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from eai_common.telemetry import Metrics, get_logger
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
 from eai_formatter.callbacks.sender import CallbackRules, CallbackSender, Poster
 from eai_formatter.callbacks.settings import CallbackSettings
-from eai_formatter.callbacks.signing import Bearer, Signer, secret_keys
+from eai_formatter.callbacks.signing import Bearer, Signer, parse_secrets
 from eai_formatter.sender import SendResult
 
-__all__ = ["RETRIES", "callback_policy", "callback_stage"]
+__all__ = ["RETRIES", "build_callback_policy", "build_callback_stage"]
 
 log = get_logger("eai.callbacks")
 
@@ -50,8 +50,8 @@ class CallbackResources(Protocol):
     def metrics(self) -> Metrics: ...
 
 
-def callback_policy(settings: CallbackSettings) -> OutboundPolicy:
-    """Where callbacks may go. The timeout is the only limit on time."""
+def build_callback_policy(settings: CallbackSettings) -> OutboundPolicy:
+    """Return where callbacks may go. The timeout is the only limit on time."""
     return OutboundPolicy(
         allow_http=settings.allow_http,
         allowed_networks=settings.allowed_networks,
@@ -62,7 +62,7 @@ def callback_policy(settings: CallbackSettings) -> OutboundPolicy:
     )
 
 
-def callback_stage(
+def build_callback_stage(
     settings: CallbackSettings,
     process: ProcessSettings,
     tasks: TaskSettings,
@@ -72,10 +72,10 @@ def callback_stage(
     retry: RetryPolicy = RETRIES,
     host_rules: HostRules | None = None,
 ) -> Stage:
-    """The stage that delivers. `retry` and `host_rules` are there for tests, which are in a hurry."""
-    signer = Signer(secret_keys(settings.secrets.get_secret_value()))
+    """Return the stage that delivers callbacks. Tests make `retry` and `host_rules` shorter."""
+    signer = Signer(parse_secrets(settings.secrets.get_secret_value()))
     must_be_signed = process.environment != "development"
-    if not signer.is_able:
+    if not signer.can_sign:
         log.warning("callbacks_unsigned", consequence="dead letter" if must_be_signed else "sent without a signature")
     deliveries = CallbackLog(resources.redis, tasks)
     sender = CallbackSender(
@@ -84,7 +84,7 @@ def callback_stage(
         bearer=Bearer(settings.bearer_token.get_secret_value(), settings.bearer_hosts),
         hosts=guard_hosts(host_rules or HostRules(settings.max_parallel_per_host), resources.random.random),
         attempts=deliveries,
-        rules=CallbackRules(callback_policy(settings), settings.timeout, must_be_signed),
+        rules=CallbackRules(build_callback_policy(settings), settings.timeout, must_be_signed),
         clock=resources.clock,
         metrics=resources.metrics,
     )
