@@ -98,8 +98,8 @@ class SpeechSettings(Group):
     speech_max_wait: Duration = Field(
         default=timedelta(minutes=10),
         validation_alias="SPEECH_PATIENCE",
-        description="How long a message waits for a recogniser that is down or limited. After it, each further wait uses "
-        "an attempt.",
+        description="How long a message waits for a recogniser that is down or limited. After it, each further wait "
+        "uses an attempt.",
     )
     google_api_rate_limit: int = Field(
         default=100,
