@@ -25,7 +25,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Spans for one service. Without an exporter the ids still flow, so logs of all stages join on them."""
+    """Spans of one service. Without an exporter the ids still travel, so that the logs of all stages share them."""
 
     def __init__(self, provider: TracerProvider, *, mask_numbers: bool = True, is_recording: bool = True) -> None:
         self._provider = provider
@@ -35,28 +35,28 @@ class Tracing:
 
     @contextmanager
     def span(self, name: str, *, carrier: Mapping[str, str | int], kind: SpanKind) -> Iterator[Span]:
-        """A span that continues the trace in `carrier`, or begins one. An exception is recorded and goes on."""
-        with self._started(name, _extracted(carrier), kind) as span:
+        """Open a span that continues the trace in `carrier`, or begins one. An exception is recorded and raised again."""
+        with self._start(name, _extract(carrier), kind) as span:
             try:
                 yield span
             except Exception as error:
                 note_error(error)
-                span.add_event("exception", self._told(error))
+                span.add_event("exception", self._describe(error))
                 raise
 
-    def _started(self, name: str, context: Context, kind: SpanKind) -> AbstractContextManager[Span]:
+    def _start(self, name: str, context: Context, kind: SpanKind) -> AbstractContextManager[Span]:
         if not self._is_recording:
-            return trace.use_span(NonRecordingSpan(self._continued(context)))
+            return trace.use_span(NonRecordingSpan(self._next_context(context)))
         return self._tracer.start_as_current_span(
             name,
             context=context,
             kind=kind,
-            record_exception=False,  # by us instead: the library would export the text as it is
+            record_exception=False,  # `span` does: the library would export the text unredacted
             set_status_on_exception=False,
         )
 
-    def _continued(self, context: Context) -> SpanContext:
-        """What a span would hand on, were there one: nobody will see it, but its ids join the stages' logs."""
+    def _next_context(self, context: Context) -> SpanContext:
+        """The context that a recorded span would have: nothing exports it, but the logs share its ids."""
         before = trace.get_current_span(context).get_span_context()
         ids = self._provider.id_generator
         if not before.is_valid:
@@ -64,25 +64,25 @@ class Tracing:
             return SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False, trace_flags=sampled)
         return SpanContext(before.trace_id, ids.generate_span_id(), False, before.trace_flags, before.trace_state)
 
-    def _told(self, error: Exception) -> dict[str, str]:
-        """The attributes that OpenTelemetry's conventions name, redacted as in a log."""
-        told = {
+    def _describe(self, error: Exception) -> dict[str, str]:
+        """The attributes that OpenTelemetry's conventions name, redacted like the log."""
+        attributes = {
             "exception.type": type(error).__qualname__,
             "exception.message": str(error),
             "exception.stacktrace": "".join(traceback.format_exception(error)),
         }
-        return {name: str(redacted(text, mask_numbers=self._mask_numbers)) for name, text in told.items()}
+        return {name: str(redacted(text, mask_numbers=self._mask_numbers)) for name, text in attributes.items()}
 
     def close(self) -> None:
-        """Export what is left."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
 
 def open_tracing(settings: TelemetrySettings, *, service: str) -> Tracing:
-    """Tracing for a service, exporting over OTLP/HTTP when that is enabled (the standard OTEL_* variables apply)."""
+    """Tracing for a service. It exports over OTLP/HTTP if the settings say so; the standard OTEL_* variables apply."""
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     if settings.otel_enabled:
-        # Imported here: the exporter brings a second HTTP client, which a process without tracing does not need.
+        # Imported only here: the exporter imports a second HTTP client, which a process without tracing does not need.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -121,5 +121,5 @@ def note_error(error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
-def _extracted(carrier: Mapping[str, str | int]) -> Context:
+def _extract(carrier: Mapping[str, str | int]) -> Context:
     return _PROPAGATOR.extract({key.lower(): str(value) for key, value in carrier.items()})
