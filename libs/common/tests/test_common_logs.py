@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
@@ -17,7 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from eai_common.settings import TelemetrySettings
 from eai_common.telemetry import (
+    configure_logging,
     get_logger,
     log_context,
     masked_number,
@@ -135,6 +138,45 @@ def test_a_value_that_json_does_not_know_is_written_as_text(log_to: OpenLog) -> 
     get_logger("eai").info("odd", path=complex(1, 2), at=datetime(2026, 1, 1, 10, 30, tzinfo=UTC), many={"one"})
     line = written.line
     assert (line["path"], line["at"], line["many"]) == ("(1+2j)", "2026-01-01T10:30:00+00:00", ["one"])
+
+
+class Unprintable:
+    """A value without a text form."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+CIRCLE: list[object] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("half \ud83d", "half \ud83d"), (2**70, 2**70), (Unprintable(), None), (CIRCLE, None)],
+    ids=["half of a surrogate pair", "more than 64 bits", "no text form", "contains itself"],
+)
+def test_a_value_that_cannot_be_written_costs_its_line_and_fails_no_caller(
+    log_to: OpenLog, value: object, written: object
+) -> None:
+    log = log_to()
+    get_logger("eai").info("odd", value=value)
+    assert (log.line["event"], log.line.get("value")) == ("odd", written)
+
+
+class Broken(io.BytesIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, _: object) -> int:
+        raise BrokenPipeError
+
+
+def test_an_output_that_is_gone_fails_no_caller() -> None:
+    with captured_log() as log:
+        configure_logging(TelemetrySettings.read({}), service="tester", output=Broken())
+        get_logger("eai").info("lost")
+        logging.getLogger("library").warning("lost")
+    assert log.lines == []
 
 
 # Secrets

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import BinaryIO
 
@@ -44,7 +46,7 @@ def configure_logging(settings: TelemetrySettings, *, service: str, output: Bina
             _rendered_as_json if settings.log_format == "json" else _rendered_as_text(is_terminal=file.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        logger_factory=structlog.BytesLoggerFactory(file),
+        logger_factory=lambda name=None: _Output(file, name=name),
         cache_logger_on_first_use=True,
     )
     _configure_libraries(settings.log_level.upper())
@@ -87,6 +89,16 @@ def _configure_libraries(level: str) -> None:
     logging.getLogger("aiormq").setLevel("CRITICAL")  # the broker's adapter reports each loss once, in our words
 
 
+class _Output(structlog.BytesLogger):
+    """Writes lines. A file that is gone, such as a broken pipe, fails no caller: there is nowhere left to report it."""
+
+    def msg(self, message: bytes) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = msg
+
+
 def _line_of(constant: EventDict, *, mask_numbers: bool) -> Processor:
     """Puts a line together: what each line has, what is bound, what the event brings. All but the first is redacted."""
     clock = SystemClock()
@@ -94,8 +106,11 @@ def _line_of(constant: EventDict, *, mask_numbers: bool) -> Processor:
 
     def line(logger: structlog.BytesLogger, level: str, event: EventDict) -> EventDict:
         timestamp = f"{clock.now().replace(tzinfo=None).isoformat()}Z"
-        ours = {"timestamp": timestamp, "level": level, "logger": logger.name}
-        return {**ours, **constant, **redacted_context(redact), **redact(event)}
+        ours = {"timestamp": timestamp, "level": level, "logger": logger.name, **constant}
+        try:
+            return {**ours, **redacted_context(redact), **redact(event)}
+        except Exception as error:  # noqa: BLE001 # a value that raises when it becomes text must not fail the caller
+            return {**ours, "event": event["event"], "unwritten": type(error).__name__}
 
     return line
 
@@ -106,13 +121,16 @@ def _worker_id() -> str:
 
 
 def _rendered_as_json(_: WrappedLogger, __: str, line: EventDict) -> bytes:
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # it takes no halves of surrogate pairs, and no number of more than 64 bits
+        return json.dumps(line, default=str).encode()
 
 
 def _rendered_as_text(*, is_terminal: bool) -> Processor:
     console = structlog.dev.ConsoleRenderer(colors=is_terminal)
 
     def rendered(logger: WrappedLogger, level: str, line: EventDict) -> bytes:
-        return console(logger, level, line).encode()
+        return console(logger, level, line).encode(errors="backslashreplace")
 
     return rendered

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import orjson
 
 from eai_common.settings.groups import TelemetrySettings
 from eai_common.telemetry.logs import configure_logging, reset_logging
@@ -29,7 +28,7 @@ class CapturedLog:
 
     @property
     def lines(self) -> list[LogLine]:
-        return [orjson.loads(line) for line in self.text.splitlines()]
+        return [json.loads(line) for line in self.text.splitlines()]
 
     @property
     def line(self) -> LogLine:

@@ -35,7 +35,7 @@ class Tracing:
 
     @contextmanager
     def span(self, name: str, *, carrier: Mapping[str, str | int], kind: SpanKind) -> Iterator[Span]:
-        """Open a span that continues the trace in `carrier`, or begins one. An exception is recorded and raised again."""
+        """Open a span that continues the trace in `carrier`, or begins one. It records an exception and lets it on."""
         with self._start(name, _extract(carrier), kind) as span:
             try:
                 yield span
