@@ -34,6 +34,7 @@ import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
 from eai_agent_router.agent import Agent, Turn
+from eai_agent_router.provider import ProviderResources
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_cli.sandbox_process import sandbox_environment, start_sandbox
@@ -273,10 +274,7 @@ async def _be_bare(parallel: int) -> None:
     async with (
         open_redis(RedisSettings.read(os.environ)) as redis,  # the adapters' ports want one; this one never uses it
         open_agents(
-            settings,
-            agent_ids=AgentIdCache(redis, _DAY),
-            conversations=ConversationStore(redis, _DAY),
-            clock=SystemClock(),
+            settings, ProviderResources(AgentIdCache(redis, _DAY), ConversationStore(redis, _DAY), SystemClock())
         ) as agents,
         await aio_pika.connect(os.environ["RABBITMQ_URL"]) as connection,
     ):

@@ -10,8 +10,10 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from eai_agent_router.agent import Agent, History, Provider
+from eai_agent_router.agent import Agent, History
 from eai_agent_router.errors import AgentBadRequest, AgentNotFound, AgentTimeout
+from eai_agent_router.failures import GOOGLE, OPENAI
+from eai_agent_router.provider import ProviderResources
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.testing import AgentContract, StandIn, a_turn, a_user, deadline_in, text_of
 from eai_agent_router.wiring import open_agents
@@ -88,7 +90,7 @@ async def agents_of(
     """The agents that a deployment with these variables has."""
     settings = load(AgentSettings, environ)
     ids = agent_ids or MemoryAgentIds()
-    async with open_agents(settings, agent_ids=ids, conversations=MemoryConversations(), clock=SystemClock()) as agents:
+    async with open_agents(settings, ProviderResources(ids, MemoryConversations(), SystemClock())) as agents:
         yield agents
 
 
@@ -117,7 +119,7 @@ class TestAgentEngineOverGrpc(AgentContract):
     @pytest_asyncio.fixture(loop_scope="module")
     async def agent(self, sandbox: Sandbox) -> AsyncIterator[Agent]:
         async with agents_of({**ENGINE, "AGENT_ENGINE_ENDPOINT": sandbox.grpc_target}) as agents:
-            yield agents[Provider.GOOGLE_AGENT_ENGINE]
+            yield agents[GOOGLE]
 
 
 class TestAgentEngineOverRest(AgentContract):
@@ -129,7 +131,7 @@ class TestAgentEngineOverRest(AgentContract):
     async def agent(self, sandbox: Sandbox) -> AsyncIterator[Agent]:
         rest = {"AGENT_ENGINE_ENDPOINT": sandbox.http_url, "AGENT_ENGINE_TRANSPORT": "rest"}
         async with agents_of({**ENGINE, **rest}) as agents:
-            yield agents[Provider.GOOGLE_AGENT_ENGINE]
+            yield agents[GOOGLE]
 
 
 class TestEaiAgentService(AgentContract):
@@ -143,7 +145,7 @@ class TestEaiAgentService(AgentContract):
     async def agent(self, sandbox: Sandbox) -> AsyncIterator[Agent]:
         eai = {"EAI_AGENT_SERVICE_URL": sandbox.http_url, "EAI_AGENT_SERVICE_TOKEN": "eai"}
         async with agents_of({**eai, "AGENT_PROVIDER": "eai_agent_service"}) as agents:
-            yield agents[Provider.EAI_AGENT_SERVICE]
+            yield agents["eai_agent_service"]
 
 
 class TestOpenAiChat(AgentContract):
@@ -158,7 +160,7 @@ class TestOpenAiChat(AgentContract):
     async def agent(self, sandbox: Sandbox) -> AsyncIterator[Agent]:
         chat = {"OPENAI_BASE_URL": f"{sandbox.http_url}/v1", "OPENAI_API_KEY": "sk", "OPENAI_MODEL": "m"}
         async with agents_of({**chat, "AGENT_PROVIDER": "openai"}) as agents:
-            yield agents[Provider.OPENAI]
+            yield agents[OPENAI]
 
 
 EAI = {"EAI_AGENT_SERVICE_TOKEN": "eai", "AGENT_PROVIDER": "eai_agent_service"}
@@ -174,7 +176,7 @@ class TestAgentsOfUsers:
     @pytest_asyncio.fixture(loop_scope="module")
     async def agent(self, sandbox: Sandbox, agent_ids: MemoryAgentIds) -> AsyncIterator[Agent]:
         async with agents_of({**EAI, "EAI_AGENT_SERVICE_URL": sandbox.http_url}, agent_ids) as agents:
-            yield agents[Provider.EAI_AGENT_SERVICE]
+            yield agents["eai_agent_service"]
 
     async def test_a_user_has_one_agent_however_many_messages_come_at_once(
         self, agent: Agent, sandbox: Sandbox
@@ -211,7 +213,7 @@ class TestOperations:
     async def agent(self, sandbox: Sandbox) -> AsyncIterator[Agent]:
         rest = {"AGENT_ENGINE_ENDPOINT": sandbox.http_url, "AGENT_ENGINE_TRANSPORT": "rest"}
         async with agents_of({**ENGINE, **rest}) as agents:
-            yield agents[Provider.GOOGLE_AGENT_ENGINE]
+            yield agents[GOOGLE]
 
     async def test_an_operation_is_polled_until_it_is_done(self, agent: Agent) -> None:
         answer = await agent.ask(a_turn("Responda por operação: onde há vacina?"), deadline=deadline_in(10))

@@ -110,7 +110,15 @@ class FakeLimiter:
 class Scene:
     """One guarded agent."""
 
-    def __init__(self, *, parallel: int = 2, max_queued: int = 0, random: float = 0.0, **settings: object) -> None:
+    def __init__(
+        self,
+        *,
+        parallel: int = 2,
+        max_queued: int = 0,
+        random: float = 0.0,
+        limit: int = 100,
+        **settings: object,
+    ) -> None:
         self.agent = FakeAgent()
         self.limiter = FakeLimiter()
         self.metrics = Metrics()
@@ -122,10 +130,17 @@ class Scene:
             parallel=parallel,
             max_queued=max_queued,
         )
+        self.limit = limit
         self.guarded = self.guard(self.agent)
 
     def guard(self, agent: Agent) -> Agent:
-        return guard_agent(agent, "google_agent_engine", engine_targets("google_agent_engine"), self.resources)
+        return guard_agent(
+            agent,
+            "google_agent_engine",
+            engine_targets("google_agent_engine"),
+            self.resources,
+            calls_a_minute=self.limit,
+        )
 
     async def ask(self, attempt: int = 1) -> Answer:
         return await ask(self.guarded, attempt=attempt)
@@ -156,7 +171,7 @@ def a_history() -> History:
 
 
 async def test_the_guards_have_an_order() -> None:
-    order = [type(guard) for guard in provider_guards("google_agent_engine", Scene().resources)]
+    order = [type(guard) for guard in provider_guards("google_agent_engine", Scene().resources, calls_a_minute=1)]
     assert order == [RetryBudget, Bulkhead, TimeLimit, GuardsByTarget, RateLimit, Measure]
 
 
@@ -353,7 +368,11 @@ def test_an_engine_that_a_message_names_has_a_breaker_of_its_own_with_a_bounded_
 async def test_a_broken_engine_that_clients_name_does_not_close_the_providers_own() -> None:
     scene = Scene(agent_breaker_failures=1)
     agent = guard_agent(
-        scene.agent, "google_agent_engine", engine_targets("google_agent_engine", ENGINES), scene.resources
+        scene.agent,
+        "google_agent_engine",
+        engine_targets("google_agent_engine", ENGINES),
+        scene.resources,
+        calls_a_minute=0,
     )
     scene.agent.failure = AgentUnavailable("does not start")
     with suppress(AgentUnavailable):
@@ -368,7 +387,7 @@ async def test_a_broken_engine_that_clients_name_does_not_close_the_providers_ow
 
 
 async def test_over_the_limit_a_message_waits_until_a_place_is_free_and_each_a_little_longer() -> None:
-    scene = Scene(google_api_rate_limit=61)
+    scene = Scene(limit=61)
     scene.limiter.places = 1
     await scene.ask()
     assert [await scene.wait_of(ProviderLimited) for _ in range(3)] == [12 * SECOND, 13 * SECOND, 14 * SECOND]
@@ -376,7 +395,7 @@ async def test_over_the_limit_a_message_waits_until_a_place_is_free_and_each_a_l
 
 
 async def test_without_a_limit_nobody_asks_for_a_place() -> None:
-    scene = Scene(google_api_rate_limit=0)
+    scene = Scene(limit=0)
     await scene.ask()
     assert scene.limiter.taken == 0
 
@@ -601,9 +620,3 @@ async def test_a_stream_without_an_answer_is_a_bad_response() -> None:
 def test_a_fallback_that_is_no_provider_is_refused_with_what_it_takes() -> None:
     with pytest.raises(SettingsError, match=r'AGENT_FALLBACK: got "openai,chatgpt", takes a list .* openai'):
         GuardSettings.read({"AGENT_FALLBACK": "openai,chatgpt"})
-
-
-def test_googles_limit_is_a_hundred_a_minute_and_others_have_none() -> None:
-    settings = GuardSettings.read({})
-    limits = [settings.rate_limit(name) for name in ("google_agent_engine", "eai_agent_service", "openai")]
-    assert limits == [100, 0, 0]

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.errors import AgentTimeout, ProviderNotConfigured
+from eai_agent_router.failures import GOOGLE
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Unavailable
@@ -79,7 +80,7 @@ def history() -> HistoryUpdate:
 
 
 def routing(agent: FakeAgent, threads: FakeThreads | None = None) -> RouteMessage:
-    agents = Agents({Provider.GOOGLE_AGENT_ENGINE: agent}, default=Provider.GOOGLE_AGENT_ENGINE)
+    agents = Agents({GOOGLE: agent}, default=GOOGLE)
     return RouteMessage(agents, threads or FakeThreads(), MAX_WAIT)
 
 
@@ -116,7 +117,7 @@ async def test_how_sure_a_transcript_is_goes_along_with_it() -> None:
 
 async def test_a_message_goes_to_the_provider_that_it_names() -> None:
     default, other = FakeAgent(), FakeAgent()
-    agents = Agents({"google_agent_engine": default, "openai": other}, default=Provider.GOOGLE_AGENT_ENGINE)
+    agents = Agents({"google_agent_engine": default, "openai": other}, default=GOOGLE)
     await RouteMessage(agents, FakeThreads(), MAX_WAIT)(text(provider="openai"), context())
     assert (len(default.turns), len(other.turns)) == (0, 1)
 
@@ -156,7 +157,7 @@ async def test_the_agent_has_a_little_less_time_than_the_delivery(remaining_s: f
 
 async def test_a_history_is_remembered_and_what_the_provider_said_to_it_goes_on() -> None:
     agent, threads = FakeAgent(), FakeThreads()
-    agents = Agents({"google_agent_engine": agent}, default=Provider.GOOGLE_AGENT_ENGINE)
+    agents = Agents({"google_agent_engine": agent}, default=GOOGLE)
     updated = await UpdateHistory(agents, threads, MAX_WAIT)(history(), context())
     assert (updated.message_id, updated.answer) == (MESSAGE_ID, {"status": "ok"})
     said = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from google.auth.exceptions import RefreshError, TransportError
 
-from eai_agent_router.agent import Provider, Turn
+from eai_agent_router.agent import Turn
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.agent_engine_rest import AgentEngineRest
 from eai_agent_router.errors import (
@@ -23,6 +23,7 @@ from eai_agent_router.errors import (
     AgentUnauthorized,
     AgentUnavailable,
 )
+from eai_agent_router.failures import GOOGLE
 from eai_agent_router.google_token import GoogleToken
 from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken
 from eai_agent_router.testing import deadline_in
@@ -40,7 +41,7 @@ async def api_that(answers: Answering, authorization: Authorization | None = Non
     """An API whose server is a function."""
     async with httpx.AsyncClient(transport=httpx.MockTransport(answers), follow_redirects=False) as client:
         yield JsonApi(
-            Provider.GOOGLE_AGENT_ENGINE,
+            GOOGLE,
             client,
             "https://engine.example.org/",
             authorization or NoAuthorization(),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Answer, Provider, Turn
+from eai_agent_router.agent import Answer, Turn
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
+from eai_agent_router.failures import OPENAI
 from eai_agent_router.json_api import JsonApi, NoAuthorization
 from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.letta import read_letta_replies
@@ -119,7 +120,7 @@ async def chatted(answer: JsonValue, turns: Turns | None = None, turn: Turn | No
         return httpx.Response(200, json=answer)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
-        api = JsonApi(Provider.OPENAI, client, "https://chat.example.org/v1", NoAuthorization(), SystemClock())
+        api = JsonApi(OPENAI, client, "https://chat.example.org/v1", NoAuthorization(), SystemClock())
         chat = OpenAiChat(api, turns or Turns(), ChatOptions("m-1", system_prompt="Seja breve."), SystemClock())
         given = await chat.ask(turn or Turn("id", "+5521999999999", "Oi"), deadline=deadline_in(5))
     return given, bodies[0]

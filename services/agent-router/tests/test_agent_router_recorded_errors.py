@@ -19,16 +19,16 @@ from google.api_core.exceptions import from_grpc_status
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
-from eai_agent_router.agent import Provider
 from eai_agent_router.agent_engine import Engines
 from eai_agent_router.agent_engine_grpc import AgentEngineGrpc, Queries, Query
 from eai_agent_router.agent_engine_rest import AgentEngineRest
+from eai_agent_router.failures import GOOGLE, OPENAI
 from eai_agent_router.json_api import JsonApi, NoAuthorization
 from eai_agent_router.testing import a_turn, deadline_in
 from eai_common.clock import SystemClock
 from eai_common.errors import Retriable, StageError
 
-GOOGLE, EAI, OPENAI = Provider.GOOGLE_AGENT_ENGINE, Provider.EAI_AGENT_SERVICE, Provider.OPENAI
+EAI = "eai_agent_service"
 CRASH = (
     "Reasoning Engine Execution failed.\nPlease refer to our documentation (https://cloud.google.com/vertex-ai/"
     "generative-ai/docs/agent-engine/troubleshooting/use) for checking logs and other troubleshooting tips.\n"
@@ -41,7 +41,7 @@ class Recorded:
     """One HTTP answer, and the error code that a client sees when no retry helped."""
 
     name: str
-    provider: Provider
+    provider: str
     status: int
     body: str
     error_code: str

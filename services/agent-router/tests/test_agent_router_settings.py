@@ -9,8 +9,10 @@ from collections.abc import Mapping
 import pytest
 from google.oauth2 import service_account
 
-from eai_agent_router.agent import Provider
-from eai_agent_router.settings import AgentEngineSettings, AgentSettings
+from eai_agent_router.failures import GOOGLE, OPENAI
+from eai_agent_router.provider import ProviderResources, ProviderSettings, load_providers
+from eai_agent_router.providers.google_agent_engine import AgentEngineSettings
+from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.clock import SystemClock
 from eai_common.guards.google import is_sandbox, read_google_credentials
@@ -39,12 +41,12 @@ class NoConversations:
 
 async def providers_of(environ: Mapping[str, str]) -> set[str]:
     settings = load(AgentSettings, environ)
-    async with open_agents(settings, agent_ids=NoIds(), conversations=NoConversations(), clock=SystemClock()) as agents:
+    async with open_agents(settings, ProviderResources(NoIds(), NoConversations(), SystemClock())) as agents:
         return set(agents)
 
 
 def engine(environ: Mapping[str, str]) -> AgentEngineSettings:
-    return load(AgentSettings, environ).agent_engine
+    return load(AgentSettings, environ).providers.of(GOOGLE, AgentEngineSettings)
 
 
 @pytest.mark.parametrize(
@@ -140,20 +142,20 @@ def test_engines_may_be_named_in_full_in_the_settings() -> None:
 @pytest.mark.parametrize(
     ("environ", "providers"),
     [
-        ({**ENGINE, "AGENT_ENGINE_ENDPOINT": "127.0.0.1:1"}, {Provider.GOOGLE_AGENT_ENGINE}),
+        ({**ENGINE, "AGENT_ENGINE_ENDPOINT": "127.0.0.1:1"}, {GOOGLE}),
         (
             {"EAI_AGENT_SERVICE_URL": "http://eai.example.org", "AGENT_PROVIDER": "eai_agent_service"},
-            {Provider.EAI_AGENT_SERVICE},
+            {"eai_agent_service"},
         ),
-        ({"OPENAI_MODEL": "m", "AGENT_PROVIDER": "openai"}, {Provider.OPENAI}),
+        ({"OPENAI_MODEL": "m", "AGENT_PROVIDER": "openai"}, {OPENAI}),
         (
             {**ENGINE, "AGENT_ENGINE_ENDPOINT": "127.0.0.1:1", "OPENAI_MODEL": "m"},
-            {Provider.GOOGLE_AGENT_ENGINE, Provider.OPENAI},
+            {GOOGLE, OPENAI},
         ),
     ],
     ids=str,
 )
-async def test_only_what_is_configured_is_built(environ: dict[str, str], providers: set[Provider]) -> None:
+async def test_only_what_is_configured_is_built(environ: dict[str, str], providers: set[str]) -> None:
     assert await providers_of(environ) == providers
 
 
@@ -219,4 +221,16 @@ def test_credentials_are_a_path_or_the_key_itself(form: str, tmp_path_factory: p
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
 async def test_an_engine_elsewhere_is_asked_with_tls_and_credentials(transport: str) -> None:
     environ = {**ENGINE, "GOOGLE_APPLICATION_CREDENTIALS": a_key(), "AGENT_ENGINE_TRANSPORT": transport}
-    assert await providers_of(environ) == {Provider.GOOGLE_AGENT_ENGINE}
+    assert await providers_of(environ) == {GOOGLE}
+
+
+def test_googles_limit_is_a_hundred_a_minute_and_others_have_none() -> None:
+    groups = load(AgentSettings, {}).providers
+    limits = {name: groups.of(name, ProviderSettings).calls_a_minute for name in load_providers()}
+    assert limits == {GOOGLE: 100, "eai_agent_service": 0, OPENAI: 0}
+
+
+def test_each_limit_has_the_variable_of_its_provider() -> None:
+    environ = {"GOOGLE_API_RATE_LIMIT": "1", "EAI_API_RATE_LIMIT": "2", "OPENAI_API_RATE_LIMIT": "3"}
+    groups = load(AgentSettings, environ).providers
+    assert [groups.of(name, ProviderSettings).calls_a_minute for name in load_providers()] == [1, 2, 3]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -15,15 +14,7 @@ from eai_common.clock import Deadline
 from eai_common.messages import HistoryMessage
 from eai_common.replies import ReplyMessage
 
-__all__ = ["Agent", "Answer", "History", "PartialReply", "Provider", "Turn", "await_answer"]
-
-
-class Provider(StrEnum):
-    """Who runs an agent, as a client names it in `provider`."""
-
-    GOOGLE_AGENT_ENGINE = "google_agent_engine"
-    EAI_AGENT_SERVICE = "eai_agent_service"
-    OPENAI = "openai"
+__all__ = ["Agent", "Answer", "History", "PartialReply", "Turn", "await_answer"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import struct_pb2
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.agent_engine import Engines, build_history_input, build_turn_input, read_answer
 from eai_agent_router.errors import AgentTimeout
-from eai_agent_router.failures import Failure, make_error
+from eai_agent_router.failures import GOOGLE, Failure, make_error
 from eai_agent_router.lean_import import import_service
 from eai_common.clock import Clock, Deadline
 from eai_common.guards import deadline_scope
@@ -70,7 +70,7 @@ class AgentEngineGrpc(Agent):
 
     async def _query(self, asked: Turn | History, given: Mapping[str, JsonValue], deadline: Deadline) -> JsonValue:
         name = self._engines.resource_name(asked.reasoning_engine_id)
-        async with deadline_scope(deadline, Provider.GOOGLE_AGENT_ENGINE, AgentTimeout):
+        async with deadline_scope(deadline, GOOGLE, AgentTimeout):
             try:
                 response = await self._queries.query_reasoning_engine(
                     {"name": name, "input": _to_struct(given), "class_method": self._class_method},
@@ -128,7 +128,7 @@ def _to_json(value: struct_pb2.Value) -> JsonValue:
 def _read_failure(error: GoogleAPICallError) -> Failure:
     code = error.grpc_status_code
     return Failure(
-        provider=Provider.GOOGLE_AGENT_ENGINE,
+        provider=GOOGLE,
         code=code.name if code is not None else "UNKNOWN",
         message=error.message or "",
         retry_after=retry_delay(error.details),

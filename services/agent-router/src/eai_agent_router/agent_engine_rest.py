@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from eai_agent_router.agent import Agent, Answer, History, Provider, Turn
+from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.agent_engine import Engines, build_history_input, build_turn_input, read_answer
 from eai_agent_router.errors import AgentBadResponse, AgentTimeout
-from eai_agent_router.failures import Failure, make_error
+from eai_agent_router.failures import GOOGLE, Failure, make_error
 from eai_agent_router.json_api import ErrorBody, JsonApi
 from eai_common.clock import Clock, Deadline
 
@@ -97,7 +97,7 @@ def _unwrap_output(answer: JsonValue) -> JsonValue:
 
 def _read_failure(error: ErrorBody) -> Failure:
     return Failure(
-        provider=Provider.GOOGLE_AGENT_ENGINE,
+        provider=GOOGLE,
         code=error.name,
         message=error.message or "",
         retry_after=error.retry_delay,

@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
-from eai_agent_router.agent import Provider
 from eai_agent_router.errors import (
     AgentBadRequest,
     AgentBadResponse,
@@ -26,7 +25,7 @@ from eai_agent_router.errors import (
 )
 from eai_common.errors import Permanent, Retriable
 
-__all__ = ["CANONICAL_CODES", "RULES", "Failure", "Rule", "make_error", "classify"]
+__all__ = ["CANONICAL_CODES", "GOOGLE", "OPENAI", "RULES", "Failure", "Rule", "make_error", "classify"]
 
 ErrorKind = type[Retriable] | type[Permanent]
 
@@ -35,7 +34,7 @@ ErrorKind = type[Retriable] | type[Permanent]
 class Failure:
     """A provider's failure as it came."""
 
-    provider: Provider
+    provider: str
     status: int | None = None  # HTTP
     code: str | None = None  # Google's canonical name, or the provider's own error code
     message: str = ""  # the provider's words: to judge by, never to show
@@ -53,7 +52,7 @@ class Rule:
 
     error: ErrorKind
     hint: str  # for the operator
-    provider: Provider | None = None
+    provider: str | None = None
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
     words: re.Pattern[str] | None = None
@@ -78,7 +77,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
-GOOGLE, OPENAI = Provider.GOOGLE_AGENT_ENGINE, Provider.OPENAI
+GOOGLE, OPENAI = "google_agent_engine", "openai"
 _INVALID = _codes("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE")
 _TOO_LONG = _compile(
     r"(input|prompt|context|token).{0,80}(exceed|too (long|large|many)|maximum)" r"|exceed.{0,80}token|maximum context"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from eai_agent_router.agent import Agent, History, Provider, Turn
+from eai_agent_router.agent import Agent, History, Turn
 from eai_agent_router.errors import ProviderNotConfigured
 from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
@@ -33,7 +33,7 @@ class Threads(Protocol):
 class Agents:
     """The agents of this deployment, by provider."""
 
-    def __init__(self, by_provider: Mapping[str, Agent], *, default: Provider, unnamed: Agent | None = None) -> None:
+    def __init__(self, by_provider: Mapping[str, Agent], *, default: str, unnamed: Agent | None = None) -> None:
         self._by_provider = by_provider
         self._unnamed = unnamed or by_provider.get(default)
 

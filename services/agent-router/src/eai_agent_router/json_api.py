@@ -14,7 +14,6 @@ import httpx
 import orjson
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from eai_agent_router.agent import Provider
 from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentTimeout, AgentUnavailable
 from eai_agent_router.failures import CANONICAL_CODES, Failure, make_error
 from eai_common.clock import Clock, Deadline
@@ -77,7 +76,7 @@ class JsonApi:
 
     def __init__(
         self,
-        provider: Provider,
+        provider: str,
         client: httpx.AsyncClient,
         base_url: str,
         authorization: Authorization,
@@ -119,7 +118,7 @@ class JsonApi:
         return parse_json(response.content, self._provider)
 
 
-def parse_json(body: bytes, provider: Provider) -> JsonValue:
+def parse_json(body: bytes, provider: str) -> JsonValue:
     """Return the JSON in a body; a byte-order mark in front is allowed. Raises AgentBadResponse."""
     try:
         value: JsonValue = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
@@ -178,7 +177,7 @@ class _Bare(BaseModel):
     message: str
 
 
-def read_failure(response: httpx.Response, provider: Provider, *, now: datetime) -> Failure:
+def read_failure(response: httpx.Response, provider: str, *, now: datetime) -> Failure:
     """Return what a response other than 2xx says."""
     body = _read_error(response.content.removeprefix(BYTE_ORDER_MARK))
     pause = parse_retry_after(response.headers.get("retry-after"), now=now)

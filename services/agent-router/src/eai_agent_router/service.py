@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from eai_agent_router.agent import Agent, Provider
-from eai_agent_router.guards import FallbackAgent, GuardResources, engine_targets, guard_agent
+from eai_agent_router.agent import Agent
+from eai_agent_router.guards import FallbackAgent, GuardResources, guard_agent
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.once import AskOnceAgent
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
+from eai_agent_router.provider import ProviderResources, ProviderSettings, load_providers
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
@@ -40,12 +41,8 @@ class Settings(AgentSettings, CommonSettings):
 @asynccontextmanager
 async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterator[Service]:
     ttl = settings.tasks.agent_id_cache_ttl
-    async with open_agents(
-        settings,
-        agent_ids=AgentIdCache(resources.redis, ttl),
-        conversations=ConversationStore(resources.redis, ttl),
-        clock=resources.clock,
-    ) as by_provider:
+    stores = AgentIdCache(resources.redis, ttl), ConversationStore(resources.redis, ttl)
+    async with open_agents(settings, ProviderResources(*stores, resources.clock)) as by_provider:
         guards = _guard_resources(settings, resources, providers=len(by_provider))
         asked_once = {name: _once(name, agent, settings, resources) for name, agent in by_provider.items()}
         agents = _agents(settings, asked_once, guards)
@@ -102,8 +99,9 @@ def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardR
     """Every agent behind its guards, and the chain of them for messages that name no provider."""
     ready: dict[str, Agent] = {}
     for name, agent in by_provider.items():
-        engines = settings.agent_engine.engines if name == Provider.GOOGLE_AGENT_ENGINE else None
-        ready[name] = guard_agent(agent, name, engine_targets(name, engines), guards)
+        own = settings.providers.of(name, ProviderSettings)
+        target_of = load_providers()[name].targets(name, own)
+        ready[name] = guard_agent(agent, name, target_of, guards, calls_a_minute=own.calls_a_minute)
     default = settings.router.agent_provider
     order = list(dict.fromkeys([default, *settings.guards.agent_fallback]))
     last_attempt = settings.broker.max_retries + 1

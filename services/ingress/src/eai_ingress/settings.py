@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eai_common.outbound import OutboundPolicy
 from eai_common.process import CommonSettings
-from eai_common.settings import AllowedNetworks, Duration, Group, Items, OrderingSettings
+from eai_common.settings import AllowedNetworks, Duration, Group, OrderingSettings, ProviderNames
 
 __all__ = ["IngressSettings", "Settings"]
 
@@ -17,10 +17,9 @@ __all__ = ["IngressSettings", "Settings"]
 class IngressSettings(Group):
     """What ingress accepts."""
 
-    agent_providers: Items = Field(
+    agent_providers: ProviderNames = Field(
         default=("google_agent_engine",),
-        description="Providers that a message may name: google_agent_engine, eai_agent_service, openai. List the "
-        "configured providers of agent-router.",
+        description="Providers that a message may name. List the configured providers of agent-router.",
     )
     callback_allow_http: bool = Field(default=False, description="Also accept callback URLs without TLS.")
     callback_allowed_networks: AllowedNetworks = Field(

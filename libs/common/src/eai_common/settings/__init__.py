@@ -1,6 +1,6 @@
 """Settings: read once at start, typed, validated, documented. No other module reads the environment."""
 
-from eai_common.settings.base import AllowedNetworks, Duration, Group, Items, SettingsError, load
+from eai_common.settings.base import AllowedNetworks, Duration, Group, GroupSet, Items, SettingsError, load
 from eai_common.settings.describe import SettingDescription, describe
 from eai_common.settings.groups import (
     BrokerSettings,
@@ -13,18 +13,22 @@ from eai_common.settings.groups import (
     WorkerSettings,
 )
 from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
+from eai_common.settings.providers import ProviderName, ProviderNames
 
 __all__ = [
     "AllowedNetworks",
     "BrokerSettings",
     "Duration",
     "Group",
+    "GroupSet",
     "HttpSettings",
     "Items",
     "JwtSettings",
     "OrderingSettings",
     "ProcessSettings",
     "ProtectionSettings",
+    "ProviderName",
+    "ProviderNames",
     "RedisSettings",
     "SandboxHost",
     "SettingDescription",

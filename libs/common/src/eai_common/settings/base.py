@@ -11,17 +11,29 @@ from dataclasses import fields
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, Self, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-__all__ = ["AllowedNetworks", "Duration", "Group", "Items", "SettingsError", "load", "variable_name"]
+__all__ = [
+    "AllowedNetworks",
+    "Duration",
+    "Group",
+    "GroupSet",
+    "Items",
+    "SettingsError",
+    "fields_of",
+    "load",
+    "variable_name",
+]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.IGNORECASE | re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SettingsT = TypeVar("SettingsT")
+GroupT = TypeVar("GroupT", bound="Group")
+Readable: TypeAlias = "Group | GroupSet"
 
 
 class SettingsError(Exception):
@@ -115,6 +127,30 @@ class Group(BaseSettings):
         return (init_settings,)
 
 
+class GroupSet:
+    """Groups of which only the running process knows how many there are, by name. `members` says which."""
+
+    def __init__(self, groups: Mapping[str, Readable]) -> None:
+        self._groups = dict(groups)
+
+    @classmethod
+    def members(cls) -> Mapping[str, type[Group]]:
+        """The groups, by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Read every group. Raises SettingsError with all mistakes of all groups."""
+        return cls(_read_all(cls.members(), environ))
+
+    def of(self, name: str, kind: type[GroupT]) -> GroupT:
+        """The group of that name. Raises KeyError if there is none, TypeError if it is no `kind`."""
+        group = self._groups[name]
+        if not isinstance(group, kind):
+            raise TypeError(f"the settings of {name} are no {kind.__name__}")
+        return group
+
+
 class _Source(EnvSettingsSource):
     """pydantic-settings' own reading of variables, from a mapping instead of the process."""
 
@@ -128,17 +164,26 @@ class _Source(EnvSettingsSource):
 
 def load(settings: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
     """Read every group of a frozen dataclass of groups. Raises SettingsError with all mistakes of all groups."""
+    return settings(**_read_all(fields_of(settings), environ))
+
+
+def fields_of(settings: type[object]) -> Mapping[str, type[Readable]]:
+    """The groups of a frozen dataclass of groups, by their fields."""
     hints = get_type_hints(settings)
+    return {field.name: hints[field.name] for field in fields(settings)}  # type: ignore[arg-type]  # a dataclass
+
+
+def _read_all(kinds: Mapping[str, type[Readable]], environ: Mapping[str, str]) -> dict[str, Readable]:
     mistakes: list[str] = []
-    groups: dict[str, Group] = {}
-    for field in fields(settings):  # type: ignore[arg-type]  # a dataclass by contract
+    groups: dict[str, Readable] = {}
+    for name, kind in kinds.items():
         try:
-            groups[field.name] = hints[field.name].read(environ)
+            groups[name] = kind.read(environ)
         except SettingsError as error:
             mistakes += [line for line in error.mistakes if line not in mistakes]
     if mistakes:
         raise SettingsError(mistakes)
-    return settings(**groups)
+    return groups
 
 
 def variable_name(group: type[Group], field_name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import get_type_hints
 
 from pydantic import SecretStr
 
-from eai_common.settings.base import Group, is_secret, takes, variable_name
+from eai_common.settings.base import Group, GroupSet, fields_of, is_secret, takes, variable_name
 
 __all__ = ["SettingDescription", "describe"]
 
@@ -27,11 +26,11 @@ class SettingDescription:
 
 def describe(settings: type[object]) -> list[SettingDescription]:
     """Every variable of a service's settings, in the order of its groups."""
-    hints = get_type_hints(settings)
     return [
         description
-        for field in fields(settings)  # type: ignore[arg-type]  # a dataclass by contract
-        for description in _describe_group(hints[field.name])
+        for field in fields_of(settings).values()
+        for group in (field.members().values() if issubclass(field, GroupSet) else [field])
+        for description in _describe_group(group)
     ]
 
 

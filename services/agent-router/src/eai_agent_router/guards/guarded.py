@@ -77,13 +77,16 @@ class GuardedAgent(Agent):
         return Call(deadline, self._target_of(asked.reasoning_engine_id), asked.attempt)
 
 
-def guard_agent(agent: Agent, provider: str, target_of: TargetOf, resources: GuardResources) -> Agent:
-    """Return the agent behind all guards of its provider."""
+def guard_agent(
+    agent: Agent, provider: str, target_of: TargetOf, resources: GuardResources, *, calls_a_minute: int
+) -> Agent:
+    """Return the agent behind all guards of its provider. `calls_a_minute` is of all replicas, 0 for no limit."""
     count = resources.metrics.ai_service_calls.labels(provider).inc
-    return GuardedAgent(agent, provider_guards(provider, resources), target_of=target_of, count_question=count)
+    guards = provider_guards(provider, resources, calls_a_minute=calls_a_minute)
+    return GuardedAgent(agent, guards, target_of=target_of, count_question=count)
 
 
-def provider_guards(provider: str, resources: GuardResources) -> Sequence[Guard]:
+def provider_guards(provider: str, resources: GuardResources, *, calls_a_minute: int) -> Sequence[Guard]:
     """Return the guards of one provider, outermost first.
 
     A retry that is one too many takes no place in the bulkhead. A turn that was queued still sees that the provider
@@ -93,7 +96,7 @@ def provider_guards(provider: str, resources: GuardResources) -> Sequence[Guard]
 
     limits = [
         RateLimit(provider, window, resources.limiter, refusal=ProviderLimited, random=random)
-        for window in calls_per_minute(settings.rate_limit(provider))
+        for window in calls_per_minute(calls_a_minute)
     ]
 
     def breaker(target: str) -> Sequence[Guard]:

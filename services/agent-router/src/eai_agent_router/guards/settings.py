@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from eai_agent_router.agent import Provider
 from eai_common.guards import BreakerRules, BudgetRules
-from eai_common.settings import Duration, Group, Items
+from eai_common.settings import Duration, Group, ProviderNames
 
 __all__ = ["GuardSettings"]
-
-
-def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not set(names) <= set(Provider):
-        raise ValueError("not a provider")
-    return names
-
-
-Providers = Annotated[
-    Items,
-    AfterValidator(_providers),
-    WithJsonSchema({"type": "array", "takes": f"a list separated by commas of {', '.join(Provider)}"}),
-]
 
 
 class GuardSettings(Group):
     """The guards before each provider, and how long a message waits for one."""
 
-    google_api_rate_limit: int = Field(
-        default=100, ge=0, description="Calls a minute to one service of Google, of all replicas together; 0: no limit."
-    )
-    eai_api_rate_limit: int = Field(
-        default=0, ge=0, description="Turns a minute with the EAI Agent Service, of all replicas together; 0: no limit."
-    )
-    openai_api_rate_limit: int = Field(
-        default=0,
-        ge=0,
-        description="Turns a minute with the OpenAI-compatible endpoint, of all replicas together; 0: no limit.",
-    )
     agent_parallel: int | None = Field(
         default=None,
         ge=1,
@@ -48,7 +22,7 @@ class GuardSettings(Group):
         description="Turns that one process may have with one provider at a time. Unset: MAX_PARALLEL, else "
         "RABBITMQ_PREFETCH_COUNT. The prefetch of the process covers all its providers.",
     )
-    agent_fallback: Providers = Field(
+    agent_fallback: ProviderNames = Field(
         default=(),
         description="Providers that answer, in this order, if AGENT_PROVIDER is out of reach and the message "
         "names neither a provider nor an engine. They do not know what the user said to other "
@@ -92,11 +66,3 @@ class GuardSettings(Group):
     @property
     def budget(self) -> BudgetRules:
         return BudgetRules(share=self.agent_retry_share)
-
-    def rate_limit(self, provider: str) -> int:
-        """Calls a minute to the provider; 0 for no limit."""
-        return {
-            Provider.GOOGLE_AGENT_ENGINE: self.google_api_rate_limit,
-            Provider.EAI_AGENT_SERVICE: self.eai_api_rate_limit,
-            Provider.OPENAI: self.openai_api_rate_limit,
-        }[Provider(provider)]
