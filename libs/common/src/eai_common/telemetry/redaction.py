@@ -65,10 +65,12 @@ def redacted_fields(fields: Mapping[str, object], *, mask_numbers: bool = True) 
             clean[name] = value
         elif is_secret:
             clean[name] = _hidden(value)
-        elif is_number and isinstance(value, str):
+        elif not isinstance(value, str):
+            clean[name] = redacted(value, mask_numbers=mask_numbers)
+        elif is_number:
             clean[name] = value if "•" in value else masked_number(value)
         else:
-            clean[name] = redacted(value, mask_numbers=mask_numbers)
+            clean[name] = _redacted_text(value, mask_numbers)
     return clean
 
 
