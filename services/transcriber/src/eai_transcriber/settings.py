@@ -41,32 +41,31 @@ class AudioSettings(Group):
     """Voice messages: where they may come from and how big they may be."""
 
     transcribe_allowed_urls: AllowedHosts = Field(
-        default=(), description="Hosts that audio may be fetched from. Empty: any host with public addresses."
+        default=(),
+        description="Hosts that recordings may be downloaded from. Empty: any host that has only public " "addresses.",
     )
     transcribe_allowed_networks: AllowedNetworks = Field(
         default=(),
-        description="Networks that audio may be fetched from though they are not public, on any port.",
+        description="Private networks that recordings may be downloaded from, on any port.",
     )
     transcribe_max_duration: Duration = Field(default=timedelta(seconds=600), description="Longest voice message.")
     max_audio_size_mb: float = Field(default=25, gt=0, le=200, description="Largest voice message, in MiB.")
     upload_timeout_seconds: Duration = Field(
-        default=timedelta(seconds=60), description="Longest time that fetching the audio may take, redirects included."
+        default=timedelta(seconds=60), description="Timeout of the download of a recording, including redirects."
     )
     transcribe_workers: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Voice messages converted side by side in one process; about the number of CPUs.",
+        description="Voice messages that one process converts at a time; about the number of CPUs.",
     )
 
     clamd_address: ClamdSetting | None = Field(
         default=None,
-        description="Where ClamAV's clamd listens. Every recording is checked by it, and none goes on unchecked; "
-        "unset: none is checked. Its StreamMaxLength must not be less than MAX_AUDIO_SIZE_MB.",
+        description="Address of ClamAV's clamd, which scans every recording. No recording skips the scan. Unset: "
+        "no scan. Its StreamMaxLength must be MAX_AUDIO_SIZE_MB or more.",
     )
-    clamd_timeout: Duration = Field(
-        default=timedelta(seconds=30), description="Longest time that clamd may take for one recording."
-    )
+    clamd_timeout: Duration = Field(default=timedelta(seconds=30), description="Timeout of the scan of one recording.")
 
     @property
     def policy(self) -> OutboundPolicy:
@@ -86,68 +85,72 @@ class SpeechSettings(Group):
     """Who turns speech into text."""
 
     speech_providers: Providers = Field(
-        default=("google",), min_length=1, description="The next is asked when one is down, slow or out of quota."
+        default=("google",),
+        min_length=1,
+        description="The recognisers in order. If one is down, slow or out of quota, the next one is asked.",
     )
     speech_parallel: int = Field(
-        default=4, ge=1, le=100, description="Pieces of one long voice message that are recognised side by side."
+        default=4, ge=1, le=100, description="Pieces of one long voice message that are recognised at a time."
     )
     speech_timeout: Duration = Field(
         default=timedelta(seconds=60),
-        description="Longest time that one call to a recogniser may take; then the next is asked, or it is retried.",
+        description="Timeout of one call to a recogniser. After it the next one is asked, or the message is "
+        "retried.",
     )
     speech_max_wait: Duration = Field(
         default=timedelta(minutes=10),
         validation_alias="SPEECH_PATIENCE",
-        description="How long a message waits for a recogniser that is down or limited. After it, each further wait "
-        "uses an attempt.",
+        description="How long a message waits for a recogniser that is down or limited. After it, each further "
+        "wait uses an attempt.",
     )
     google_api_rate_limit: int = Field(
         default=100,
         ge=0,
-        description="Most calls in a minute to one service of Google, by all replicas; 0: no limit.",
+        description="Calls a minute to one service of Google, of all replicas together; 0: no limit.",
     )
     openai_transcription_rate_limit: int = Field(
         default=0,
         ge=0,
-        description="Most calls in a minute to the OpenAI-compatible service, by all replicas; 0: no limit.",
+        description="Calls a minute to the OpenAI-compatible service, of all replicas together; 0: no limit.",
     )
     transcript_cache_ttl: Duration = Field(
         default=timedelta(hours=1),
-        description="How long Redis keeps what was heard in a piece of audio, so that a retry or a forwarded recording "
-        "is not paid for again; 0 keeps nothing.",
+        description="How long Redis keeps the transcript of a piece of audio, so that a retry or a forwarded "
+        "recording is not paid for again; 0: not at all.",
     )
     speech_languages: Items = Field(
         default=("pt-BR",),
         min_length=1,
-        description="Languages to expect, the likeliest first; some models take only one.",
+        description="Expected languages, the most likely first. Some models take only one.",
     )
-    speech_phrases: Items = Field(default=(), description="Names and words to listen for, such as street names.")
-    speech_punctuation: bool = Field(default=True, description="Ask for punctuation, where the model can.")
+    speech_phrases: Items = Field(
+        default=(), description="Names and words that are likely to occur, such as street names."
+    )
+    speech_punctuation: bool = Field(default=True, description="Ask for punctuation if the model supports it.")
     speech_model: str = Field(default="long", description="Google's model, such as long, short or chirp_2.")
     speech_region: str = Field(
-        default="", pattern=r"^[a-z0-9-]*$", description="Google's region for speech; if empty, GOOGLE_REGION."
+        default="", pattern=r"^[a-z0-9-]*$", description="Google's region for speech. Empty: GOOGLE_REGION."
     )
     speech_endpoint: str = Field(
         default="",
-        description="host:port to ask instead of Google's. On this machine (a sandbox) without TLS or credentials.",
+        description="host:port of an endpoint instead of Google's. On this machine (a sandbox) without TLS or "
+        "credentials.",
     )
     sandbox_host: SandboxHost = ""
-    google_project_id: str = Field(default="", description="Project that is asked and pays.")
+    google_project_id: str = Field(default="", description="Project of the calls, which also pays for them.")
     google_region: str = Field(
         default="us-central1", pattern=r"^[a-z0-9-]+$", description="Region of Google's services."
     )
     google_application_credentials: SecretStr = Field(
         default=SecretStr(""),
-        description="Path of a service account's key, or the key's JSON. Empty: the machine's own identity.",
+        description="Path of a service account's key, or the key's JSON. Empty: the identity of the machine.",
     )
     openai_transcription_url: str = Field(
         default="", description="Base URL of an OpenAI-compatible service, such as https://api.openai.com/v1."
     )
-    openai_transcription_model: str = Field(
-        default="whisper-1", description="Model to ask the OpenAI-compatible service for."
-    )
+    openai_transcription_model: str = Field(default="whisper-1", description="Model of the OpenAI-compatible service.")
     openai_transcription_key: SecretStr = Field(
-        default=SecretStr(""), description="Key of the OpenAI-compatible service; empty for one that asks for none."
+        default=SecretStr(""), description="Key of the OpenAI-compatible service. Empty for one that requires none."
     )
 
     @model_validator(mode="after")

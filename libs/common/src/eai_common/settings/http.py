@@ -51,7 +51,8 @@ class HttpSettings(Group):
     max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
     upload_timeout_seconds: Duration = Field(
         default=timedelta(seconds=60),
-        description="Timeout of a request's body. After it the answer is 408.",
+        description="Timeout of a request's body; after it the answer is 408. In transcriber also the timeout of "
+        "a download.",
     )
     request_head_timeout: Duration = Field(
         default=timedelta(seconds=10), description="Timeout of a request's line and headers."
