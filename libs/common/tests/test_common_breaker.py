@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, CircuitOpen
+from eai_common.clock import Deadline
+from eai_common.guards import BreakerRules, BreakerState, Call, CircuitBreaker, CircuitOpen
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
 
@@ -36,33 +37,32 @@ class Scene:
 
     def __init__(self, rules: BreakerRules = RULES, random: float = 0.0) -> None:
         self.metrics = Metrics()
-        self.under_way: list[AbstractContextManager[None]] = []  # a dropped one would end
+        self.under_way: list[AbstractAsyncContextManager[Call]] = []  # a dropped one would end
         self.breaker = CircuitBreaker("a", rules, judge=_judge, random=lambda: random, metrics=self.metrics)
 
-    def call(self, error: BaseException | None = None) -> None:
-        try:
-            with self.breaker.call():
+    async def call(self, error: BaseException | None = None) -> None:
+        with suppress(Down, Answered, Unclear, asyncio.CancelledError):
+            async with self.breaker.enter(a_call()):
                 if error is not None:
                     raise error
-        except (Down, Answered, Unclear, asyncio.CancelledError):
-            pass
 
-    def fail(self, times: int) -> None:
+    async def fail(self, times: int) -> None:
         for _ in range(times):
-            self.call(Down())
+            await self.call(Down())
 
-    def refusal(self) -> CircuitOpen:
-        with pytest.raises(CircuitOpen) as caught, self.breaker.call():
-            pytest.fail("the call was let through")
+    async def refusal(self) -> CircuitOpen:
+        with pytest.raises(CircuitOpen) as caught:
+            async with self.breaker.enter(a_call()):
+                pytest.fail("the call was let through")
         return caught.value
 
     async def open_and_wait(self, seconds: float = 10) -> None:
-        self.fail(3)
+        await self.fail(3)
         await pass_time(timedelta(seconds=seconds))
 
-    def begun(self) -> AbstractContextManager[None]:
-        call = self.breaker.call()
-        call.__enter__()
+    async def begun(self) -> AbstractAsyncContextManager[Call]:
+        call = self.breaker.enter(a_call())
+        await call.__aenter__()
         self.under_way.append(call)
         return call
 
@@ -80,36 +80,40 @@ def _judge(error: BaseException) -> bool | None:
     return None if isinstance(error, Unclear) else isinstance(error, Down)
 
 
-def _end(call: AbstractContextManager[None], error: BaseException | None = None) -> None:
+def a_call() -> Call:
+    return Call(Deadline.after(timedelta(minutes=1)))
+
+
+async def _end(call: AbstractAsyncContextManager[Call], error: BaseException | None = None) -> None:
     kind = None if error is None else type(error)
-    assert not call.__exit__(kind, error, None)
+    assert not await call.__aexit__(kind, error, None)
 
 
 async def test_failures_in_a_row_open_it() -> None:
     scene = Scene()
-    scene.fail(2)
+    await scene.fail(2)
     assert scene.is_now(BreakerState.CLOSED)
-    scene.fail(1)
+    await scene.fail(1)
     assert scene.is_now(BreakerState.OPEN)
 
 
 @pytest.mark.parametrize("between", [None, Answered()], ids=["an answer", "an answer that is an error"])
 async def test_an_answer_between_two_failures_starts_the_count_anew(between: BaseException | None) -> None:
     scene = Scene()
-    scene.fail(2)
-    scene.call(between)
-    scene.fail(2)
+    await scene.fail(2)
+    await scene.call(between)
+    await scene.fail(2)
     assert scene.is_now(BreakerState.CLOSED)
 
 
 @pytest.mark.parametrize("unclear", [Unclear(), asyncio.CancelledError()], ids=["unclear", "cancelled"])
 async def test_what_says_nothing_neither_counts_nor_starts_the_count_anew(unclear: BaseException) -> None:
     scene = Scene()
-    scene.fail(2)
+    await scene.fail(2)
     for _ in range(5):
-        scene.call(unclear)
+        await scene.call(unclear)
     assert scene.is_now(BreakerState.CLOSED)
-    scene.fail(1)
+    await scene.fail(1)
     assert scene.is_now(BreakerState.OPEN)
 
 
@@ -119,87 +123,87 @@ async def test_whoever_is_sent_away_comes_back_when_it_may_be_over_each_a_bit_la
 ) -> None:
     scene = Scene(random=random)
     await scene.open_and_wait(4)
-    assert scene.refusal().delay == timedelta(seconds=delay_s)
+    assert (await scene.refusal()).delay == timedelta(seconds=delay_s)
 
 
 async def test_once_its_time_is_over_only_as_many_as_are_probes_pass_at_a_time() -> None:
     scene = Scene()
     await scene.open_and_wait()
-    first, second = scene.begun(), scene.begun()
-    assert scene.refusal().delay > timedelta()
-    _end(first, Unclear())
-    _end(second, asyncio.CancelledError())
-    scene.begun()  # two that said nothing made place for others
-    scene.begun()
-    scene.refusal()
+    first, second = await scene.begun(), await scene.begun()
+    assert (await scene.refusal()).delay > timedelta()
+    await _end(first, Unclear())
+    await _end(second, asyncio.CancelledError())
+    await scene.begun()  # two that said nothing made place for others
+    await scene.begun()
+    await scene.refusal()
 
 
 async def test_it_closes_once_all_probes_have_worked() -> None:
     scene = Scene()
     await scene.open_and_wait()
-    scene.call()
+    await scene.call()
     assert scene.is_now(BreakerState.HALF_OPEN)
-    scene.call(Answered())
+    await scene.call(Answered())
     assert scene.is_now(BreakerState.CLOSED)
 
 
 async def test_one_probe_that_fails_opens_it_again() -> None:
     scene = Scene()
     await scene.open_and_wait()
-    scene.call()
-    scene.fail(1)
+    await scene.call()
+    await scene.fail(1)
     assert scene.is_now(BreakerState.OPEN)
 
 
 async def test_it_stays_open_twice_as_long_each_time_up_to_a_bound_and_briefly_again_after_it_had_closed() -> None:
     scene = Scene()
-    scene.fail(2)
+    await scene.fail(2)
     seen = []
     for _ in range(4):
-        scene.fail(1)
-        seen.append(scene.refusal().delay.total_seconds())
+        await scene.fail(1)
+        seen.append((await scene.refusal()).delay.total_seconds())
         await pass_time(timedelta(seconds=seen[-1]))
-    scene.call()
-    scene.call()
-    scene.fail(3)
-    seen.append(scene.refusal().delay.total_seconds())
+    await scene.call()
+    await scene.call()
+    await scene.fail(3)
+    seen.append((await scene.refusal()).delay.total_seconds())
     assert seen == [10, 20, 35, 35, 10]
 
 
 @pytest.mark.parametrize("late", [None, Down()], ids=["worked", "failed"])
 async def test_a_call_from_before_it_opened_says_nothing_when_it_ends_later(late: BaseException | None) -> None:
     scene = Scene()
-    stragglers = [scene.begun() for _ in range(3)]
+    stragglers = [await scene.begun() for _ in range(3)]
     await scene.open_and_wait(4)
     for straggler in stragglers:
-        _end(straggler, late)
-    assert scene.refusal().delay == timedelta(seconds=6)
+        await _end(straggler, late)
+    assert (await scene.refusal()).delay == timedelta(seconds=6)
     assert scene.openings() == 1
 
 
 async def test_a_straggler_gives_no_place_to_a_third_probe() -> None:
     scene = Scene()
-    straggler = scene.begun()
+    straggler = await scene.begun()
     await scene.open_and_wait()
-    scene.begun()
-    scene.begun()
-    _end(straggler)
-    scene.refusal()
+    await scene.begun()
+    await scene.begun()
+    await _end(straggler)
+    await scene.refusal()
 
 
 async def test_a_pause_lets_nothing_pass_until_it_is_over_and_is_no_opening() -> None:
     scene = Scene()
     scene.breaker.pause(timedelta(seconds=7))
-    assert scene.refusal().delay == timedelta(seconds=7)
+    assert (await scene.refusal()).delay == timedelta(seconds=7)
     await pass_time(timedelta(seconds=7))
-    scene.call()
+    await scene.call()
     assert (scene.breaker.state, scene.openings()) == (BreakerState.CLOSED, None)
 
 
 async def test_a_pause_is_no_longer_than_the_longest_opening() -> None:
     scene = Scene()
     scene.breaker.pause(timedelta(days=3))
-    assert scene.refusal().delay == RULES.longest_open
+    assert (await scene.refusal()).delay == RULES.longest_open
 
 
 async def test_metrics_tell_the_state_and_count_the_openings() -> None:
@@ -207,9 +211,9 @@ async def test_metrics_tell_the_state_and_count_the_openings() -> None:
     seen = [[scene.gauge(state) for state in BreakerState]]
     await scene.open_and_wait()
     seen.append([scene.gauge(state) for state in BreakerState])
-    scene.call()
+    await scene.call()
     seen.append([scene.gauge(state) for state in BreakerState])
-    scene.call()
+    await scene.call()
     seen.append([scene.gauge(state) for state in BreakerState])
     assert seen == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
     assert scene.openings() == 1
@@ -223,23 +227,23 @@ async def test_whatever_happens_it_lets_somebody_pass_again_once_all_under_way_h
     steps: list[str],
 ) -> None:
     scene = Scene()
-    under_way: list[AbstractContextManager[None]] = []
+    under_way: list[AbstractAsyncContextManager[Call]] = []
     for step in steps:
         try:
             match step:
                 case "work" | "fail" | "unclear":
-                    scene.call({"work": None, "fail": Down(), "unclear": Unclear()}[step])
+                    await scene.call({"work": None, "fail": Down(), "unclear": Unclear()}[step])
                 case "begin":
-                    under_way.append(scene.begun())
+                    under_way.append(await scene.begun())
                 case "end" if under_way:
-                    _end(under_way.pop(0))
+                    await _end(under_way.pop(0))
                 case _:
                     await pass_time(timedelta(seconds=3))
         except CircuitOpen:
             continue
     for call in under_way:
-        _end(call, Unclear())
+        await _end(call, Unclear())
     await pass_time(RULES.longest_open)
     for _ in range(RULES.probes):
-        scene.call()
+        await scene.call()
     assert scene.is_now(BreakerState.CLOSED)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -14,11 +16,11 @@ from eai_common.guards import (
     Bulkhead,
     Call,
     Guard,
+    GuardChain,
     GuardsByTarget,
     GuardWait,
     TimeLimit,
     deadline_scope,
-    enter_all,
 )
 from eai_common.guards.booking import Booking
 from eai_common.testing import pass_time
@@ -101,8 +103,67 @@ async def test_a_call_whose_deadline_has_passed_is_not_made() -> None:
 
 async def test_the_guards_of_a_chain_are_entered_in_their_order_and_hand_the_call_on() -> None:
     chain = [TimeLimit("a", 20 * SECOND, TooLate), TimeLimit("b", 10 * SECOND, TooLate)]
-    async with enter_all(chain, within(30)) as call:
+    async with GuardChain(chain, within(30)) as call:
         assert call.deadline.remaining_s() == 10
+
+
+@dataclass
+class Noting:
+    """Notes who enters and leaves, and with which error; may refuse, or raise another error in place of the first."""
+
+    name: str
+    log: list[str]
+    refuses: bool = False
+    replaces: bool = False
+
+    @asynccontextmanager
+    async def enter(self, call: Call) -> AsyncIterator[Call]:
+        if self.refuses:
+            raise GuardWait("not now", delay=SECOND)
+        self.log.append(f"in {self.name}")
+        try:
+            yield call
+        except BaseException as error:
+            self.log.append(f"{type(error).__name__} {self.name}")
+            if self.replaces:
+                raise TooLate(self.name) from error
+            raise
+        else:
+            self.log.append(f"out {self.name}")
+
+
+async def test_guards_are_left_in_the_reverse_order() -> None:
+    log: list[str] = []
+    async with GuardChain([Noting("a", log), Noting("b", log)], within(9)):
+        log.append("call")
+    assert log == ["in a", "in b", "call", "out b", "out a"]
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError()], ids=["an error", "a cancellation"])
+async def test_what_the_call_raises_reaches_every_guard_and_the_caller(error: BaseException) -> None:
+    log: list[str] = []
+    with pytest.raises(type(error)) as caught:
+        async with GuardChain([Noting("a", log), Noting("b", log)], within(9)):
+            raise error
+    assert caught.value is error
+    assert log[2:] == [f"{type(error).__name__} b", f"{type(error).__name__} a"]
+
+
+async def test_an_error_that_a_guard_raises_in_place_of_another_reaches_those_around_it() -> None:
+    log: list[str] = []
+    with pytest.raises(TooLate, match="b") as caught:
+        async with GuardChain([Noting("a", log), Noting("b", log, replaces=True)], within(9)):
+            raise KeyError("x")
+    assert log[2:] == ["KeyError b", "TooLate a"]
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_a_guard_that_refuses_leaves_those_around_it() -> None:
+    log: list[str] = []
+    with pytest.raises(GuardWait):
+        async with GuardChain([Noting("a", log), Noting("b", log, refuses=True), Noting("c", log)], within(9)):
+            pytest.fail("the call was made")
+    assert log == ["in a", "GuardWait a"]
 
 
 def by_target(max_targets: int) -> GuardsByTarget:

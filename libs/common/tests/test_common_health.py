@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from eai_common.broker.memory import MemoryBroker
-from eai_common.clock import SystemClock
-from eai_common.guards import BreakerRules, CircuitBreaker
+from eai_common.clock import Deadline, SystemClock
+from eai_common.guards import BreakerRules, Call, CircuitBreaker
 from eai_common.health import (
     Dependencies,
     Dependency,
@@ -191,8 +191,9 @@ async def test_a_provider_is_as_its_breaker_finds_it(failures: int, status: Stat
     )
     (dependency,) = provider_dependencies(metrics)
     for _ in range(failures):
-        with pytest.raises(ConnectionError), breaker.call():
-            raise ConnectionError
+        with pytest.raises(ConnectionError):
+            async with breaker.enter(Call(Deadline.after(timedelta(seconds=1)))):
+                raise ConnectionError
     assert (dependency.name, (await dependency.check()).status, dependency.is_needed) == (
         "google_speech",
         status,

@@ -14,13 +14,13 @@ from eai_common.guards import (
     Call,
     CircuitBreaker,
     Guard,
+    GuardChain,
     GuardWait,
     Limiter,
     Measure,
     RateLimit,
     TimeLimit,
     calls_per_minute,
-    enter_all,
 )
 from eai_common.telemetry import Metrics
 from eai_transcriber.errors import ProviderTimeout, RateLimited, TranscriptionUnavailable
@@ -64,7 +64,7 @@ class GuardedRecognizer:
 
     async def transcribe(self, audio: Audio, *, deadline: Deadline) -> Transcript:
         """Raises GuardWait where a guard defers the call, StoreUnavailable, and what the recogniser raises."""
-        async with enter_all(self._guards, Call(deadline)) as call:
+        async with GuardChain(self._guards, Call(deadline)) as call:
             self._count_call()
             return await self._recognizer.transcribe(audio, deadline=call.deadline)
 

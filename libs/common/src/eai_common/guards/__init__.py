@@ -1,7 +1,7 @@
 """What stands before each call to the outside, so that neither side hurts the other.
 
 A guard lets a call pass, or defers it: that uses no attempt and no prefetch slot. A chain of guards is a list, the
-outermost first; `enter_all` enters it. Each port (agent, recogniser, callback) has one small class that calls inside
+outermost first; `GuardChain` enters it. Each port (agent, recogniser, callback) has one small class that calls inside
 of its chain.
 """
 
@@ -10,7 +10,7 @@ from eai_common.guards.budget import BudgetRules, RetryBudget
 from eai_common.guards.bulkhead import Bulkhead
 from eai_common.guards.by_target import GuardsByTarget
 from eai_common.guards.deadline import TimeLimit, deadline_scope
-from eai_common.guards.guard import Call, Guard, GuardWait, enforce_max_wait, enter_all
+from eai_common.guards.guard import Call, Guard, GuardChain, GuardWait, enforce_max_wait
 from eai_common.guards.limit import Limiter, RateLimit
 from eai_common.guards.measure import Measure
 from eai_common.guards.retry_after import LONGEST_PAUSE, bound_pause, parse_retry_after
@@ -41,6 +41,6 @@ __all__ = [
     "calls_per_minute",
     "deadline_scope",
     "enforce_max_wait",
-    "enter_all",
+    "GuardChain",
     "parse_retry_after",
 ]

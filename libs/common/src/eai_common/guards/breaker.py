@@ -11,8 +11,8 @@ Nothing here awaits, so in one event loop no two callers meet half-way. Why not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -94,23 +94,17 @@ class CircuitBreaker:
 
     @asynccontextmanager
     async def enter(self, call: Call) -> AsyncIterator[Call]:
-        """Raises the refusal if the call is not to be made."""
-        with self.call():
-            yield call
+        """Raises the refusal if the call is not to be made.
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Make one call inside; judge what it raises. Raises the refusal if the call is not to be made.
-
-        A pause that the other side asks for (`retry_after`) holds for every call. A cancelled call says nothing,
-        whatever the judge thinks: neither side gave up on the other.
+        The judge hears what the call raises. A pause that the other side asks for (`retry_after`) holds for every call.
+        A cancelled call says nothing, whatever the judge thinks: neither side gave up on the other.
         """
         self._admit()
         era = self._era
         is_probe = self._state is BreakerState.HALF_OPEN
         self._probes_under_way += is_probe
         try:
-            yield
+            yield call
         except Exception as error:
             self._learn(era, self._judge(error))
             if isinstance(error, Retriable) and error.retry_after is not None:

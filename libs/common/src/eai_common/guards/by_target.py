@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from eai_common.guards.guard import Call, Guard, NewGuards, enter_all
+from eai_common.guards.guard import Call, Guard, GuardChain, NewGuards
 
 __all__ = ["GuardsByTarget"]
 
@@ -36,7 +36,7 @@ class GuardsByTarget:
         target = self._of(call.target)
         target.in_flight += 1
         try:
-            async with enter_all(target.guards, call) as passed:
+            async with GuardChain(target.guards, call) as passed:
                 yield passed
         finally:
             target.in_flight -= 1

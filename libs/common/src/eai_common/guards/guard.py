@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import TracebackType
 from typing import ClassVar, Protocol
 
 from eai_common.clock import Deadline
 from eai_common.errors import Deferred, Retriable
 
-__all__ = ["Call", "Guard", "GuardWait", "NewGuards", "enforce_max_wait", "enter_all"]
+__all__ = ["Call", "Guard", "GuardWait", "NewGuards", "enforce_max_wait", "GuardChain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,44 @@ class GuardWait(Deferred):
     overdue: ClassVar[type[Retriable]] = Retriable
 
 
-@asynccontextmanager
-async def enter_all(guards: Sequence[Guard], call: Call) -> AsyncIterator[Call]:
-    """Make the call inside of all guards, outermost first. Raises the GuardWait of the one that defers it."""
-    async with AsyncExitStack() as stack:
-        for guard in guards:
-            call = await stack.enter_async_context(guard.enter(call))
-        yield call
+class GuardChain:
+    """Guards in their order, the outermost first: `async with GuardChain(guards, call) as call` makes the call inside.
+
+    A context manager without a generator: half its price. Raises the GuardWait of the guard that defers the call.
+    """
+
+    def __init__(self, guards: Sequence[Guard], call: Call) -> None:
+        self._guards = guards
+        self._call = call
+        self._entered: list[AbstractAsyncContextManager[Call]] = []
+
+    async def __aenter__(self) -> Call:
+        try:
+            for guard in self._guards:
+                context = guard.enter(self._call)
+                self._call = await context.__aenter__()
+                self._entered.append(context)
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        return self._call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave the guards, innermost first; each learns of the error, and may raise another in its place."""
+        raised = error
+        for context in reversed(self._entered):
+            kind, trace = (None, None) if raised is None else (type(raised), raised.__traceback__)
+            try:
+                await context.__aexit__(kind, raised, trace)
+            except BaseException as other:  # noqa: BLE001  # raised below, once every guard is left
+                raised = other
+        if raised is not None and raised is not error:
+            raise raised
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn, await_answer
+from eai_agent_router.agent import Agent, Answer, History, PartialReply, Turn
 from eai_agent_router.errors import AgentTimeout
 from eai_agent_router.guards.judging import TargetOf, is_down
 from eai_agent_router.guards.settings import GuardSettings
@@ -19,6 +19,7 @@ from eai_common.guards import (
     Call,
     CircuitBreaker,
     Guard,
+    GuardChain,
     GuardsByTarget,
     Limiter,
     Measure,
@@ -26,7 +27,6 @@ from eai_common.guards import (
     RetryBudget,
     TimeLimit,
     calls_per_minute,
-    enter_all,
 )
 from eai_common.telemetry import Metrics
 
@@ -58,11 +58,13 @@ class GuardedAgent(Agent):
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         """Raises ProviderWait where a guard defers the turn, StoreUnavailable, and what the agent raises."""
-        return await await_answer(self.stream(turn, deadline=deadline))
+        async with GuardChain(self._guards, self._call(turn, deadline)) as call:
+            self._count_question()
+            return await self._agent.ask(turn, deadline=call.deadline)
 
     async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
         """Raises what `ask` raises. The turn is under way, for all guards, until the stream ends."""
-        async with enter_all(self._guards, self._call(turn, deadline)) as call:
+        async with GuardChain(self._guards, self._call(turn, deadline)) as call:
             self._count_question()
             async with aclosing(self._agent.stream(turn, deadline=call.deadline)) as parts:
                 async for part in parts:
@@ -70,7 +72,7 @@ class GuardedAgent(Agent):
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         """Raises ProviderWait where a guard defers the history, StoreUnavailable, and what the agent raises."""
-        async with enter_all(self._guards, self._call(history, deadline)) as call:
+        async with GuardChain(self._guards, self._call(history, deadline)) as call:
             return await self._agent.remember(history, deadline=call.deadline)
 
     def _call(self, asked: Turn | History, deadline: Deadline) -> Call:
