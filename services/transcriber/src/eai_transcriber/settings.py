@@ -42,7 +42,7 @@ class AudioSettings(Group):
 
     transcribe_allowed_urls: AllowedHosts = Field(
         default=(),
-        description="Hosts that recordings may be downloaded from. Empty: any host that has only public " "addresses.",
+        description="Hosts that recordings may be downloaded from. Empty: any host that has only public addresses.",
     )
     transcribe_allowed_networks: AllowedNetworks = Field(
         default=(),

@@ -46,7 +46,7 @@ class HttpSettings(Group):
     )
     api_compatibility: Literal["described", "predecessor"] = Field(
         default="described",
-        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque " "id.",
+        description="predecessor: the webhook answers 201 and `processing`, and a user number may be any opaque id.",
     )
     max_request_size_mb: float = Field(default=50, gt=0, le=1024, description="Largest request body, in MiB.")
     upload_timeout_seconds: Duration = Field(
@@ -87,7 +87,7 @@ class JwtSettings(Group):
     role_claim: str = Field(
         default="role",
         pattern=r"^[^\s.]+(\.[^\s.]+)*$",
-        description="The claim that contains the role, or several. Dots address nested claims " "(realm_access.roles).",
+        description="The claim that contains the role, or several. Dots address nested claims (realm_access.roles).",
     )
     leeway: Duration = Field(
         default=timedelta(seconds=30), description="Allowed difference between the issuer's clock and ours."
