@@ -1,6 +1,7 @@
-"""What can go wrong with an agent, as types that say what to do next.
+"""The errors of an agent, as types that say what to do next.
 
-Clients, metrics and the texts for users go by `error_code`. No text holds what the user or the agent said, nor a token.
+Clients, metrics and the texts for users depend on `error_code`. No text holds what the user or the agent said, nor a
+token.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = [
 
 
 class AgentTimeout(Retriable):
-    """No answer before the deadline. The provider may have worked on it all the same."""
+    """No answer before the deadline. The provider may have processed the question."""
 
     error_code = "AGENT_TIMEOUT"
 
@@ -36,11 +37,11 @@ class AgentUnavailable(Retriable):
 
 
 class AgentConnectionLost(AgentUnavailable):
-    """The connection broke after the question may have gone out. The provider may have worked on it all the same."""
+    """The connection broke after the question may have been sent. The provider may have processed it."""
 
 
 class AgentRateLimited(Retriable):
-    """The provider wants fewer calls; `retry_after` is its own wish, if it gave one."""
+    """The provider wants fewer calls; `retry_after` is the pause that it asks for, if it does."""
 
     error_code = "AGENT_RATE_LIMITED"
 
@@ -48,8 +49,8 @@ class AgentRateLimited(Retriable):
 class AgentUnauthorized(Retriable):
     """Our credentials were refused.
 
-    Retriable, because it is never the message's fault: a key in rotation or an IAM binding that has yet to spread
-    passes within minutes, and whoever waits through the retries gets an answer instead of an apology.
+    Retriable, because it is never the message's fault: a key rotation ends, or an IAM binding spreads, within minutes,
+    and a message that waits through the retries gets an answer instead of an apology.
     """
 
     error_code = "AGENT_UNAUTHORIZED"
@@ -86,7 +87,7 @@ class AgentOutcomeUnknown(Permanent):
 
 
 class AgentBadResponse(Permanent):
-    """The provider answered, and it is no answer that we know. `answer` goes into the dead letter, masked."""
+    """The provider's answer has an unknown shape. `answer` goes into the dead letter, masked."""
 
     error_code = "AGENT_BAD_RESPONSE"
 
@@ -96,6 +97,6 @@ class AgentBadResponse(Permanent):
 
 
 class ProviderNotConfigured(Permanent):
-    """The message names a provider that this deployment does not run."""
+    """The message names a provider that is not configured."""
 
     error_code = "AGENT_PROVIDER_NOT_CONFIGURED"

@@ -236,19 +236,19 @@ def _convert(message: _Message, number: int, stamp: TurnStamp) -> Iterator[Reply
 
 
 def _convert_tool_return(message: _Message, shared: Mapping[str, object]) -> ToolReturnMessage:
-    told = {
+    fields = {
         "is_err": message.status == "error",
         "tool_return": message.text,
         "status": message.status or "success",
         "tool_call_id": message.tool_call_id,
     }
-    return ToolReturnMessage.model_validate({**shared, **told})
+    return ToolReturnMessage.model_validate({**shared, **fields})
 
 
 def _convert_ai(message: _Message, shared: Mapping[str, object]) -> Iterator[ReplyMessage]:
     """Yield thoughts first, then words, then tool calls: the order in which they were made."""
     metadata = message.response_metadata
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         **shared,
         "model_name": metadata.model_name,
         "finish_reason": metadata.finish_reason,
@@ -258,12 +258,12 @@ def _convert_ai(message: _Message, shared: Mapping[str, object]) -> Iterator[Rep
     for part in message.parts:
         if thought := part.thinking or part.reasoning:
             thinking = {"source": "reasoner_model", "reasoning": thought, "signature": part.signature}
-            yield ReasoningMessage.model_validate({**told, **thinking})
+            yield ReasoningMessage.model_validate({**fields, **thinking})
     if message.text.strip():
-        yield AssistantMessage.model_validate({**told, "content": message.text})
+        yield AssistantMessage.model_validate({**fields, "content": message.text})
     for call in message.tool_calls:
         tool_call = ToolCall(name=call.name, arguments=call.args, tool_call_id=call.id)
-        yield ToolCallMessage.model_validate({**told, "tool_call": tool_call})
+        yield ToolCallMessage.model_validate({**fields, "tool_call": tool_call})
 
 
 def _explain_missing_answer(messages: Sequence[_Message], output: JsonValue) -> AgentRefused | AgentBadResponse:

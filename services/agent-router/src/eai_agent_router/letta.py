@@ -95,16 +95,16 @@ def read_letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessag
 
 def _convert(given: dict[str, JsonValue], number: int, stamp: TurnStamp) -> Iterator[ReplyMessage]:
     kind = _Typed.model_validate(given).message_type
-    told: dict[str, object] = {"id": f"{stamp.message_id}:{number}", **given}
+    fields: dict[str, object] = {"id": f"{stamp.message_id}:{number}", **given}
     if kind == "tool_call_message":
         for call in _Calls.model_validate(given).all:
-            yield ToolCallMessage.model_validate({**told, "tool_call": call})
+            yield ToolCallMessage.model_validate({**fields, "tool_call": call})
     elif kind in _KNOWN:
-        yield _Known.model_validate({"reply": _join_text(told)}).reply
+        yield _Known.model_validate({"reply": _join_text(fields)}).reply
 
 
-def _join_text(told: dict[str, object]) -> dict[str, object]:
-    return {**told, "content": _Content.model_validate(told).text} if "content" in told else told
+def _join_text(fields: dict[str, object]) -> dict[str, object]:
+    return {**fields, "content": _Content.model_validate(fields).text} if "content" in fields else fields
 
 
 def _sum_usage(usage: _Usage, replies: Sequence[ReplyMessage], stamp: TurnStamp) -> UsageStatistics:

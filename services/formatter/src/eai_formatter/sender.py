@@ -1,4 +1,4 @@
-"""The port to a channel: what delivers a finished result to whoever waits for it. Callbacks are its first adapter."""
+"""The port to a channel, to which it delivers finished results. Callbacks are its first adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a voice message cannot become text. The codes reach clients, metrics and the formatter's texts, so they stay."""
+"""The errors of a voice message. The codes reach clients, metrics and the formatter's texts, so they are stable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class AudioUrlRefused(Permanent):
-    """The URL is not one that we visit, or leads to a place that we do not visit."""
+    """The policy forbids the URL, or where it redirects to."""
 
     error_code = "AUDIO_URL_REFUSED"
 
@@ -65,19 +65,19 @@ class AudioInfected(Permanent):
 
 
 class AntivirusUnavailable(Retriable):
-    """The virus scanner did not say whether the file is clean; unchecked it goes no further."""
+    """The virus scanner did not say whether the file is clean; an unchecked file is not processed."""
 
     error_code = "ANTIVIRUS_UNAVAILABLE"
 
 
 class AudioNotUnderstood(Permanent):
-    """The recogniser heard no words. No failure of the system: the user is asked to repeat or to write."""
+    """The recogniser heard no words. The system works: the user is asked to repeat or to write."""
 
     error_code = "AUDIO_NOT_UNDERSTOOD"
 
 
 class TranscriptionError(Permanent):
-    """The recogniser refused this audio, and will again."""
+    """The recogniser refused this audio; a retry does not change that."""
 
     error_code = "TRANSCRIPTION_ERROR"
 
@@ -101,6 +101,6 @@ class ProviderTimeout(Retriable):
 
 
 class RateLimited(Retriable):
-    """A quota of the recogniser is used up for now."""
+    """A quota of the recogniser is spent for now."""
 
     error_code = "RATE_LIMITED"

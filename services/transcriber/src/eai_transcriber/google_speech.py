@@ -40,7 +40,7 @@ _ACCEPTS = AcceptedAudio(
     largest_bytes=9_500_000,
 )
 
-# The breaker decides when to ask again. By itself gRPC asks nobody for up to two minutes after an outage (source: gRPC,
+# The breaker decides when to call again. By itself gRPC connects no more for up to two minutes after an outage (gRPC,
 # "Connection Backoff Protocol"), and every probe in that time would fail.
 _CHANNEL_OPTIONS = [("grpc.max_reconnect_backoff_ms", 5_000)]
 

@@ -38,7 +38,7 @@ _EXTENSIONS = {
 # or quota, 500 and 503 theirs. A status in neither set says that our address or credentials are wrong.
 _ABOUT_THE_AUDIO = {400, 406, 411, 413, 414, 415, 416, 422}
 _MAY_PASS = {408, 409, 423, 425, 500, 502, 503, 504, 507, 508, 529}  # 529: overloaded, not registered but in use
-_SPENT = "insufficient_quota"  # a 429 that ends when somebody pays
+_SPENT = "insufficient_quota"  # a 429 that ends when the account is paid
 
 
 @dataclass(frozen=True, slots=True)

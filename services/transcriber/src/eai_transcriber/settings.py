@@ -167,8 +167,8 @@ class SpeechSettings(Group):
 
     def variant(self, provider: Provider) -> str:
         """All that shapes a provider's transcripts beside the audio; no secrets."""
-        told = self.google if provider == "google" else self.openai
-        shapes = {name: value for name, value in asdict(told).items() if name not in _SHAPES_NO_WORDS}
+        options = self.google if provider == "google" else self.openai
+        shapes = {name: value for name, value in asdict(options).items() if name not in _SHAPES_NO_WORDS}
         return json.dumps([provider, shapes], sort_keys=True)
 
     @property

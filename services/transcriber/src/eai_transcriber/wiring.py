@@ -69,7 +69,7 @@ def _guarded(
     random: Random,
     metrics: Metrics,
 ) -> Recognizer:
-    """The recogniser behind its guards, and a cache before them: a transcript that is cached asks nobody."""
+    """Return the recogniser behind its guards, and a cache before them: a cached transcript needs no call."""
     resources = GuardResources(SlidingWindow(redis), random.random, metrics)
     guarded = guard_recognizer(
         recognizer,

@@ -1,4 +1,4 @@
-"""A bounded pool for CPU work, so that the event loop stays free; work that nobody waits for any more stops early."""
+"""A bounded pool for CPU work, so that the event loop stays free. Work whose result is no longer needed stops early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _END: Final = object()
 
 
 class Stopped(Exception):
-    """The work was told to stop; nobody waits for it, so nobody sees this."""
+    """The work was asked to stop. No caller waits for it, so none sees this."""
 
 
 class Stop:

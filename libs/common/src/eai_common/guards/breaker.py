@@ -134,7 +134,7 @@ class CircuitBreaker:
     def _refused(self, waits_s: float) -> GuardWait:
         """Spread, so that the calls that were refused do not come back all at once."""
         delay = timedelta(seconds=waits_s * (1 + self._rules.spread * self._random()))
-        return self._refusal(f"{self.name} is not called for a while, after failures or at its wish", delay=delay)
+        return self._refusal(f"{self.name} is not called for a while: it failed, or asked for a pause", delay=delay)
 
     def _learn(self, era: int, is_down: bool | None) -> None:
         if is_down is None or era != self._era:

@@ -1,4 +1,4 @@
-"""One reading of the pause that another side asks for, whoever asks."""
+"""One reading of the pause that another side asks for."""
 
 from __future__ import annotations
 

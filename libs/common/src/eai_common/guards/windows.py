@@ -24,7 +24,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """A window after a try: how many places are left, and how long until there is one more."""
+    """A window after an attempt to take a place: how many are left, and how long until there is one more."""
 
     window: Window
     remaining: int
@@ -33,7 +33,7 @@ class WindowState:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of a try. One that is refused has used up nothing."""
+    """The result of an attempt to take a place. A refused attempt has used up nothing."""
 
     is_allowed: bool
     states: tuple[WindowState, ...]  # in the order of the windows that were asked for

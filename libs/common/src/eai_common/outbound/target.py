@@ -17,7 +17,7 @@ __all__ = ["Target"]
 _MAX_URL_CHARACTERS = 4096
 # Control characters and blanks smuggle headers, a backslash is a slash to some parsers and not to others.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\]")
-_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")  # no percent signs: nobody agrees on what they mean in a host
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")  # no percent signs: parsers disagree on what they mean in a host
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -1,4 +1,4 @@
-"""A callback receiver for tests, on loopback unless told otherwise: it keeps what it gets and answers as it is told."""
+"""A callback receiver for tests, on loopback by default: it keeps what it gets and gives the answers that are set."""
 
 from __future__ import annotations
 
