@@ -265,7 +265,7 @@ def _hand_out(
 
 
 def _taken_over(inbox: Inbox, turn: CurrentTurn, rules: Rules) -> CurrentTurn:
-    """The turn in new hands. One whose messages nobody has, or may have, been asked in vain can take in others."""
+    """The turn in new hands: a worker that went away in the middle is counted; an interrupted turn takes in others."""
     if turn.is_asked:  # its worker is gone
         is_uncertain = not _is_repeatable(inbox, turn)
         return replace(turn, is_asked=False, is_interrupted=False, lost=turn.lost + 1, is_uncertain=is_uncertain)
