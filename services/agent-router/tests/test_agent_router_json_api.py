@@ -25,7 +25,7 @@ from eai_agent_router.errors import (
 )
 from eai_agent_router.failures import GOOGLE
 from eai_agent_router.google_token import GoogleToken
-from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, StaticToken
+from eai_agent_router.json_api import Authorization, JsonApi, StaticToken
 from eai_agent_router.testing import deadline_in
 from eai_common.clock import Deadline
 from eai_common.testing import LoopClock, eventually
@@ -44,7 +44,7 @@ async def api_that(answers: Answering, authorization: Authorization | None = Non
             GOOGLE,
             client,
             "https://engine.example.org/",
-            authorization or NoAuthorization(),
+            authorization or StaticToken(),
             LoopClock(),
         )
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
-from eai_agent_router.langchain import TurnStamp, read_replies
+from eai_agent_router.langchain import read_replies
+from eai_agent_router.shapes import TurnStamp
 from eai_common.replies import (
     AssistantMessage,
     ReasoningMessage,

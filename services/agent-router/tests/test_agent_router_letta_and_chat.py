@@ -13,10 +13,10 @@ from pydantic import JsonValue
 from eai_agent_router.agent import Answer, Turn
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
 from eai_agent_router.failures import OPENAI
-from eai_agent_router.json_api import JsonApi, NoAuthorization
-from eai_agent_router.langchain import TurnStamp
+from eai_agent_router.json_api import JsonApi, StaticToken
 from eai_agent_router.letta import read_letta_replies
 from eai_agent_router.openai_chat import ChatOptions, OpenAiChat, cut_to_latest
+from eai_agent_router.shapes import TurnStamp
 from eai_agent_router.testing import deadline_in
 from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
@@ -120,7 +120,7 @@ async def chatted(answer: JsonValue, turns: Turns | None = None, turn: Turn | No
         return httpx.Response(200, json=answer)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
-        api = JsonApi(OPENAI, client, "https://chat.example.org/v1", NoAuthorization(), SystemClock())
+        api = JsonApi(OPENAI, client, "https://chat.example.org/v1", StaticToken(), SystemClock())
         chat = OpenAiChat(api, turns or Turns(), ChatOptions("m-1", system_prompt="Seja breve."), SystemClock())
         given = await chat.ask(turn or Turn("id", "+5521999999999", "Oi"), deadline=deadline_in(5))
     return given, bodies[0]

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.eai_service import EaiAgents, LettaAgent, NewAgent
 from eai_agent_router.errors import AgentConnectionLost, AgentOutcomeUnknown, AgentTimeout, AgentUnavailable
-from eai_agent_router.json_api import JsonApi, NoAuthorization
+from eai_agent_router.json_api import JsonApi, StaticToken
 from eai_agent_router.once import AskOnceAgent, IfUncertain
 from eai_agent_router.testing import a_turn, deadline_in
 from eai_common.clock import Deadline, SystemClock
@@ -107,7 +107,7 @@ async def test_letta_is_not_told_the_previous_message_again(redis: RedisClient) 
         return httpx.Response(200, json={"messages": [{"message_type": "assistant_message", "content": "Olá"}]})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
-        api = JsonApi("eai_agent_service", client, "https://eai.example.org", NoAuthorization(), SystemClock())
+        api = JsonApi("eai_agent_service", client, "https://eai.example.org", StaticToken(), SystemClock())
         letta = LettaAgent(EaiAgents(api, AgentIdCache(redis, HOUR), NewAgent("agentic_search")), api, SystemClock())
         asking, turn = once(letta, redis), a_turn("Sim", previous_message="Quer?")
         with pytest.raises(AgentConnectionLost):

@@ -23,7 +23,7 @@ from eai_agent_router.agent_engine import Engines
 from eai_agent_router.agent_engine_grpc import AgentEngineGrpc, Queries, Query
 from eai_agent_router.agent_engine_rest import AgentEngineRest
 from eai_agent_router.failures import GOOGLE, OPENAI
-from eai_agent_router.json_api import JsonApi, NoAuthorization
+from eai_agent_router.json_api import JsonApi, StaticToken
 from eai_agent_router.testing import a_turn, deadline_in
 from eai_common.clock import SystemClock
 from eai_common.errors import Retriable, StageError
@@ -228,7 +228,7 @@ async def error_of(recorded: Recorded) -> StageError:
         return httpx.Response(recorded.status, headers=recorded.headers, content=recorded.body.encode())
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        api = JsonApi(recorded.provider, client, "https://provider.example.org", NoAuthorization(), SystemClock())
+        api = JsonApi(recorded.provider, client, "https://provider.example.org", StaticToken(), SystemClock())
         with pytest.raises(StageError) as caught:
             await api.post("/", {}, message_id="id", deadline=deadline_in(5))
     return caught.value
@@ -295,7 +295,7 @@ async def test_a_failed_operation_becomes_the_same(failure: dict[str, object], e
         return httpx.Response(200, json={"name": OPERATION, "done": True, "error": failure})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        api = JsonApi(GOOGLE, client, "https://provider.example.org", NoAuthorization(), SystemClock())
+        api = JsonApi(GOOGLE, client, "https://provider.example.org", StaticToken(), SystemClock())
         agent = AgentEngineRest(api, Engines("p", "us-central1", "1"), SystemClock(), class_method="async_query")
         with pytest.raises(StageError) as caught:
             await agent.ask(a_turn("Oi"), deadline=deadline_in(5))

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from eai_agent_router.agent import Answer, History, Turn
 from eai_agent_router.errors import AgentBadRequest
-from eai_agent_router.langchain import TurnStamp, read_replies
+from eai_agent_router.langchain import read_replies
+from eai_agent_router.shapes import TurnStamp
 from eai_common.messages import HistoryMessage
 
 __all__ = ["Engines", "read_answer", "build_history_input", "build_turn_input"]

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.errors import AgentBadRequest, AgentBadResponse, AgentNotFound
 from eai_agent_router.json_api import JsonApi
-from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.letta import read_letta_replies
 from eai_agent_router.ports import AgentIds
+from eai_agent_router.shapes import TurnStamp
 from eai_common.clock import Clock, Deadline
 
 __all__ = ["EaiAgents", "LettaAgent", "NewAgent"]

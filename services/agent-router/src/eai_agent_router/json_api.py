@@ -19,7 +19,7 @@ from eai_agent_router.failures import CANONICAL_CODES, Failure, make_error
 from eai_common.clock import Clock, Deadline
 from eai_common.guards import bound_pause, deadline_scope, parse_retry_after
 
-__all__ = ["Authorization", "JsonApi", "NoAuthorization", "StaticToken", "open_http", "parse_json", "read_failure"]
+__all__ = ["Authorization", "JsonApi", "StaticToken", "open_http", "parse_json", "read_failure"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -35,17 +35,10 @@ class Authorization(Protocol):
         """Return the headers to send. Raises AgentUnauthorized or AgentUnavailable if they cannot be had."""
 
 
-class NoAuthorization:
-    """For a provider that asks for no credentials."""
-
-    async def headers(self) -> Mapping[str, str]:
-        return {}
-
-
 class StaticToken:
-    """A bearer token that does not change."""
+    """A bearer token that does not change; without one, no header is sent."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str = "") -> None:
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     async def headers(self) -> Mapping[str, str]:

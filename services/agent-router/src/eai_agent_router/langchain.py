@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
+from eai_agent_router.shapes import ITEMS, OBJECT, Lenient, TurnStamp, explain_shape
 from eai_common.messages import rfc3339
 from eai_common.replies import (
     AssistantMessage,
@@ -24,34 +23,13 @@ from eai_common.replies import (
     UserMessage,
 )
 
-__all__ = ["TurnStamp", "read_replies"]
+__all__ = ["read_replies"]
 
 _BLOCKED = frozenset({"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "content_filter"})
 """Finish reasons of a filter (sources: google.cloud.aiplatform_v1 Candidate.FinishReason; OpenAI, chat completions)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStamp:
-    """What every message of a turn carries."""
-
-    message_id: str
-    agent_id: str
-    received_at: datetime
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
-
-def _object(value: object) -> object:
-    return {} if value is None else value
-
-
-def _items(value: object) -> object:
-    return [] if value is None else value
-
-
-class _Usage(_Lenient):
+class _Usage(Lenient):
     """Either of the two shapes: Gemini's own counts, or LangChain's."""
 
     prompt_token_count: int | None = None
@@ -62,8 +40,8 @@ class _Usage(_Lenient):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
-    input_token_details: Annotated[dict[str, JsonValue], BeforeValidator(_object)] = {}
-    output_token_details: Annotated[dict[str, JsonValue], BeforeValidator(_object)] = {}
+    input_token_details: Annotated[dict[str, JsonValue], OBJECT] = Field(default_factory=dict)
+    output_token_details: Annotated[dict[str, JsonValue], OBJECT] = Field(default_factory=dict)
 
     def metadata(self) -> UsageMetadata | None:
         if self.prompt_token_count is not None or self.total_token_count is not None:
@@ -87,7 +65,7 @@ class _Usage(_Lenient):
         return max(0, self.output_tokens - thoughts) if counts_thoughts else self.output_tokens
 
 
-class _Metadata(_Lenient):
+class _Metadata(Lenient):
     """`response_metadata`, as the Gemini and OpenAI adapters of LangChain fill it."""
 
     model_name: str | None = None
@@ -97,13 +75,13 @@ class _Metadata(_Lenient):
     usage_metadata: _Usage | None = None
 
 
-class _ToolCall(_Lenient):
+class _ToolCall(Lenient):
     name: str
     args: JsonValue = None
     id: str | None = None
 
 
-class _Part(_Lenient):
+class _Part(Lenient):
     """A piece of a content list; a type that is neither text nor thought is passed over."""
 
     type: str = "text"
@@ -113,20 +91,20 @@ class _Part(_Lenient):
     signature: str | None = None
 
 
-class _Extra(_Lenient):
+class _Extra(Lenient):
     timestamp: str | None = None
 
 
-class _Message(_Lenient):
+class _Message(Lenient):
     type: Literal["human", "ai", "AIMessageChunk", "tool", "system", "developer"]
     content: str | list[str | _Part] | None = None
     id: str | None = None
     name: str | None = None
-    tool_calls: Annotated[list[_ToolCall], BeforeValidator(_items)] = []
+    tool_calls: Annotated[list[_ToolCall], ITEMS] = Field(default_factory=list)
     tool_call_id: str | None = None
     status: str | None = None
-    additional_kwargs: Annotated[_Extra, BeforeValidator(_object)] = _Extra()
-    response_metadata: Annotated[_Metadata, BeforeValidator(_object)] = _Metadata()
+    additional_kwargs: Annotated[_Extra, OBJECT] = _Extra()
+    response_metadata: Annotated[_Metadata, OBJECT] = _Metadata()
     usage_metadata: _Usage | None = None
 
     @property
@@ -157,7 +135,7 @@ class _Dumped(BaseModel):
     kwargs: dict[str, JsonValue]
 
 
-class _Listing(_Lenient):
+class _Listing(Lenient):
     messages: list[JsonValue] = Field(min_length=1)
 
 
@@ -189,10 +167,7 @@ def _read_messages(output: JsonValue) -> list[_Message]:
         # Cut first: a thread grows without end, and old messages need not be parsed to be left out.
         return _MESSAGES.validate_python(_cut_to_turn([_undump(message) for message in given]))
     except ValidationError as error:
-        places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
-        raise AgentBadResponse(
-            f"the engine's output has an unknown shape at: {', '.join(places[:5])}", answer=output
-        ) from error
+        raise explain_shape(error, "the engine's output", output) from error
 
 
 def _find_listing(text: str) -> JsonValue | None:

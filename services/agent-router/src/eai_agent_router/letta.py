@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from eai_agent_router.errors import AgentBadResponse
-from eai_agent_router.langchain import TurnStamp
+from eai_agent_router.shapes import OBJECT, Lenient, TurnStamp, explain_shape
 from eai_common.messages import rfc3339
 from eai_common.replies import (
     AssistantMessage,
@@ -22,11 +22,7 @@ from eai_common.replies import (
 __all__ = ["read_letta_replies"]
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Usage(_Lenient):
+class _Usage(Lenient):
     completion_tokens: int = 0
     prompt_tokens: int = 0
     total_tokens: int = 0
@@ -35,21 +31,21 @@ class _Usage(_Lenient):
     run_ids: list[str] | None = None
 
 
-class _Answer(_Lenient):
+class _Answer(Lenient):
     messages: list[dict[str, JsonValue]]
-    usage: Annotated[_Usage, BeforeValidator(lambda value: {} if value is None else value)] = _Usage()
+    usage: Annotated[_Usage, OBJECT] = _Usage()
 
 
-class _Typed(_Lenient):
+class _Typed(Lenient):
     message_type: str
 
 
-class _Part(_Lenient):
+class _Part(Lenient):
     type: Literal["text"]
     text: str
 
 
-class _Calls(_Lenient):
+class _Calls(Lenient):
     """One call in older servers, several in newer ones."""
 
     tool_call: ToolCall | None = None
@@ -60,7 +56,7 @@ class _Calls(_Lenient):
         return self.tool_calls or ([self.tool_call] if self.tool_call else [])
 
 
-class _Content(_Lenient):
+class _Content(Lenient):
     content: str | list[_Part]
 
     @property
@@ -84,10 +80,7 @@ def read_letta_replies(answer: JsonValue, stamp: TurnStamp) -> tuple[ReplyMessag
         known = _Answer.model_validate(answer)
         replies = [reply for number, given in enumerate(known.messages) for reply in _convert(given, number, stamp)]
     except ValidationError as error:
-        places = sorted({".".join(map(str, detail["loc"][:3])) for detail in error.errors(include_input=False)})
-        raise AgentBadResponse(
-            f"Letta's answer has an unknown shape at: {', '.join(places[:5])}", answer=answer
-        ) from error
+        raise explain_shape(error, "Letta's answer", answer) from error
     if not any(isinstance(reply, AssistantMessage) and reply.content.strip() for reply in replies):
         raise AgentBadResponse("Letta's answer has no text for the user", answer=answer)
     return (*replies, _sum_usage(known.usage, replies, stamp))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from eai_agent_router.agent import Agent, Answer, History, Turn
 from eai_agent_router.errors import AgentBadResponse, AgentRefused
 from eai_agent_router.json_api import JsonApi
-from eai_agent_router.langchain import TurnStamp
 from eai_agent_router.ports import Conversations
+from eai_agent_router.shapes import OBJECT, Lenient, TurnStamp, explain_shape
 from eai_common.clock import Clock, Deadline
 from eai_common.messages import HistoryMessage, rfc3339
 from eai_common.replies import AssistantMessage, UsageMetadata, UsageStatistics
@@ -33,49 +33,41 @@ class ChatOptions:
     history_tokens: int = 8000  # estimated
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
-
-def _object(value: object) -> object:
-    return {} if value is None else value
-
-
-class _CompletionDetails(_Lenient):
+class _CompletionDetails(Lenient):
     reasoning_tokens: int | None = None
 
 
-class _PromptDetails(_Lenient):
+class _PromptDetails(Lenient):
     cached_tokens: int | None = None
 
 
-class _Usage(_Lenient):
+class _Usage(Lenient):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
-    completion_tokens_details: Annotated[_CompletionDetails, BeforeValidator(_object)] = _CompletionDetails()
-    prompt_tokens_details: Annotated[_PromptDetails, BeforeValidator(_object)] = _PromptDetails()
+    completion_tokens_details: Annotated[_CompletionDetails, OBJECT] = _CompletionDetails()
+    prompt_tokens_details: Annotated[_PromptDetails, OBJECT] = _PromptDetails()
 
     @property
     def thoughts(self) -> int:
         return self.completion_tokens_details.reasoning_tokens or 0
 
 
-class _Words(_Lenient):
+class _Words(Lenient):
     content: str | None = None
     refusal: str | None = None
 
 
-class _Choice(_Lenient):
+class _Choice(Lenient):
     message: _Words
     finish_reason: str | None = None
 
 
-class _Completion(_Lenient):
+class _Completion(Lenient):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] = Field(min_length=1)
-    usage: Annotated[_Usage, BeforeValidator(_object)] = _Usage()
+    usage: Annotated[_Usage, OBJECT] = _Usage()
 
 
 class OpenAiChat(Agent):
@@ -136,7 +128,7 @@ def _read_reply(answer: JsonValue, stamp: TurnStamp) -> tuple[AssistantMessage, 
     try:
         completion = _Completion.model_validate(answer)
     except ValidationError as error:
-        raise AgentBadResponse("the chat completion has an unknown shape", answer=answer) from error
+        raise explain_shape(error, "the chat completion", answer) from error
     choice = completion.choices[0]
     content = choice.message.content or ""
     if not content.strip():

@@ -18,7 +18,7 @@ from eai_agent_router.errors import AgentBadRequest
 from eai_agent_router.failures import GOOGLE
 from eai_agent_router.google_token import GoogleToken
 from eai_agent_router.guards import TargetOf, engine_targets
-from eai_agent_router.json_api import Authorization, JsonApi, NoAuthorization, open_http
+from eai_agent_router.json_api import Authorization, JsonApi, StaticToken, open_http
 from eai_agent_router.provider import ProviderDefinition, ProviderResources, ProviderSettings
 from eai_common.guards.google import is_sandbox, read_google_credentials
 from eai_common.settings import Items, SandboxHost
@@ -151,7 +151,7 @@ async def _open(settings: AgentEngineSettings, resources: ProviderResources) -> 
 @asynccontextmanager
 async def _open_rest(settings: AgentEngineSettings, resources: ProviderResources) -> AsyncIterator[Agent]:
     clock, method = resources.clock, settings.agent_engine_class_method
-    authorization: Authorization = NoAuthorization()
+    authorization: Authorization = StaticToken()
     if not settings.is_local:
         authorization = GoogleToken(await _read_credentials(settings))
     async with open_http() as client:
