@@ -17,12 +17,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from eai_common.clock import SystemClock
+from eai_common.credentials import parse_api_tokens
 from eai_common.health import Health, probe_routes
 from eai_common.http import (
+    Access,
     ErrorBody,
     HttpError,
-    HttpParts,
+    HttpResources,
     Role,
+    SecurityPolicy,
     bound_socket,
     build_app,
     json_response,
@@ -31,7 +34,7 @@ from eai_common.http import (
 )
 from eai_common.http.errors import FieldError
 from eai_common.ids import Ids
-from eai_common.settings import HttpSettings, TelemetrySettings
+from eai_common.settings import HttpSettings, SecuritySettings, TelemetrySettings
 from eai_common.telemetry import Metrics, open_tracing, trace_id
 from eai_common.telemetry.testing import CapturedLog, captured_log
 from eai_common.testing import RANDOM, eventually, run_ready
@@ -67,6 +70,9 @@ ROUTES = [
 ]
 
 
+TOKENS = "first,second,olá-token," + LONG_TOKEN
+
+
 @pytest.fixture()
 def metrics() -> Metrics:
     return Metrics()
@@ -80,7 +86,7 @@ def health() -> Health:
 @pytest.fixture()
 def app(metrics: Metrics, health: Health) -> ASGIApp:
     telemetry = TelemetrySettings.read({})
-    parts = HttpParts(
+    resources = HttpResources(
         ids=Ids(SystemClock(), RANDOM),
         metrics=metrics,
         tracing=open_tracing(telemetry, service="test"),
@@ -88,12 +94,12 @@ def app(metrics: Metrics, health: Health) -> ASGIApp:
             {
                 "MAX_REQUEST_SIZE_MB": "0.01",
                 "UPLOAD_TIMEOUT_SECONDS": "2",
-                "API_TOKEN": "first,second,olá-token," + LONG_TOKEN,
             }
         ),
         telemetry_settings=telemetry,
+        policy=SecurityPolicy(Access(parse_api_tokens(TOKENS)), SecuritySettings.read({})),
     )
-    return build_app([*ROUTES, *probe_routes(health, metrics, "/metrics")], parts)
+    return build_app([*ROUTES, *probe_routes(health, metrics, "/metrics")], resources)
 
 
 @pytest.fixture()
@@ -531,10 +537,15 @@ async def test_a_request_that_takes_longer_than_the_grace_is_cut() -> None:
 def app_with(route: Route) -> ASGIApp:
     """An app with this route."""
     telemetry = TelemetrySettings.read({})
-    parts = HttpParts(
-        Ids(SystemClock(), RANDOM), Metrics(), open_tracing(telemetry, service="test"), HttpSettings.read({}), telemetry
+    resources = HttpResources(
+        Ids(SystemClock(), RANDOM),
+        Metrics(),
+        open_tracing(telemetry, service="test"),
+        HttpSettings.read({}),
+        telemetry,
+        SecurityPolicy(Access(), SecuritySettings.read({})),
     )
-    return build_app([route, *probe_routes(Health("test"), parts.metrics, None)], parts)
+    return build_app([route, *probe_routes(Health("test"), resources.metrics, None)], resources)
 
 
 def test_a_port_that_is_taken_is_named() -> None:

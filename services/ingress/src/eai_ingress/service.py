@@ -110,7 +110,7 @@ def _request_rules(settings: Settings) -> RequestRules:
         providers=frozenset(settings.ingress.agent_providers),
         opaque_user_numbers=settings.http.is_like_predecessor,
         callbacks=settings.ingress.callbacks,
-        content=ContentRules(is_strict=settings.protection.content_check == "strict"),
+        content=ContentRules(is_strict=settings.security.content_check == "strict"),
     )
 
 

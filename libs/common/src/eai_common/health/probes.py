@@ -22,7 +22,7 @@ from eai_common.health.dependencies import Dependencies, Finding
 from eai_common.health.gateway import GATEWAY
 from eai_common.http.callers import require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
-from eai_common.http.front import ProbeRoute
+from eai_common.http.security import ProbeRoute
 from eai_common.telemetry import Metrics
 from eai_common.version import gateway_version
 

@@ -1,26 +1,25 @@
-"""What every service's HTTP side shares: who may call, limits, errors as JSON, probes, metrics, and the server itself.
+"""The HTTP side of every service: authentication, roles, limits, errors as JSON, the API description, the server.
 
-A route says whom it is for with `require(request, Role.…)`. What comes before that is in `front`.
+A route names the role that it requires with `require(request, Role.…)`. `security` has what runs before each route.
 """
 
 from eai_common.credentials import Role
 from eai_common.http.api_docs import api_docs_routes
-from eai_common.http.app import HttpParts, build_app
+from eai_common.http.app import HttpResources, build_app
 from eai_common.http.callers import Access, Identity, caller, require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
-from eai_common.http.front import Protection
 from eai_common.http.limits import PendingLimit, SelfLimitedRoute, pending_limit
-from eai_common.http.opening import open_protection
+from eai_common.http.security_policy import SecurityPolicy, open_security_policy
 from eai_common.http.server import bound_socket, serve
 
 __all__ = [
     "Access",
     "ErrorBody",
     "HttpError",
-    "HttpParts",
+    "HttpResources",
     "Identity",
     "PendingLimit",
-    "Protection",
+    "SecurityPolicy",
     "Role",
     "SelfLimitedRoute",
     "api_docs_routes",
@@ -28,7 +27,7 @@ __all__ = [
     "build_app",
     "caller",
     "json_response",
-    "open_protection",
+    "open_security_policy",
     "pending_limit",
     "require",
     "serve",

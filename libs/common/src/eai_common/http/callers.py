@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from eai_common.credentials import ApiToken, Role
 from eai_common.http.errors import ErrorBody, HttpError
-from eai_common.http.token_book import TokenBook
+from eai_common.http.token_store import TokenStore
 from eai_common.telemetry import get_logger
 
 __all__ = ["Access", "Identity", "InvalidToken", "TokenVerifier", "caller", "require"]
@@ -52,7 +52,7 @@ class TokenVerifier(Protocol):
 class Access:
     """What is taken as proof of who calls. With nothing to prove it by, all may do everything (development only)."""
 
-    tokens: Collection[ApiToken] | TokenBook = ()
+    tokens: Collection[ApiToken] | TokenStore = ()
     verifier: TokenVerifier | None = None
     is_audited: bool = False
 
@@ -61,7 +61,7 @@ class Access:
         return not self.tokens and self.verifier is None
 
     def warn_if_open(self) -> None:
-        """Say at the start that nobody is asked who it is."""
+        """Log a warning if no authentication is configured."""
         if self.is_open:
             log.warning("authentication_off", reason="API_TOKEN and JWT_… are empty, which only development allows")
 
@@ -95,19 +95,19 @@ class Access:
 
 
 def caller(request: Request) -> Identity:
-    """Who calls, as was found out before the route was reached."""
+    """The caller, as the middleware identified it."""
     identity = request.state.identity
     assert isinstance(identity, Identity)
     return identity
 
 
 def require(request: Request, role: Role) -> Identity:
-    """The caller, if it may do what takes this role. Raises HttpError 401 or 403. Source: RFC 6750, section 3."""
+    """The caller, if it has the role. Raises HttpError 401 or 403. Source: RFC 6750, section 3."""
     identity = caller(request)
     if not identity.is_known:
         raise HttpError(401, _UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="eai"'})
     if identity.role is None or not identity.role.includes(role):
-        raise HttpError(403, ErrorBody("Forbidden", f"This takes the role {role.value}"))
+        raise HttpError(403, ErrorBody("Forbidden", f"Requires role {role.value}."))
     return identity
 
 

@@ -32,7 +32,7 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What the client is told."""
+    """The body of an error answer."""
 
     error: str
     message: str
@@ -76,15 +76,13 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 async def _on_framework_error(request: Request, error: Exception) -> Response:
     """Starlette's own: no such route, method not allowed."""
     assert isinstance(error, HTTPException)
-    body = ErrorBody(HTTPStatus(error.status_code).phrase, _WORDS.get(error.status_code, error.detail))
+    body = ErrorBody(HTTPStatus(error.status_code).phrase, _MESSAGES.get(error.status_code, error.detail))
     return error_response(request, HttpError(error.status_code, body, headers=error.headers))
 
 
 def internal_error() -> HttpError:
-    """The answer to a bug of ours: no internals."""
-    return HttpError(
-        500, ErrorBody("Internal server error", "Something went wrong on our side; the error was recorded")
-    )
+    """The answer to a bug, without internals."""
+    return HttpError(500, ErrorBody("Internal server error", "Internal error. It was logged."))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
@@ -98,7 +96,7 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 
 
 _CLIENT_CLOSED_REQUEST = 499
-_WORDS = {404: "There is nothing at this path", 405: "This path does not take this method"}
+_MESSAGES = {404: "Not found.", 405: "Method not allowed."}
 
 error_handlers = {
     HttpError: _on_http_error,

@@ -23,9 +23,9 @@ __all__ = ["Fetch", "JwksKeys", "JwksUnavailable", "fetch_jwks", "open_jwks"]
 
 log = get_logger("eai.access")
 
-_PATIENCE_S = 3.0
+_TIMEOUT_S = 3.0
 _MOST_BYTES = 256 * 1024
-_AT_MOST_EVERY = timedelta(seconds=30)
+_SHORTEST_INTERVAL = timedelta(seconds=30)
 _CURVES = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
 
 Fetch = Callable[[], Awaitable[bytes]]
@@ -41,10 +41,10 @@ class JwksKeys:
 
     def __init__(self, fetch: Fetch, refresh: timedelta) -> None:
         self._fetch = fetch
-        self._refresh_every = refresh
+        self._interval = refresh
         self._keys: Mapping[tuple[str, str | None], jwt.PyJWK] = {}
-        self._looked_s: float | None = None
-        self._looking = asyncio.Lock()
+        self._refreshed_s: float | None = None
+        self._refreshing = asyncio.Lock()
 
     async def key(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
         """The key for such a token; None when the issuer has none. A key not seen before is looked for, now and then.
@@ -53,8 +53,8 @@ class JwksKeys:
         """
         if (found := self._known(algorithm, key_id)) is not None:
             return found
-        async with self._looking:  # those who came meanwhile find what the first one brought
-            if self._known(algorithm, key_id) is None and self._may_look():
+        async with self._refreshing:  # those who came meanwhile find what the first one brought
+            if self._known(algorithm, key_id) is None and self._may_refresh():
                 await self.refresh()
         if not self._keys:
             raise JwksUnavailable("no keys were ever fetched")
@@ -62,9 +62,9 @@ class JwksKeys:
 
     async def refresh(self) -> None:
         """Fetch the keys; what is known stays when that fails or brings none."""
-        self._looked_s = asyncio.get_running_loop().time()
+        self._refreshed_s = asyncio.get_running_loop().time()
         try:
-            keys = _parsed(await self._fetch())
+            keys = _parse(await self._fetch())
         except JwksUnavailable as error:
             log.warning("jwks_unavailable", error=str(error), known_keys=len(self._keys))
             return
@@ -75,9 +75,9 @@ class JwksKeys:
     async def keep_fresh(self) -> NoReturn:
         """Fetch now, and again and again, until cancelled."""
         while True:
-            async with self._looking:
+            async with self._refreshing:
                 await self.refresh()
-            pause = self._refresh_every if self._keys else _AT_MOST_EVERY
+            pause = self._interval if self._keys else _SHORTEST_INTERVAL
             await asyncio.sleep(pause.total_seconds())
 
     def _known(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
@@ -86,18 +86,18 @@ class JwksKeys:
         fitting = [key for (of, _), key in self._keys.items() if of == algorithm]
         return fitting[0] if len(fitting) == 1 else None
 
-    def _may_look(self) -> bool:
+    def _may_refresh(self) -> bool:
         """Strangers can send any key id: they must not make us ask the issuer for each."""
         return (
-            self._looked_s is None
-            or asyncio.get_running_loop().time() - self._looked_s >= _AT_MOST_EVERY.total_seconds()
+            self._refreshed_s is None
+            or asyncio.get_running_loop().time() - self._refreshed_s >= _SHORTEST_INTERVAL.total_seconds()
         )
 
 
 @asynccontextmanager
 async def open_jwks(url: str, refresh: timedelta) -> AsyncIterator[JwksKeys]:
     """Keys that are kept fresh as long as the context is open."""
-    async with httpx.AsyncClient(timeout=_PATIENCE_S, follow_redirects=False) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False) as client:
         keys = JwksKeys(lambda: fetch_jwks(client, url), refresh)
         async with run_alongside({"jwks": keys.keep_fresh()}):
             yield keys
@@ -107,7 +107,7 @@ async def fetch_jwks(client: httpx.AsyncClient, url: str) -> bytes:
     """The key set's JSON. Raises JwksUnavailable, at the latest after three seconds."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_PATIENCE_S), client.stream("GET", url) as response:
+        async with asyncio.timeout(_TIMEOUT_S), client.stream("GET", url) as response:
             if response.status_code != 200:
                 raise JwksUnavailable(f"answered {response.status_code}")
             async for chunk in response.aiter_bytes():
@@ -119,7 +119,7 @@ async def fetch_jwks(client: httpx.AsyncClient, url: str) -> bytes:
     return bytes(body)
 
 
-def _parsed(body: bytes) -> Mapping[tuple[str, str | None], jwt.PyJWK]:
+def _parse(body: bytes) -> Mapping[tuple[str, str | None], jwt.PyJWK]:
     try:
         found = orjson.loads(body)["keys"]
         keys = dict(pair for entry in found if (pair := _usable(entry)) is not None)

@@ -80,5 +80,5 @@ class JwtVerifier:
 
 
 def _cannot_tell() -> HttpError:
-    body = ErrorBody("Service unavailable", "The token cannot be checked at the moment; please try again")
+    body = ErrorBody("Service unavailable", "The token cannot be verified now. Try again later.")
     return HttpError(503, body, headers={"Retry-After": "30"})

@@ -27,7 +27,7 @@ from eai_common.clock import Clock
 from eai_common.guards import Taken, Window, WindowState
 from eai_common.http.callers import Identity
 from eai_common.http.errors import ErrorBody, HttpError
-from eai_common.settings.http import ProtectionSettings
+from eai_common.settings.http import SecuritySettings
 from eai_common.store import Call, SlidingWindow, StoreUnavailable
 from eai_common.telemetry import Metrics
 
@@ -110,7 +110,7 @@ def pending_limit(request: Request) -> PendingLimit | None:
     return found
 
 
-def rate_windows(settings: ProtectionSettings, *, is_open: bool) -> tuple[Window, ...]:
+def rate_windows(settings: SecuritySettings, *, is_open: bool) -> tuple[Window, ...]:
     """The windows that the settings ask for, the longest first; none are no limit."""
     per_minute = settings.rate_limit_requests_per_minute
     if per_minute is None:
@@ -136,7 +136,7 @@ def _refused(state: WindowState, wait: timedelta) -> HttpError:
     period = _in_words(state.window.period)
     body = ErrorBody(
         "Rate limit exceeded",
-        f"More than {state.window.limit} requests in {period}; try again in {retry_after} s",
+        f"More than {state.window.limit} requests in {period}. Try again in {retry_after} s.",
         extra={"retry_after": retry_after, "limit": state.window.limit, "window": period},
     )
     return HttpError(429, body, headers={"Retry-After": str(retry_after)})

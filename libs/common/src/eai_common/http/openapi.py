@@ -53,7 +53,7 @@ class ErrorAnswer(BaseModel):
 
 
 class RateLimitAnswer(ErrorAnswer):
-    """The caller has used up its share."""
+    """The caller has sent too many requests."""
 
     retry_after: int = Field(description="Seconds until it is worth trying again.", ge=0)
     limit: int | None = None
@@ -137,21 +137,19 @@ def _error(description: str, *headers: Header, model: type[BaseModel] = ErrorAns
 
 
 COMMON_ERRORS: Mapping[int, Answer] = {
-    400: _error("The request is wrong or malicious; `details` names each wrong field."),
-    401: _error("The credentials are missing, wrong or expired.", *_WHO),
-    403: _error("The caller's role does not allow this, or its address is not on the list."),
-    404: _error("There is nothing like this."),
-    405: _error(
-        "This path does not take this method.", Header("Allow", "The methods that it takes.", is_required=True)
-    ),
-    408: _error("The request's body did not come in time."),
-    410: _error("It was here, and is no longer kept."),
-    413: _error("The body is too large."),
-    415: _error("The body is not of the type that is taken."),
+    400: _error("The request is invalid. `details` names each wrong field."),
+    401: _error("Credentials are missing, wrong or expired.", *_WHO),
+    403: _error("The role does not allow this, or the client address is not allowed."),
+    404: _error("Not found."),
+    405: _error("Method not allowed.", Header("Allow", "The allowed methods.", is_required=True)),
+    408: _error("The request body did not arrive in time."),
+    410: _error("The result has expired."),
+    413: _error("The request body is too large."),
+    415: _error("Unsupported media type."),
     422: _error("The Idempotency-Key was used with another body."),
     429: _error("Too many requests.", RETRY_AFTER, model=RateLimitAnswer),
-    500: _error("Something went wrong on our side; the error was recorded."),
-    503: _error("Not possible at the moment; nothing was accepted or lost.", RETRY_AFTER),
+    500: _error("Internal error. It was logged."),
+    503: _error("Temporarily unavailable. Nothing was accepted or lost.", RETRY_AFTER),
 }
 """What an operation can name by its code."""
 

@@ -17,10 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 __all__ = ["RequestLimits", "guarded_protocol"]
 
-_WORDS = {
-    400: "The request is no valid HTTP",
-    408: "The request did not come in time",
-    431: "The request's line and headers are too large",
+_MESSAGES = {
+    400: "Invalid HTTP request.",
+    408: "Request did not arrive in time.",
+    431: "Request line or headers are too large.",
 }
 _APP_ANSWERS_WITHIN_S = 5.0  # the app has the same deadline for the body, and the better answer
 
@@ -128,6 +128,6 @@ class _GuardedProtocol(HttpToolsProtocol):
 
 def _answer(status: int) -> bytes:
     phrase = HTTPStatus(status).phrase
-    body = orjson.dumps({"error": phrase, "message": _WORDS[status]})
+    body = orjson.dumps({"error": phrase, "message": _MESSAGES[status]})
     head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return f"{head}connection: close\r\n\r\n".encode() + body

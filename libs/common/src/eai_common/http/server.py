@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from eai_common.http.closing import turn_away
+from eai_common.http.listener_filter import reject_new_connections
 from eai_common.http.protocol import RequestLimits, guarded_protocol
 
 __all__ = ["bound_socket", "serve"]
@@ -70,7 +70,7 @@ async def serve(
         stopping = group.create_task(stop.wait(), name="http-server/stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            turn_away(listener)
+            reject_new_connections(listener)
             await asyncio.sleep(_SETTLES_S)
         server.should_exit = True
         stopping.cancel()

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from eai_common.health import Health, Need, bind_pool_gauges, health_of, probe_routes
-from eai_common.http import HttpParts, Protection, api_docs_routes, build_app, open_protection
+from eai_common.http import HttpResources, SecurityPolicy, api_docs_routes, build_app, open_security_policy
 from eai_common.process.definition import BrokerResources, ConfiguredService, MissingResource, Resources, Service
 from eai_common.process.settings import CommonSettings
 from eai_common.registry import bindings, service_names
@@ -29,7 +29,7 @@ class Process:
     services: Sequence[tuple[ConfiguredService, Service]]
     stages: Sequence[tuple[Stage, StageResources]]
     health: Health
-    protection: Protection
+    policy: SecurityPolicy
     routes: Sequence[BaseRoute]
     app: ASGIApp
 
@@ -48,16 +48,16 @@ async def open_process(
             (one, await stack.enter_async_context(one.definition.open(one.settings, resources))) for one in configured
         ]
         stages = [pair for one, service in services for pair in _stages(one, service, resources)]
-        protection = await stack.enter_async_context(
-            open_protection(settings, redis=resources.redis, clock=resources.clock, metrics=resources.metrics)
+        policy = await stack.enter_async_context(
+            open_security_policy(settings, redis=resources.redis, clock=resources.clock, metrics=resources.metrics)
         )
         bind_pool_gauges(resources.redis, resources.metrics)
         health = _health(name, configured, resources)
-        routes = _routes(name, services, resources, health, has_auth=not protection.access.is_open)
-        http = HttpParts(
-            resources.ids, resources.metrics, resources.tracing, settings.http, settings.telemetry, protection
+        routes = _routes(name, services, resources, health, has_auth=not policy.access.is_open)
+        http = HttpResources(
+            resources.ids, resources.metrics, resources.tracing, settings.http, settings.telemetry, policy
         )
-        yield Process(name, settings, resources, services, stages, health, protection, routes, build_app(routes, http))
+        yield Process(name, settings, resources, services, stages, health, policy, routes, build_app(routes, http))
 
 
 def _stages(one: ConfiguredService, service: Service, resources: Resources) -> list[tuple[Stage, StageResources]]:

@@ -84,7 +84,7 @@ async def run_process(
     """
     settings, health = process.settings, process.health
     if any(one.definition.serves_clients for one, _ in process.services):
-        process.protection.access.warn_if_open()
+        process.policy.access.warn_if_open()
     grace_s = max(one.settings.process.shutdown_grace.total_seconds() for one, _ in process.services)
     async with asyncio.TaskGroup() as group:
         group.create_task(

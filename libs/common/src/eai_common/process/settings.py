@@ -10,8 +10,8 @@ from eai_common.settings import (
     HttpSettings,
     JwtSettings,
     ProcessSettings,
-    ProtectionSettings,
     RedisSettings,
+    SecuritySettings,
     TaskSettings,
     TelemetrySettings,
     WorkerSettings,
@@ -31,6 +31,6 @@ class CommonSettings:
     worker: WorkerSettings
     http: HttpSettings
     jwt: JwtSettings
-    protection: ProtectionSettings
+    security: SecuritySettings
     health: HealthSettings
     telemetry: TelemetrySettings

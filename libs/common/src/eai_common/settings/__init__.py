@@ -12,7 +12,7 @@ from eai_common.settings.groups import (
     TelemetrySettings,
     WorkerSettings,
 )
-from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
+from eai_common.settings.http import HttpSettings, JwtSettings, SecuritySettings
 from eai_common.settings.providers import ProviderName, ProviderNames
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "JwtSettings",
     "OrderingSettings",
     "ProcessSettings",
-    "ProtectionSettings",
+    "SecuritySettings",
     "ProviderName",
     "ProviderNames",
     "RedisSettings",

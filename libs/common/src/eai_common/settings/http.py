@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from eai_common.credentials import TOKENS_IN_WORDS, ApiToken, parse_api_tokens
 from eai_common.settings.base import AllowedNetworks, Duration, Group, Items
 
-__all__ = ["HttpSettings", "JwtSettings", "ProtectionSettings"]
+__all__ = ["HttpSettings", "JwtSettings", "SecuritySettings"]
 
 
 def _readable(tokens: SecretStr) -> SecretStr:
@@ -110,7 +110,7 @@ class JwtSettings(Group):
         return self
 
 
-class ProtectionSettings(Group):
+class SecuritySettings(Group):
     """What stands between callers and the routes."""
 
     rate_limit_requests_per_minute: int | None = Field(

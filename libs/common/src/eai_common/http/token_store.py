@@ -1,4 +1,4 @@
-"""The API tokens that are taken now: those of the settings, or of a file that may change while the process runs."""
+"""The API tokens that are valid now: those of the settings, or of a file that may change while the process runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NoReturn
 from eai_common.credentials import ApiToken, parse_api_tokens
 from eai_common.telemetry import get_logger
 
-__all__ = ["TokenBook"]
+__all__ = ["TokenStore"]
 
 log = get_logger("eai.access")
 
 
-class TokenBook:
+class TokenStore:
     """The tokens, in the order in which they are listed."""
 
     def __init__(self, tokens: tuple[ApiToken, ...]) -> None:
@@ -29,12 +29,11 @@ class TokenBook:
         return len(self._tokens)
 
     async def keep_fresh(self, file: Path, interval: timedelta) -> NoReturn:
-        """Read the file again and again, until cancelled. One that cannot be read, or is empty, changes nothing:
-        a slip must lock nobody out, and must open nothing."""
+        """Read the file each `interval`, until cancelled. A file that is unreadable or empty changes nothing."""
         while True:
             await asyncio.sleep(interval.total_seconds())
             try:
-                tokens = _in(await asyncio.to_thread(file.read_text, encoding="utf-8"))
+                tokens = _parse(await asyncio.to_thread(file.read_text, encoding="utf-8"))
             except (OSError, ValueError) as error:
                 # The text of a ValueError of ours holds no token; what others say of a file's content might.
                 log.error("credentials_not_read", file=str(file), error=type(error).__name__)
@@ -44,7 +43,7 @@ class TokenBook:
                 log.info("credentials_rotated", tokens=len(tokens))
 
 
-def _in(text: str) -> tuple[ApiToken, ...]:
+def _parse(text: str) -> tuple[ApiToken, ...]:
     if not (tokens := parse_api_tokens(text)):
         raise ValueError("no tokens")
     return tokens

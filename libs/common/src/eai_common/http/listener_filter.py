@@ -1,4 +1,4 @@
-"""Turns new connections away from a listening socket before it closes, so that none is lost that was just made.
+"""Rejects new connections at a listening socket before it closes, so that none is reset that was just made.
 
 A port that closes resets the connections that the kernel has made and nobody has accepted yet; their clients have sent
 a request, and cannot know whether it was taken. So the kernel is told first to drop what would open a connection: a
@@ -12,7 +12,7 @@ import socket
 import struct
 from contextlib import suppress
 
-__all__ = ["turn_away"]
+__all__ = ["reject_new_connections"]
 
 # A classic BPF program (source: Linux, Documentation/networking/filter.rst): code, jumps if true and if false, operand.
 # It is given packets from their TCP header on.
@@ -26,8 +26,8 @@ _DROP_SYN = (
 _SO_ATTACH_FILTER = 26
 
 
-def turn_away(listener: socket.socket) -> None:
-    """From now on no connection is opened to the socket. Where the kernel knows no such filter, nothing happens."""
+def reject_new_connections(listener: socket.socket) -> None:
+    """Let the kernel drop what would open a connection. Does nothing if the kernel has no such filter."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
     option = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
     with suppress(OSError):

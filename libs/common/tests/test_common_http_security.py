@@ -22,13 +22,13 @@ from starlette.routing import Route
 from eai_common.clock import SystemClock
 from eai_common.health import Health, probe_routes
 from eai_common.http import (
-    HttpParts,
+    HttpResources,
     Role,
     SelfLimitedRoute,
     build_app,
     caller,
     json_response,
-    open_protection,
+    open_security_policy,
     pending_limit,
     require,
 )
@@ -39,8 +39,8 @@ from eai_common.ids import Ids
 from eai_common.settings import (
     HttpSettings,
     JwtSettings,
-    ProtectionSettings,
     RedisSettings,
+    SecuritySettings,
     TelemetrySettings,
     load,
 )
@@ -58,7 +58,7 @@ class Settings:
 
     http: HttpSettings
     jwt: JwtSettings
-    protection: ProtectionSettings
+    security: SecuritySettings
     telemetry: TelemetrySettings
 
 
@@ -75,14 +75,14 @@ async def with_own_headers(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def open_front(
+async def open_replica(
     redis: RedisClient, *, address: str = "192.0.2.1", **environ: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of one replica, which sees it at this address."""
     settings, clock, metrics = load(Settings, environ), SystemClock(), Metrics()
     async with AsyncExitStack() as stack:
-        protection = await stack.enter_async_context(
-            open_protection(settings, redis=redis, clock=clock, metrics=metrics)
+        policy = await stack.enter_async_context(
+            open_security_policy(settings, redis=redis, clock=clock, metrics=metrics)
         )
         batcher = await stack.enter_async_context(open_batcher(redis.driver))
 
@@ -92,13 +92,13 @@ async def open_front(
                 limit.admit(reply)
             return json_response({})
 
-        parts = HttpParts(
+        resources = HttpResources(
             Ids(clock, RANDOM),
             metrics,
             open_tracing(settings.telemetry, service="test"),
             settings.http,
             settings.telemetry,
-            protection,
+            policy,
         )
         routes = [
             Route("/open", open_to_all),
@@ -107,7 +107,7 @@ async def open_front(
             SelfLimitedRoute("/counts-itself", counts_itself),
             *probe_routes(Health("test", is_started=True), metrics, "/metrics"),
         ]
-        transport = httpx.ASGITransport(build_app(routes, parts), client=(address, 4321))
+        transport = httpx.ASGITransport(build_app(routes, resources), client=(address, 4321))
         yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
 
 
@@ -126,7 +126,7 @@ def bearer(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", ["/open", "/readers", "/counts-itself", "/nowhere"])
 async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: RedisClient, path: str) -> None:
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         for _ in range(5):
             assert (await client.get(path, headers=bearer("first"))).status_code != 429
         refused = await client.get(path, headers=bearer("first"))
@@ -135,7 +135,7 @@ async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: R
     assert refused.status_code == 429
     assert body == {
         "error": "Rate limit exceeded",
-        "message": f"More than 5 requests in 1 minute; try again in {retry_after} s",
+        "message": f"More than 5 requests in 1 minute. Try again in {retry_after} s.",
         "retry_after": retry_after,
         "limit": 5,
         "window": "1 minute",
@@ -146,7 +146,7 @@ async def test_a_client_over_its_limit_is_told_so_and_when_to_come_back(redis: R
 
 @pytest.mark.parametrize("path", ["/open", "/counts-itself", "/nowhere"])
 async def test_every_answer_tells_what_is_left(redis: RedisClient, path: str) -> None:
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         answers = [await client.get(path, headers=bearer("first")) for _ in range(6)]
     told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
     assert told == [("5", str(left)) for left in (4, 3, 2, 1, 0, 0)]
@@ -156,7 +156,7 @@ async def test_every_answer_tells_what_is_left(redis: RedisClient, path: str) ->
 
 
 async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers(redis: RedisClient) -> None:
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         answers = [await client.post("/counts-itself", headers=bearer("first")) for _ in range(6)]
         refused = await client.get("/counts-itself", headers=bearer("first"))
     told = [one.headers["x-ratelimit-remaining"] for one in answers]
@@ -164,14 +164,14 @@ async def test_a_route_that_counts_itself_but_did_not_is_counted_when_it_answers
 
 
 async def test_another_client_is_not_limited_by_the_first(redis: RedisClient) -> None:
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         for _ in range(6):
             await client.get("/readers", headers=bearer("first"))
         assert (await client.get("/readers", headers=bearer("second"))).status_code == 200
 
 
 async def test_a_client_without_a_good_credential_counts_by_its_address(redis: RedisClient) -> None:
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         for guess in range(6):
             refused = await client.get("/readers", headers=bearer(f"guess-{guess}"))
         good = await client.get("/readers", headers=bearer("first"))
@@ -180,7 +180,7 @@ async def test_a_client_without_a_good_credential_counts_by_its_address(redis: R
 
 async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_tell_of_it(redis: RedisClient) -> None:
     limits = {"RATE_LIMIT_REQUESTS_PER_MINUTE": "12", "RATE_LIMIT_BURST": "1", "RATE_LIMIT_BURST_PERIOD": "10s"}
-    async with open_front(redis, **TOKENS, **limits) as client:
+    async with open_replica(redis, **TOKENS, **limits) as client:
         answers = [await client.get("/readers", headers=bearer("first")) for _ in range(4)]
     told = [(one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers]
     assert told == [("12", "11"), ("12", "10"), ("3", "0"), ("3", "0")]
@@ -199,13 +199,13 @@ async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_t
     ids=["by default", "a higher rate", "no burst limit", "bursts as large as the minute", "no limit"],
 )
 def test_a_burst_counts_above_the_even_rate(given: dict[str, str], windows: list[tuple[int, int]]) -> None:
-    found = rate_windows(ProtectionSettings.read(given), is_open=False)
+    found = rate_windows(SecuritySettings.read(given), is_open=False)
     assert [(window.limit, window.period.total_seconds()) for window in found] == windows
 
 
 async def test_a_failure_of_ours_before_the_route_is_answered_in_json_without_its_cause(redis: RedisClient) -> None:
     await redis.driver.set("ratelimit:{http:token:one}", "not a log")
-    async with open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_replica(redis, **LIMITS, **TOKENS) as client:
         answer = await client.get("/readers", headers=bearer("first"))
     assert (answer.status_code, answer.json()["error"]) == (500, "Internal server error")
     assert "not a log" not in answer.text
@@ -217,7 +217,7 @@ async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
     async with AsyncExitStack() as stack:
         redises = [await stack.enter_async_context(open_redis(settings)) for _ in range(2)]
         await redises[0].driver.delete("ratelimit:{http:token:one}", "ratelimit:{http:token:two}")
-        replicas = [await stack.enter_async_context(open_front(redis, **limits)) for redis in redises]
+        replicas = [await stack.enter_async_context(open_replica(redis, **limits)) for redis in redises]
         answers = await asyncio.gather(
             *(replicas[n % 2].get("/readers", headers=bearer("first")) for n in range(120)),
             *(replicas[n % 2].get("/readers", headers=bearer("second")) for n in range(50)),
@@ -230,7 +230,7 @@ async def test_replicas_share_a_clients_limit(redis_server: Any) -> None:
 
 
 async def test_probes_and_metrics_are_not_limited(redis: RedisClient) -> None:
-    async with open_front(redis, **{**LIMITS, "RATE_LIMIT_REQUESTS_PER_MINUTE": "1"}, **TOKENS) as client:
+    async with open_replica(redis, **{**LIMITS, "RATE_LIMIT_REQUESTS_PER_MINUTE": "1"}, **TOKENS) as client:
         answers = [await client.get(path) for path in ("/live", "/ready", "/health", "/metrics", "/live", "/metrics")]
     assert [answer.status_code for answer in answers] == [200] * 6
     assert "x-ratelimit-limit" not in answers[0].headers
@@ -239,7 +239,7 @@ async def test_probes_and_metrics_are_not_limited(redis: RedisClient) -> None:
 async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: RedisClient) -> None:
     environ = {"JWT_JWKS_URL": "http://127.0.0.1:1/", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE}
     headers = bearer(Issuer().token())
-    async with open_front(redis, **environ) as client:
+    async with open_replica(redis, **environ) as client:
         answers = [await client.get(path, headers=headers) for path in ("/live", "/health", "/readers")]
     assert [answer.status_code for answer in answers] == [200, 200, 503]
 
@@ -250,7 +250,7 @@ async def test_a_probe_is_answered_although_its_token_cannot_be_checked(redis: R
     ids=["no authentication", "limit of zero"],
 )
 async def test_there_is_no_limit(redis: RedisClient, environ: dict[str, str]) -> None:
-    async with open_front(redis, **environ) as client:
+    async with open_replica(redis, **environ) as client:
         answers = [await client.get("/counts-itself") for _ in range(120)]
     assert {answer.status_code for answer in answers} == {200}
     assert "x-ratelimit-limit" not in answers[0].headers
@@ -258,7 +258,7 @@ async def test_there_is_no_limit(redis: RedisClient, environ: dict[str, str]) ->
 
 async def test_without_redis_nobody_is_limited() -> None:
     nowhere = RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})
-    async with open_redis(nowhere) as redis, open_front(redis, **LIMITS, **TOKENS) as client:
+    async with open_redis(nowhere) as redis, open_replica(redis, **LIMITS, **TOKENS) as client:
         answers = [await client.get("/readers", headers=bearer("first")) for _ in range(7)]
         metrics = (await client.get("/metrics")).text
     assert {answer.status_code for answer in answers} == {200}
@@ -274,7 +274,7 @@ async def test_a_token_that_is_put_into_the_file_opens_without_a_restart_and_one
 ) -> None:
     file = tmp_path / "tokens"
     file.write_text("old\n", encoding="utf-8")
-    async with open_front(redis, API_TOKEN_FILE=str(file), CREDENTIAL_ROTATION_INTERVAL="20ms") as client:
+    async with open_replica(redis, API_TOKEN_FILE=str(file), CREDENTIAL_ROTATION_INTERVAL="20ms") as client:
         before = (await client.get("/readers", headers=bearer("old"))).status_code
         file.write_text("crm:read_only:new\n", encoding="utf-8")
 
@@ -294,7 +294,7 @@ async def test_a_file_without_tokens_changes_nothing_and_is_told(
     file.write_text("old", encoding="utf-8")
     environ = {"API_TOKEN_FILE": str(file), "CREDENTIAL_ROTATION_INTERVAL": "10ms"}
     with structlog.testing.capture_logs() as told:
-        async with open_front(redis, **environ) as client:
+        async with open_replica(redis, **environ) as client:
             file.write_text(content, encoding="utf-8") if content is not None else file.unlink()
 
             async def is_told() -> bool:
@@ -353,13 +353,13 @@ def test_a_subscriber_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str
 
 @pytest.mark.parametrize(("address", "status"), [("203.0.113.7", 200), ("203.0.114.7", 403), ("2001:db8::1", 403)])
 async def test_only_listed_networks_may_call(redis: RedisClient, address: str, status: int) -> None:
-    async with open_front(redis, address=address, IP_ALLOWLIST="203.0.113.0/24") as client:
+    async with open_replica(redis, address=address, IP_ALLOWLIST="203.0.113.0/24") as client:
         answers = [await client.get("/open"), await client.get("/live")]
     assert [answer.status_code for answer in answers] == [status, 200]
 
 
 async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: RedisClient) -> None:
-    async with open_front(redis, IP_ALLOWLIST="203.0.113.0/24", TRUSTED_PROXIES="10.0.0.0/8") as client:
+    async with open_replica(redis, IP_ALLOWLIST="203.0.113.0/24", TRUSTED_PROXIES="10.0.0.0/8") as client:
         answer = await client.get("/open", headers={"X-Forwarded-For": "203.0.113.7"})
     assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
 
@@ -368,7 +368,7 @@ async def test_a_client_cannot_say_that_it_calls_from_a_listed_network(redis: Re
 
 
 async def test_every_answer_has_the_security_headers(redis: RedisClient) -> None:
-    async with open_front(redis) as client:
+    async with open_replica(redis) as client:
         for path in ("/open", "/nowhere", "/live"):
             headers = (await client.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
@@ -380,7 +380,7 @@ async def test_every_answer_has_the_security_headers(redis: RedisClient) -> None
 
 
 async def test_a_routes_own_header_goes_before(redis: RedisClient) -> None:
-    async with open_front(redis) as client:
+    async with open_replica(redis) as client:
         headers = (await client.get("/headers")).headers
     assert headers.get_list("content-security-policy") == ["default-src 'self'"]
 
@@ -394,13 +394,13 @@ async def test_a_routes_own_header_goes_before(redis: RedisClient) -> None:
     ids=["all", "hsts"],
 )
 async def test_the_headers_can_be_switched_off(redis: RedisClient, environ: dict[str, str], missing: str) -> None:
-    async with open_front(redis, **environ) as client:
+    async with open_replica(redis, **environ) as client:
         assert missing not in (await client.get("/open")).headers
 
 
 async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: RedisClient) -> None:
     environ = {"CORS_ALLOWED_ORIGINS": "https://panel.example", **TOKENS, **LIMITS}
-    async with open_front(redis, **environ) as client:
+    async with open_replica(redis, **environ) as client:
         asked = {
             "Origin": "https://panel.example",
             "Access-Control-Request-Method": "GET",
@@ -419,6 +419,6 @@ async def test_pages_of_an_allowed_origin_may_call_and_read_the_headers(redis: R
     ids=["none allowed", "another allowed"],
 )
 async def test_pages_of_other_origins_may_not(redis: RedisClient, environ: dict[str, str], origin: str) -> None:
-    async with open_front(redis, **environ) as client:
+    async with open_replica(redis, **environ) as client:
         answer = await client.get("/open", headers={"Origin": origin})
     assert "access-control-allow-origin" not in answer.headers

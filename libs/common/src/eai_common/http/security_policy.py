@@ -1,31 +1,40 @@
-"""Opens what the HTTP side stands on, from a service's settings."""
+"""Who may call and how often, made from a service's settings."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.http.callers import Access
-from eai_common.http.front import Protection
 from eai_common.http.limits import RateLimits, rate_windows
-from eai_common.http.token_book import TokenBook
-from eai_common.settings.http import HttpSettings, JwtSettings, ProtectionSettings
+from eai_common.http.token_store import TokenStore
+from eai_common.settings.http import HttpSettings, JwtSettings, SecuritySettings
 from eai_common.store import RedisClient, SlidingWindow, open_batcher
 from eai_common.telemetry import Metrics, get_logger
 
 if TYPE_CHECKING:
     from eai_common.http.jwts import JwtVerifier
 
-__all__ = ["ProtectedSettings", "open_protection"]
+__all__ = ["PolicySettings", "SecurityPolicy", "open_security_policy"]
 
 log = get_logger("eai.access")
 
 
-class ProtectedSettings(Protocol):
-    """The groups that say what stands before the routes."""
+@dataclass(frozen=True, slots=True)
+class SecurityPolicy:
+    """What `SecurityMiddleware` enforces. Without `limits`, callers may send as many requests as they like."""
+
+    access: Access
+    settings: SecuritySettings
+    limits: RateLimits | None = None
+
+
+class PolicySettings(Protocol):
+    """The groups that a policy is made from."""
 
     @property
     def http(self) -> HttpSettings: ...
@@ -34,26 +43,26 @@ class ProtectedSettings(Protocol):
     def jwt(self) -> JwtSettings: ...
 
     @property
-    def protection(self) -> ProtectionSettings: ...
+    def security(self) -> SecuritySettings: ...
 
 
 @asynccontextmanager
-async def open_protection(
-    settings: ProtectedSettings, *, redis: RedisClient, clock: Clock, metrics: Metrics
-) -> AsyncIterator[Protection]:
-    """What stands before the routes, as long as the context is open."""
+async def open_security_policy(
+    settings: PolicySettings, *, redis: RedisClient, clock: Clock, metrics: Metrics
+) -> AsyncIterator[SecurityPolicy]:
+    """The policy, as long as the context is open."""
     async with AsyncExitStack() as stack:
         verifier = await _open_verifier(settings.jwt, stack) if settings.jwt.is_used else None
-        book = TokenBook(settings.http.tokens)
+        tokens = TokenStore(settings.http.tokens)
         if (file := settings.http.api_token_file) is not None:
-            keep_fresh = book.keep_fresh(file, settings.http.credential_rotation_interval)
+            keep_fresh = tokens.keep_fresh(file, settings.http.credential_rotation_interval)
             await stack.enter_async_context(run_alongside({"api-tokens": keep_fresh}))
-        access = Access(book, verifier, settings.protection.enable_credential_audit)
+        access = Access(tokens, verifier, settings.security.enable_credential_audit)
         limits = None
-        if windows := rate_windows(settings.protection, is_open=access.is_open):
+        if windows := rate_windows(settings.security, is_open=access.is_open):
             batcher = await stack.enter_async_context(open_batcher(redis.driver))
             limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
-        yield Protection(access, settings.protection, limits)
+        yield SecurityPolicy(access, settings.security, limits)
 
 
 async def _open_verifier(settings: JwtSettings, stack: AsyncExitStack) -> JwtVerifier:

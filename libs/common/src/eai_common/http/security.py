@@ -1,9 +1,8 @@
-"""What every request passes before its route: allowlist, who calls, rate limit; and the headers of every answer."""
+"""Checks each request before its route: allowlist, caller, rate limit. Adds the security headers to each answer."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -11,17 +10,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eai_common.http.addresses import client_address, is_in, subscriber
-from eai_common.http.callers import Access, Identity
+from eai_common.http.callers import Identity
 from eai_common.http.errors import ErrorBody, HttpError, error_response, internal_error
-from eai_common.http.limits import PendingLimit, RateLimits, SelfLimitedRoute
-from eai_common.settings.http import ProtectionSettings
+from eai_common.http.limits import PendingLimit, SelfLimitedRoute
+from eai_common.http.security_policy import SecurityPolicy
+from eai_common.settings.http import SecuritySettings
 from eai_common.telemetry import get_logger
 
-__all__ = ["Front", "Protection", "ProbeRoute", "with_cors"]
+__all__ = ["ProbeRoute", "SecurityMiddleware", "with_cors"]
 
 log = get_logger("eai.http")
 
-_TOLD_TO_PAGES = (
+_EXPOSED_HEADERS = (
     "X-Request-ID",
     "X-Correlation-ID",
     "X-RateLimit-Limit",
@@ -34,27 +34,18 @@ _TOLD_TO_PAGES = (
 
 
 class ProbeRoute(Route):
-    """What orchestrators and dashboards ask: open to all, not limited, not logged."""
+    """A route for orchestrators and dashboards: open to all, not rate-limited, not logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Protection:
-    """What stands before the routes; by default nothing but the security headers."""
+class SecurityMiddleware:
+    """Lets a request through to its route, or answers with the reason why not."""
 
-    access: Access
-    settings: ProtectionSettings
-    limits: RateLimits | None = None
-
-
-class Front:
-    """Admits a request, or answers why not."""
-
-    def __init__(self, app: ASGIApp, protection: Protection) -> None:
+    def __init__(self, app: ASGIApp, policy: SecurityPolicy) -> None:
         self._app = app
-        self._access = protection.access
-        self._limits = protection.limits
-        self._settings = protection.settings
-        self._headers = security_headers(protection.settings)
+        self._access = policy.access
+        self._limits = policy.limits
+        self._settings = policy.settings
+        self._headers = security_headers(policy.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,30 +56,30 @@ class Front:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                limit = await self._counted(request)
+                limit = await self._count(request)
                 given = {name.lower() for name, _ in message["headers"]}
                 ours = [pair for pair in self._headers if pair[0] not in given]
                 message["headers"] = [*message["headers"], *ours, *(limit.headers if limit is not None else ())]
             await send(message)
 
         try:
-            await self._admit(request)
+            await self._check(request)
         except HttpError as refused:
             await error_response(request, refused)(scope, receive, send_with_headers)
             return
-        except Exception:  # a bug of ours, outside of what answers 500 for the routes
+        except Exception:  # a bug, outside of what answers 500 for the routes
             log.exception("request_failed")
             await error_response(request, internal_error())(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
-    async def _admit(self, request: Request) -> None:
+    async def _check(self, request: Request) -> None:
         route = getattr(request.state, "route", None)
         address = client_address(request, self._settings.trusted_proxies)
         allowlist = self._settings.ip_allowlist
         is_probe = isinstance(route, ProbeRoute)
         if allowlist and not is_probe and (address is None or not is_in(address, allowlist)):
-            raise HttpError(403, ErrorBody("Forbidden", "Calls from this address are not allowed"))
+            raise HttpError(403, ErrorBody("Forbidden", "Client address is not allowed."))
         identity = await self._identity(request, subscriber(address), is_probe=is_probe)
         request.state.identity = identity
         if self._limits is None or is_probe:
@@ -97,8 +88,8 @@ class Front:
         if not isinstance(route, SelfLimitedRoute):
             await self._limits.admit(request.state.limit)
 
-    async def _counted(self, request: Request) -> PendingLimit | None:
-        """The request's count. One that never came so far is taken now, and refuses nothing any more."""
+    async def _count(self, request: Request) -> PendingLimit | None:
+        """The request's count. A request that was not counted yet is counted now, and is not refused any more."""
         limit: PendingLimit | None = request.state.limit
         if limit is not None and self._limits is not None and not limit.was_tried:
             with suppress(HttpError):
@@ -109,13 +100,15 @@ class Front:
         try:
             return await self._access.identify(request, address)
         except HttpError:
-            if is_probe:  # asked by whom it may: an issuer that is out of reach takes no pod out of service
+            if (
+                is_probe
+            ):  # a probe must pass without credentials: an issuer that is out of reach takes no pod out of service
                 return Identity.unknown(address)
             raise
 
 
-def with_cors(app: ASGIApp, settings: ProtectionSettings) -> ASGIApp:
-    """The app, open to pages of the allowed origins. Tokens go in headers, so no cookies are let through."""
+def with_cors(app: ASGIApp, settings: SecuritySettings) -> ASGIApp:
+    """The app, open to pages of the allowed origins. Tokens are sent in headers, so no cookies are allowed."""
     if not settings.cors_allowed_origins:
         return app
     return CORSMiddleware(
@@ -123,12 +116,12 @@ def with_cors(app: ASGIApp, settings: ProtectionSettings) -> ASGIApp:
         allow_origins=settings.cors_allowed_origins,
         allow_methods=settings.cors_allowed_methods,
         allow_headers=settings.cors_allowed_headers,
-        expose_headers=_TOLD_TO_PAGES,
+        expose_headers=_EXPOSED_HEADERS,
     )
 
 
-def security_headers(settings: ProtectionSettings) -> list[tuple[bytes, bytes]]:
-    """For every answer; a route's own header of the same name goes before. Source: OWASP REST Security Cheat Sheet."""
+def security_headers(settings: SecuritySettings) -> list[tuple[bytes, bytes]]:
+    """The headers of each answer; a route's own header of that name wins. Source: OWASP REST Security Cheat Sheet."""
     if not settings.enable_security_headers:
         return []
     headers = {
