@@ -30,7 +30,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from eai_cli.servers import run_private_redis
 from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import RedisClient, SlidingWindow, open_redis
+from eai_common.store import RedisClient, SlidingWindow, open_redis, together_all
 
 WINDOWS = (Window(1000, timedelta(minutes=1)), Window(100, timedelta(seconds=10)))
 ITEMS = (RateLimitItemPerMinute(1000), RateLimitItemPerSecond(100, 10))
@@ -50,13 +50,7 @@ def sides(redis: RedisClient, limits: MovingWindowRateLimiter) -> dict[str, Deci
                 await limits.get_window_stats(item, subject)
 
     async def batched(subjects: list[str]) -> None:
-        calls = [window.call(subject, WINDOWS) for subject in subjects]
-        async with redis.driver.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                call.queue(pipeline)
-            replies = await pipeline.execute(raise_on_error=False)
-        for call, reply in zip(calls, replies, strict=True):
-            window.taken(await call.answer(redis.driver, reply), WINDOWS)
+        await together_all([window.take(subject, WINDOWS) for subject in subjects])
 
     return {
         "ours": lambda subjects: asyncio.gather(*(window.take(subject, WINDOWS) for subject in subjects)),

@@ -34,8 +34,10 @@ import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
 from eai_agent_router.agent import Agent, Turn
+from eai_agent_router.conversations import ConversationStore
 from eai_agent_router.provider import ProviderResources
 from eai_agent_router.settings import AgentSettings
+from eai_agent_router.threads import AgentIdCache
 from eai_agent_router.wiring import open_agents
 from eai_cli.sandbox_process import sandbox_environment, start_sandbox
 from eai_cli.servers import run_private_rabbitmq, run_private_redis
@@ -45,7 +47,7 @@ from eai_common.clock import Deadline, SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageText, encode
 from eai_common.settings import RedisSettings, load
-from eai_common.store import AgentIdCache, ConversationStore, Mailboxes, open_redis
+from eai_common.store import Mailboxes, open_redis
 from eai_common.topology import Topology
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,12 +195,9 @@ def _process(world: World, side: str, *, parallel: int, **settings: str) -> Iter
 class Feed:
     """Puts messages in as ingress does, and takes out what comes of them."""
 
-    def __init__(
-        self, broker: Broker, mailboxes: Mailboxes, redis: Any, out: aio_pika.abc.AbstractQueue, bare: Any
-    ) -> None:
+    def __init__(self, broker: Broker, mailboxes: Mailboxes, out: aio_pika.abc.AbstractQueue, bare: Any) -> None:
         self._broker = broker
         self._mailboxes = mailboxes
-        self._redis = redis
         self._out = out
         self._bare = bare
         self._ids = Ids(SystemClock(), SystemRandom())
@@ -219,8 +218,7 @@ class Feed:
         prepared = [self._message(number) for number in range(messages)]
         if self._bare is None:
             for message in prepared:
-                entering = self._mailboxes.enter_call(message.user_number, message.message_id, at=message.timestamp)
-                await entering.run(self._redis)
+                await self._mailboxes.enter(message.user_number, message.message_id, at=message.timestamp)
         began = time.perf_counter()
         await asyncio.gather(*(self._put(message) for message in prepared))
         async with asyncio.timeout(300):
@@ -259,7 +257,7 @@ async def _feed(world: World, side: str) -> AsyncIterator[Feed]:
         await channel.set_qos(200)
         await _bare_queues(channel)
         out = await channel.get_queue(_BARE_OUT if side == "bare" else _OUT, ensure=False)
-        yield Feed(broker, Mailboxes(redis, _DAY), redis, out, channel.default_exchange if side == "bare" else None)
+        yield Feed(broker, Mailboxes(redis, _DAY), out, channel.default_exchange if side == "bare" else None)
 
 
 async def _bare_queues(channel: aio_pika.abc.AbstractChannel) -> aio_pika.abc.AbstractQueue:

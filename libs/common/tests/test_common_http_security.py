@@ -44,7 +44,7 @@ from eai_common.settings import (
     TelemetrySettings,
     load,
 )
-from eai_common.store import RedisClient, open_batcher, open_memory_redis, open_redis
+from eai_common.store import RedisClient, open_memory_redis, open_redis
 from eai_common.telemetry import Metrics, open_tracing
 from eai_common.testing import RANDOM, eventually
 
@@ -84,12 +84,10 @@ async def open_replica(
         policy = await stack.enter_async_context(
             open_security_policy(settings, redis=redis, clock=clock, metrics=metrics)
         )
-        batcher = await stack.enter_async_context(open_batcher(redis.driver))
 
         async def counts_itself(request: Request) -> Response:
             if (limit := pending_limit(request)) is not None:
-                (reply,) = await batcher.run(limit.call)
-                limit.admit(reply)
+                limit.admit(await limit.count)
             return json_response({})
 
         resources = HttpResources(

@@ -9,11 +9,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from eai_common.guards import Window
 from eai_common.settings import RedisSettings
-from eai_common.store import RedisClient, SlidingWindow, StoreUnavailable, open_memory_redis, open_redis
-from eai_common.store.scripts import Script
+from eai_common.store import (
+    RedisClient,
+    Script,
+    SlidingWindow,
+    StoreUnavailable,
+    command,
+    open_memory_redis,
+    open_redis,
+    together,
+)
 from eai_common.testing import eventually
 
 MINUTE = Window(5, timedelta(minutes=1))
@@ -129,30 +138,20 @@ class SlidingWindowContract:
         assert (await limiter.take(subject, [MINUTE])).states[0].remaining == 3
 
     @pytest.mark.parametrize("is_known", [True, False], ids=["known script", "unknown script"])
-    async def test_it_rides_in_a_pipeline_of_others(
+    async def test_it_goes_together_with_others(
         self, limiter: SlidingWindow, redis: RedisClient, subject: str, is_known: bool
     ) -> None:
         await limiter.take(subject, [MINUTE])
         if not is_known:
             await redis.driver.script_flush()
-        calls = [limiter.call(subject, [MINUTE]) for _ in range(2)]
-        async with redis.driver.pipeline(transaction=False) as pipeline:
-            pipeline.set(f"other:{subject}", "value", ex=60)
-            for call in calls:
-                call.queue(pipeline)
-            first, *replies = await pipeline.execute(raise_on_error=False)
-        answers = [await call.answer(redis.driver, reply) for call, reply in zip(calls, replies, strict=True)]
-        assert first is True
-        assert [limiter.taken(answer, [MINUTE]).states[0].remaining for answer in answers] == [3, 2]
+        other = redis.request(command("SET", f"other:{subject}", "value", "EX", 60))
+        _, *taken = await together(other, limiter.take(subject, [MINUTE]), limiter.take(subject, [MINUTE]))
+        assert [one.states[0].remaining for one in taken] == [3, 2]
 
-    async def test_an_error_in_a_pipeline_is_not_taken_for_an_answer(self, redis: RedisClient, subject: str) -> None:
+    async def test_an_error_in_a_script_is_not_taken_for_an_answer(self, redis: RedisClient, subject: str) -> None:
         broken = Script("return redis.call('LPUSH', KEYS[1])").call([subject])
-        await redis.driver.script_load(broken.script.text)
-        async with redis.driver.pipeline(transaction=False) as pipeline:
-            broken.queue(pipeline)
-            (reply,) = await pipeline.execute(raise_on_error=False)
-        with pytest.raises(Exception, match="(?i)wrong number of arg"):
-            await broken.answer(redis.driver, reply)
+        with pytest.raises(ResponseError, match="(?i)wrong number of arg"):
+            await redis.request(broken)
 
 
 class TestMemorySlidingWindow(SlidingWindowContract):
@@ -173,14 +172,12 @@ class TestRealSlidingWindow(SlidingWindowContract):
             await redis.ping()
             yield redis
 
-    async def test_in_a_pipeline_it_asks_the_server_nothing_beforehand(
+    async def test_it_asks_the_server_nothing_beforehand(
         self, limiter: SlidingWindow, redis: RedisClient, subject: str
     ) -> None:
         await limiter.take(subject, [MINUTE])
         await redis.driver.config_resetstat()
-        async with redis.driver.pipeline(transaction=False) as pipeline:
-            limiter.call(subject, [MINUTE]).queue(pipeline)
-            await pipeline.execute(raise_on_error=False)
+        await limiter.take(subject, [MINUTE])
         commands = set(await redis.driver.info("commandstats"))
         assert "cmdstat_evalsha" in commands
         assert [name for name in commands if name.startswith("cmdstat_script")] == []
@@ -201,4 +198,4 @@ def test_a_window_without_places_or_length_is_refused(limit: int, period: timede
 async def test_no_windows_are_refused() -> None:
     async with open_memory_redis() as redis:
         with pytest.raises(ValueError, match="no windows"):
-            SlidingWindow(redis).call("test:none", [])
+            SlidingWindow(redis).take("test:none", [])

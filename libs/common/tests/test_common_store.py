@@ -15,21 +15,20 @@ import redis.exceptions
 from fakeredis import FakeServer
 
 from eai_common.clock import SystemClock
-from eai_common.messages import HistoryMessage, Outcome
+from eai_common.messages import Outcome
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
     Acquired,
-    AgentIdCache,
+    Activity,
+    ActivityStore,
     Checkpoints,
     Completed,
-    ConversationStore,
     FailedTry,
     LatencyStore,
     Locked,
     RedisClient,
     StoreUnavailable,
     TaskStore,
-    ThreadStore,
     open_memory_redis,
     open_redis,
 )
@@ -40,6 +39,14 @@ AT = datetime(2026, 1, 1, 10, 30, 0, 123456, tzinfo=UTC)
 LATER = AT + timedelta(seconds=90)
 LONG, SHORT = timedelta(minutes=5), timedelta(milliseconds=30)
 SETTINGS = TaskSettings.read({"TASK_RESULT_TTL": "120", "TASK_STATUS_TTL": "600", "TASK_PROCESSING_TTL": "24h"})
+
+
+async def answers(redis: RedisClient) -> bool:
+    try:
+        await redis.ping()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 @dataclass
@@ -96,6 +103,11 @@ class StoreContract:
         assert (status.status, status.stage, status.is_terminal) == ("processing", "transcriber", False)
         assert set(status.fields.values()) == {"2026-01-01T10:30:00.123Z"}
         assert status.fields.keys() >= {"created_at", "queued_at"}
+
+    async def test_a_status_that_was_taken_back_is_unknown(self, tasks: TaskStore, message_id: str) -> None:
+        await tasks.note_queued(message_id, stage="transcriber", at=AT)
+        await tasks.forget(message_id)
+        assert (await tasks.read(message_id)).status is None
 
     async def test_a_message_is_in_the_stage_that_started_last(self, tasks: TaskStore, message_id: str) -> None:
         await tasks.note_queued(message_id, stage="transcriber", at=AT)
@@ -230,20 +242,17 @@ class StoreContract:
         self, tasks: TaskStore, redis: RedisClient, message_id: str, user_number: str
     ) -> None:
         checkpoints = self.of_stage(redis)
-        threads, agents = ThreadStore(redis, LONG), AgentIdCache(redis, LONG)
-        conversations, latency = ConversationStore(redis, LONG), LatencyStore(redis)
+        activity, latency = ActivityStore(redis, LONG), LatencyStore(redis)
         await tasks.note_started(message_id, stage="x", at=AT, attempt=1)
         await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(1, "X", None))
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis, stage="formatter").record(message_id, b"")
-        await threads.touch(user_number, message_id, at=AT)
-        await agents.put(user_number, "agent-1")
-        await conversations.append(user_number, message_id, (HistoryMessage(content="Oi", role="human"),))
+        await activity.note(user_number, at=AT)
         await latency.note("text", timedelta(seconds=1))
         await self.finish(tasks, message_id, "completed")
         keys = await redis.driver.keys("*")
         assert len([key for key in keys if message_id.encode() in key]) == 4
-        assert len([key for key in keys if user_number.encode() in key]) == 3
+        assert len([key for key in keys if user_number.encode() in key]) == 1
         assert [key for key in keys if await redis.driver.ttl(key) < 0] == []
 
     # Checkpoints
@@ -382,54 +391,15 @@ class StoreContract:
 
     # Users
 
-    async def test_a_thread_begins_with_its_first_message_and_counts_each_once(
-        self, redis: RedisClient, user_number: str
-    ) -> None:
-        threads = ThreadStore(redis, LONG)
-        for message_id, at in (("one", AT), ("two", AT), ("one", LATER)):
-            await threads.touch(user_number, message_id, at=at)
-        assert await redis.driver.hgetall(f"thread:{{{user_number}}}") == {
-            b"thread_id": user_number.encode(),
-            b"user_id": user_number.encode(),
-            b"created_at": b"2026-01-01T10:30:00.123Z",
-            b"last_used": b"2026-01-01T10:31:30.123Z",
-            b"message_count": b"2",
-            b"counted": b" one two",
-        }
-
-    async def test_a_users_agent_is_remembered(self, redis: RedisClient, user_number: str) -> None:
-        agents = AgentIdCache(redis, LONG)
-        before = await agents.get(user_number)
-        await agents.put(user_number, "agent-1")
-        assert (before, await agents.get(user_number)) == (None, "agent-1")
-
-    async def test_a_conversation_is_given_in_order_without_the_turn_in_work(
-        self, redis: RedisClient, user_number: str
-    ) -> None:
-        conversations = ConversationStore(redis, LONG)
-        for number in (1, 2, 3):
-            turn = HistoryMessage(content=f"pergunta {number}\n", role="human")
-            await conversations.append(user_number, f"id-{number}", (turn,))
-        read = await conversations.read(user_number, without="id-3")
-        assert [message.content for message in read] == ["pergunta 1\n", "pergunta 2\n"]
-
-    async def test_a_turn_is_added_once_however_often_it_is_delivered(
-        self, redis: RedisClient, user_number: str
-    ) -> None:
-        conversations = ConversationStore(redis, LONG)
-        turn = (HistoryMessage(content="Oi", role="human"), HistoryMessage(content="Olá", role="ai"))
-        for _ in range(3):
-            await conversations.append(user_number, "id-1", turn)
-        assert await conversations.read(user_number, without="") == turn
-
-    async def test_a_conversation_keeps_its_last_hundred_turns(self, redis: RedisClient, user_number: str) -> None:
-        conversations = ConversationStore(redis, LONG)
-        for number in range(105):
-            await conversations.append(
-                user_number, f"{number:03d}", (HistoryMessage(content=str(number), role="human"),)
-            )
-        read = await conversations.read(user_number, without="")
-        assert [message.content for message in read] == [str(number) for number in range(5, 105)]
+    async def test_a_users_last_message_is_known_for_a_while(self, redis: RedisClient, user_number: str) -> None:
+        activity = ActivityStore(redis, timedelta(hours=1))
+        assert await activity.read(user_number) is None
+        await activity.note(user_number, at=AT)
+        await activity.note(user_number, at=LATER)
+        found = await activity.read(user_number)
+        assert isinstance(found, Activity)
+        assert found.at == LATER.replace(microsecond=123_000)
+        assert timedelta(minutes=59) < found.kept_for <= timedelta(hours=1)
 
     # Latency
 
@@ -452,11 +422,7 @@ class StoreContract:
     # Outages
 
     async def everything(self, redis: RedisClient, message_id: str) -> list[Callable[[], Awaitable[Any]]]:
-        tasks, checkpoints, turn = (
-            TaskStore(redis, SETTINGS),
-            self.of_stage(redis),
-            (HistoryMessage(content="", role="ai"),),
-        )
+        tasks, checkpoints = TaskStore(redis, SETTINGS), self.of_stage(redis)
         return [
             lambda: tasks.note_queued(message_id, stage="x", at=AT),
             lambda: tasks.note_started(message_id, stage="x", at=AT, attempt=1),
@@ -466,11 +432,8 @@ class StoreContract:
             lambda: checkpoints.claim(message_id, "one"),
             lambda: checkpoints.record(message_id, b""),
             lambda: checkpoints.release(message_id, "one"),
-            lambda: ThreadStore(redis, LONG).touch("+5521999990000", message_id, at=AT),
-            lambda: AgentIdCache(redis, LONG).get("+5521999990000"),
-            lambda: AgentIdCache(redis, LONG).put("+5521999990000", "a"),
-            lambda: ConversationStore(redis, LONG).read("+5521999990000", without=""),
-            lambda: ConversationStore(redis, LONG).append("+5521999990000", message_id, turn),
+            lambda: ActivityStore(redis, LONG).note("+5521999990000", at=AT),
+            lambda: ActivityStore(redis, LONG).read("+5521999990000"),
             lambda: LatencyStore(redis).note("text", LONG),
             lambda: LatencyStore(redis).recent("text"),
         ]
@@ -486,6 +449,7 @@ class StoreContract:
         finally:
             outage.come_back()
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+        await eventually(lambda: answers(redis))
         await asyncio.gather(*(effect() for effect in effects))
 
     async def test_renewal_goes_on_after_an_outage(self, redis: RedisClient, outage: Outage, message_id: str) -> None:
@@ -497,6 +461,7 @@ class StoreContract:
         finally:
             outage.come_back()
         await redis.driver.set(f"checkpoint:{{{message_id}}}:router", b"lease:one", ex=30)
+        await eventually(lambda: answers(redis))
         await checkpoints.renew()
         assert await self.lease_s(redis, message_id) == pytest.approx(300, abs=5)
 
@@ -593,7 +558,7 @@ def silent_server() -> Iterator[str]:
 async def test_a_client_opens_although_there_is_no_server() -> None:
     async with open_redis(RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})) as redis:
         with pytest.raises(StoreUnavailable, match="Redis: ConnectionError"):
-            await AgentIdCache(redis, LONG).get("+5521999990000")
+            await ActivityStore(redis, LONG).read("+5521999990000")
 
 
 async def test_a_server_that_does_not_answer_in_time_is_unavailable(silent_server: str) -> None:
@@ -601,7 +566,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable(silent_serve
     async with open_redis(settings) as redis:
         with pytest.raises(StoreUnavailable):
             async with asyncio.timeout(5):
-                await AgentIdCache(redis, LONG).get("+5521999990000")
+                await ActivityStore(redis, LONG).read("+5521999990000")
 
 
 async def test_more_requests_than_connections_wait_for_their_turn(redis_server: Any) -> None:

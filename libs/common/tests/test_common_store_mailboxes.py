@@ -1,4 +1,4 @@
-"""Mailboxes, attempts and what checkpoints know of others' work: held by the in-process Redis and by a real one."""
+"""Mailboxes, and what checkpoints know of others' work: held by the in-process Redis and by a real one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from eai_common.settings import RedisSettings
 from eai_common.store import (
     Abandoned,
     Acquired,
-    AttemptStore,
     Checkpoints,
     Mailboxes,
     Progress,
@@ -47,7 +46,7 @@ class Box:
 
     async def enter(self, *message_ids: str, when: float = 0) -> None:
         for message_id in message_ids:
-            await self.mailboxes.enter_call(self.user, message_id, at=at(when)).run(self.redis.driver)
+            await self.mailboxes.enter(self.user, message_id, at=at(when))
 
     async def arrive(
         self, message_id: str, when: float = 1, *, copy: str = "", kind: str = "question", rule: MergeRule | None = None
@@ -263,20 +262,6 @@ class MailboxContract:
         await box.end(first, second)
         await box.end(third)
         assert await box.keys() == []
-
-    # Attempts
-
-    async def test_a_second_question_is_known_until_the_first_is_forgotten(self, redis: RedisClient) -> None:
-        attempts, message = AttemptStore(redis, LONG), a_message()
-        asked = [await attempts.begin(message, "google", owner) for owner in ("a", "b")]
-        other = await attempts.begin(message, "openai", "c")
-        await attempts.forget(message, "google")
-        assert (asked, other, await attempts.begin(message, "google", "d")) == ([False, True], False, False)
-
-    async def test_a_question_that_the_client_noted_twice_is_one(self, redis: RedisClient) -> None:
-        attempts, message = AttemptStore(redis, LONG), a_message()
-        assert [await attempts.begin(message, "google", "a") for _ in range(2)] == [False, False]
-        assert 0 < await redis.driver.ttl(f"attempt:{{{message}}}:google") <= LONG.total_seconds()
 
     # What checkpoints know of others' work
 

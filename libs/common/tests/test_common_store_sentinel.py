@@ -10,9 +10,8 @@ import pytest
 import redis.asyncio
 
 from eai_common.settings import RedisSettings, SettingsError
-from eai_common.store import RedisClient, StoreUnavailable, open_redis, open_wakeups
+from eai_common.store import RedisClient, Script, StoreUnavailable, command, open_redis, open_wakeups
 from eai_common.store.errors import map_redis_errors
-from eai_common.store.scripts import Script
 from eai_common.testing import eventually
 
 _SET = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
@@ -53,11 +52,11 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
         with wakeups.watch("an id") as watch:
             assert await watch.changed(within_s=5)  # the subscription stands
             redis_with_sentinel.first.kill()
-            with pytest.raises(StoreUnavailable), map_redis_errors():
-                await client.driver.get("kept")
+            with pytest.raises(StoreUnavailable):
+                await client.request(command("GET", "kept"))
 
             async def is_written_and_heard() -> bool:
-                await _SET.call(["written"], ["after"]).run(client.driver)
+                await client.request(_SET.call(["written"], ["after"]))
                 await client.driver.publish("wakeups", "Fan id")
                 return await watch.changed(within_s=0.2)
 
@@ -77,15 +76,15 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
     await client.driver.config_set("min-replicas-to-write", 1)
 
     async def is_taken() -> bool:
-        return bool(await client.driver.set("written", "before", ex=60))
+        await client.request(command("SET", "written", "before", "EX", 60))
+        return True
 
     await once(is_taken)
     redis_with_sentinel.second.kill()
 
     async def refuses() -> bool:
         try:
-            with map_redis_errors():
-                await client.driver.set("written", "after", ex=60)
+            await client.request(command("SET", "written", "after", "EX", 60))
         except StoreUnavailable as error:
             return "NOREPLICAS" in str(error)
         return False
@@ -94,14 +93,14 @@ async def test_a_primary_that_has_lost_its_replicas_is_an_outage_and_no_wrong_co
 
 
 async def test_more_callers_than_connections_wait_for_one(client: RedisClient) -> None:
-    assert await asyncio.gather(*(client.driver.set(f"key:{n}", n, ex=60) for n in range(50))) == [True] * 50
+    await asyncio.gather(*(client.request(command("SET", f"key:{n}", n, "EX", 60)) for n in range(50)))
 
 
 async def test_sentinels_that_are_away_or_know_no_such_name_are_an_outage(redis_with_sentinel: Any) -> None:
     for url in ("redis+sentinel://127.0.0.1:1/gateway", redis_with_sentinel.url.replace("/gateway", "/another")):
         async with open_redis(RedisSettings.read({"REDIS_URL": url})) as client:
-            with pytest.raises(StoreUnavailable), map_redis_errors():
-                await client.driver.get("key")
+            with pytest.raises(StoreUnavailable):
+                await client.request(command("GET", "key"))
 
 
 def test_the_address_names_sentinels_primary_and_database() -> None:

@@ -14,14 +14,16 @@ import pytest
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Agent, Answer, History, Turn
+from eai_agent_router.attempts import AttemptStore
 from eai_agent_router.eai_service import EaiAgents, LettaAgent, NewAgent
 from eai_agent_router.errors import AgentConnectionLost, AgentOutcomeUnknown, AgentTimeout, AgentUnavailable
 from eai_agent_router.json_api import JsonApi, StaticToken
 from eai_agent_router.once import AskOnceAgent, IfUncertain
 from eai_agent_router.testing import a_turn, deadline_in
+from eai_agent_router.threads import AgentIdCache
 from eai_common.clock import Deadline, SystemClock
 from eai_common.errors import Permanent
-from eai_common.store import AgentIdCache, AttemptStore, RedisClient, open_memory_redis
+from eai_common.store import RedisClient, open_memory_redis
 from eai_common.telemetry import Metrics
 
 HOUR = timedelta(hours=1)

@@ -128,9 +128,7 @@ class World:
     async def accept(self, *messages: Event) -> None:
         """What ingress does with messages, in this order, before any of them reaches the router."""
         for message in messages:
-            await self.mailboxes.enter_call(message.user_number, message.message_id, at=self.parts.clock.now()).run(
-                self.redis.driver
-            )
+            await self.mailboxes.enter(message.user_number, message.message_id, at=self.parts.clock.now())
 
     async def send(self, *messages: Event) -> None:
         for event in messages:

@@ -29,13 +29,14 @@ from eai_common.outbound import (
 )
 from eai_common.settings import SettingsError
 from eai_common.stage import Attempt, StageContext
-from eai_common.store import CallbackTry, StoreUnavailable
+from eai_common.store import StoreUnavailable
 from eai_common.telemetry import Metrics
 from eai_common.testing import LoopClock, pass_time, run_ready
 from eai_common.topology import LADDER
 from eai_formatter.callbacks import CallbackSender, CallbackSettings, SharedResolver
 from eai_formatter.callbacks.answers import CallbackFailed, DeliveryResult, NoAnswer, fail_without_answer, read_answer
 from eai_formatter.callbacks.hosts import CallbackOverdue, HostBusy, HostDown, HostRules, guard_hosts
+from eai_formatter.callbacks.log import CallbackTry
 from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer, parse_secrets

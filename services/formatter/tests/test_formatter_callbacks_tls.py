@@ -19,12 +19,12 @@ from eai_common.clock import Deadline, SystemClock
 from eai_common.messages import TaskCompleted
 from eai_common.outbound import GuardedClient, HostRule
 from eai_common.stage import Attempt, StageContext
-from eai_common.store import CallbackTry
 from eai_common.telemetry import Metrics
 from eai_common.testing import RANDOM
 from eai_formatter.callbacks import CallbackSender, CallbackSettings, build_callback_policy
 from eai_formatter.callbacks.answers import CallbackFailed
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
+from eai_formatter.callbacks.log import CallbackTry
 from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer
 from eai_formatter.callbacks.testing import Receiver

@@ -13,7 +13,7 @@ from eai_common.clock import Deadline
 from eai_common.errors import Deferred, StageError
 from eai_common.guards import BreakerRules, BreakerState, CircuitBreaker, RateLimit, TimeLimit, Window
 from eai_common.settings import RedisSettings
-from eai_common.store import KeptTranscript, RedisClient, SlidingWindow, StoreUnavailable, TranscriptStore, open_redis
+from eai_common.store import RedisClient, SlidingWindow, StoreUnavailable, open_redis
 from eai_common.telemetry import Metrics
 from eai_common.testing import pass_time
 from eai_transcriber.cached import CachedRecognizer
@@ -28,6 +28,7 @@ from eai_transcriber.errors import (
 from eai_transcriber.fallback import FallbackRecognizer
 from eai_transcriber.guarded import GuardedRecognizer, QuotaSpent, RecognizerDown, is_down
 from eai_transcriber.recognizer import AcceptedAudio, Audio, SoundFormat, Transcript
+from eai_transcriber.transcripts import KeptTranscript, TranscriptStore
 
 PIECE = Audio(b"one", SoundFormat.FLAC, timedelta(seconds=1))
 OTHER = Audio(b"two", SoundFormat.FLAC, timedelta(seconds=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -26,7 +26,7 @@ _TO_SETTLE = timedelta(seconds=1)
 class Threads(Protocol):
     """The record of users' threads: when each was last used, and how many messages it has."""
 
-    async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
+    def touch(self, user_number: str, message_id: str, *, at: datetime) -> Awaitable[None]:
         """Count one more message in the user's thread, once for each `message_id`. Raises StoreUnavailable."""
 
 

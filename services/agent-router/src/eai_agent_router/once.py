@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Literal, Protocol
@@ -25,10 +25,10 @@ IfUncertain = Literal["ask_again", "fail"]
 class Attempts(Protocol):
     """Where questions on their way are noted. Raises StoreUnavailable."""
 
-    async def begin(self, message_id: str, provider: str, owner: str) -> bool:
+    def begin(self, message_id: str, provider: str, owner: str) -> Awaitable[bool]:
         """Note a question; gives whether the provider may have had it before."""
 
-    async def forget(self, message_id: str, provider: str) -> None:
+    def forget(self, message_id: str, provider: str) -> Awaitable[None]:
         """The provider did nothing about the question."""
 
 

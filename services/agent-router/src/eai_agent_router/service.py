@@ -7,26 +7,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from eai_agent_router.agent import Agent
+from eai_agent_router.attempts import AttemptStore
+from eai_agent_router.conversations import ConversationStore
 from eai_agent_router.guards import FallbackAgent, GuardResources, guard_agent
 from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
 from eai_agent_router.once import AskOnceAgent
 from eai_agent_router.ordering import MailboxOrdering, OrderRules
 from eai_agent_router.provider import ProviderResources, ProviderSettings, load_providers
 from eai_agent_router.settings import AgentSettings
+from eai_agent_router.threads import AgentIdCache, ThreadStore
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
 from eai_common.settings import OrderingSettings
 from eai_common.stage import MailboxEndObserver, Stage, handler_for
-from eai_common.store import (
-    AgentIdCache,
-    AttemptStore,
-    Checkpoints,
-    ConversationStore,
-    Mailboxes,
-    SlidingWindow,
-    ThreadStore,
-)
+from eai_common.store import Checkpoints, Mailboxes, SlidingWindow
 
 __all__ = ["AGENT_ROUTER", "Settings"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,16 +31,16 @@ _LARGE_CHARACTERS = 20_000
 class ResultWriter(Protocol):
     """Stores results."""
 
-    async def finish(
+    def finish(
         self, message_id: str, outcome: Outcome, result: bytes, *, at: datetime, accepted_at: datetime
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Store the terminal state unless there is one. Returns the stored outcome. Raises StoreUnavailable."""
 
 
 class LatencyWriter(Protocol):
     """Keeps the times that recent messages took."""
 
-    async def note(self, message_type: MessageType, took: timedelta) -> None:
+    def note(self, message_type: MessageType, took: timedelta) -> Awaitable[None]:
         """Raises StoreUnavailable."""
 
 

@@ -11,13 +11,24 @@ from typing import Protocol
 from eai_common.broker import BrokerUnavailable, Outgoing, Publisher, Unconfirmed
 from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
+from eai_common.guards import Taken
 from eai_common.messages import Event, encode
 from eai_common.registry import stage_of
-from eai_common.store import Call, FirstUse, IdempotencyClaim, Kept, KeyReused, KeyUse, Promise, TakenOver, UnderWay
+from eai_common.store import Request
 from eai_common.telemetry import Metrics, add_to_line, get_logger
 from eai_ingress.acceptance_store import AcceptanceStore, PendingMessage
 from eai_ingress.backpressure import Backpressure, Overloaded
 from eai_ingress.estimate import WaitEstimator
+from eai_ingress.idempotency import (
+    FirstUse,
+    IdempotencyClaim,
+    InProgress,
+    KeyReused,
+    KeyUse,
+    Receipt,
+    Replayed,
+    Resumed,
+)
 
 __all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit", "outgoing"]
 
@@ -40,16 +51,16 @@ class IdempotencyKey:
 class Accepted:
     """The message will end in an answer. `is_replay` says that an earlier request with the same key was accepted."""
 
-    receipt: Promise
+    receipt: Receipt
     is_replay: bool = False
 
 
 class Limit(Protocol):
-    """A client's rate limit. `call` counts the request in Redis; `admit` takes the reply and may raise."""
+    """A client's rate limit. `count` counts the request in Redis; `admit` takes what it gave and may raise."""
 
-    call: Call
+    count: Request[Taken]
 
-    def admit(self, reply: object) -> None: ...
+    def admit(self, taken: Taken) -> None: ...
 
 
 class KeyConflict(Exception):
@@ -77,14 +88,14 @@ class Acceptance:
         self.backpressure.check(event.message_type)
         message = self._pending(event, key)
         claim = await self._register(message, limit)
-        if isinstance(claim, UnderWay):
+        if isinstance(claim, InProgress):
             claim = await self._wait_for_key(message)
         match claim:
             case FirstUse():
                 return await self._publish(message)
-            case TakenOver(receipt):
+            case Resumed(receipt):
                 return await self._publish(message.resumed(receipt), is_resumed=True)
-            case Kept(receipt):
+            case Replayed(receipt):
                 _log(message.resumed(receipt), "replayed")
                 return Accepted(receipt, is_replay=True)
             case KeyReused():
@@ -96,14 +107,14 @@ class Acceptance:
         if limit is None:
             return
         try:
-            reply = await self.store.count(limit.call)
+            taken = await limit.count
         except Unavailable:
             return
-        limit.admit(reply)
+        limit.admit(taken)
 
     async def _register(self, message: PendingMessage, limit: Limit | None) -> IdempotencyClaim:
         """Without Redis the message is accepted without key and limit; the poller then judges by the message id."""
-        count = None if limit is None else limit.call
+        count = None if limit is None else limit.count
         try:
             registration = await self.store.register(message, now=self.clock.now(), count=count)
         except Unavailable as error:
@@ -111,9 +122,9 @@ class Acceptance:
             return FirstUse()
         if not isinstance(registration.claim, FirstUse):
             await self._best_effort(self.store.unregister(message))
-        if limit is not None:
+        if limit is not None and registration.taken is not None:
             try:
-                limit.admit(registration.limit_reply)
+                limit.admit(registration.taken)
             except Exception:
                 # Undone here, and not checked before: that would cost every request a second round trip.
                 is_certain = isinstance(registration.claim, FirstUse)
@@ -122,10 +133,10 @@ class Acceptance:
         return registration.claim
 
     async def _wait_for_key(self, message: PendingMessage) -> IdempotencyClaim:
-        """How the other request with the key ended; UnderWay after `max_wait`."""
+        """How the other request with the key ended; InProgress after `max_wait`."""
         deadline, pause = Deadline.after(self.max_wait), _FIRST_PAUSE
-        claim: IdempotencyClaim = UnderWay(self.max_wait)
-        while isinstance(claim, UnderWay) and not deadline.has_passed:
+        claim: IdempotencyClaim = InProgress(self.max_wait)
+        while isinstance(claim, InProgress) and not deadline.has_passed:
             await asyncio.sleep(min(pause.total_seconds(), deadline.remaining_s()))
             pause = min(pause * 2, _LONGEST_PAUSE)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,7 +20,7 @@ _RUN = 20  # completions in a row, of which the fastest such run is what the pip
 class RecentLatency(Protocol):
     """Where recent times come from."""
 
-    async def completions(self, message_type: MessageType) -> list[Completion]:
+    def completions(self, message_type: MessageType) -> Awaitable[list[Completion]]:
         """The last completed messages, newest first. Raises StoreUnavailable."""
 
 

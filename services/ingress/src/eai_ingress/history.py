@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal, Protocol
@@ -74,7 +75,7 @@ class HistoryAdapter:
 class Results(Protocol):
     """Where the pipeline stores its answer."""
 
-    async def read(self, message_id: str) -> TaskView:
+    def read(self, message_id: str) -> Awaitable[TaskView]:
         """Raises StoreUnavailable."""
 
 

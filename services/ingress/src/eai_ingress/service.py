@@ -14,12 +14,9 @@ from eai_common.content import ContentRules
 from eai_common.process import BrokerResources, Service, ServiceDefinition
 from eai_common.store import (
     ActivityStore,
-    CommandBatcher,
-    IdempotencyStore,
     LatencyStore,
     Mailboxes,
     TaskStore,
-    open_batcher,
 )
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.acceptance_store import AcceptanceStore
@@ -28,6 +25,7 @@ from eai_ingress.channel import WebhookAdapter
 from eai_ingress.description import ingress_operations
 from eai_ingress.estimate import WaitEstimator
 from eai_ingress.history import HistoryAdapter, HistoryWebhook
+from eai_ingress.idempotency import IdempotencyStore
 from eai_ingress.request import RequestRules
 from eai_ingress.routes import Webhook
 from eai_ingress.settings import Settings
@@ -36,6 +34,7 @@ __all__ = ["INGRESS"]
 
 _REFRESH_EVERY = timedelta(seconds=2)
 _LEASE_MARGIN = timedelta(seconds=3)
+_REDIS_TIMEOUT = timedelta(milliseconds=500)  # a client waits, and the message is accepted without Redis, too
 
 
 @asynccontextmanager
@@ -44,11 +43,8 @@ async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterato
     backpressure = Backpressure(resources.broker, topology, limit=limit, metrics=resources.metrics)
     estimator = WaitEstimator(LatencyStore(resources.redis))
     stop = asyncio.Event()
-    async with (
-        open_batcher(resources.redis.driver) as batcher,
-        run_alongside({"ingress/refresh": _refresh(backpressure, estimator, stop)}),
-    ):
-        acceptance = _acceptance(settings, resources, batcher, backpressure, estimator)
+    async with run_alongside({"ingress/refresh": _refresh(backpressure, estimator, stop)}):
+        acceptance = _acceptance(settings, resources, backpressure, estimator)
         try:
             rules = _request_rules(settings)
             yield Service(
@@ -60,23 +56,20 @@ async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterato
 
 
 def _acceptance(
-    settings: Settings,
-    resources: BrokerResources,
-    batcher: CommandBatcher,
-    backpressure: Backpressure,
-    estimator: WaitEstimator,
+    settings: Settings, resources: BrokerResources, backpressure: Backpressure, estimator: WaitEstimator
 ) -> Acceptance:
     # No publish takes longer, so once the lease of a key is over, its process has died.
     lease = settings.broker.publish_timeout + _LEASE_MARGIN
+    redis = resources.redis.with_timeout(_REDIS_TIMEOUT)
     return Acceptance(
         clock=resources.clock,
         publisher=resources.broker,
         store=AcceptanceStore(
-            batcher,
-            TaskStore(resources.redis, settings.tasks),
-            ActivityStore(resources.redis, settings.tasks.last_activity_ttl),
-            IdempotencyStore(lease=lease, ttl=settings.ingress.idempotency_ttl),
-            _mailboxes(settings, resources),
+            redis,
+            TaskStore(redis, settings.tasks),
+            ActivityStore(redis, settings.tasks.last_activity_ttl),
+            IdempotencyStore(redis, lease=lease, ttl=settings.ingress.idempotency_ttl),
+            Mailboxes(redis, settings.tasks.task_processing_ttl) if settings.ordering.ordering_enabled else None,
         ),
         backpressure=backpressure,
         estimator=estimator,

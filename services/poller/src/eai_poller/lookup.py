@@ -8,7 +8,7 @@ from uuid import UUID
 
 from eai_common.clock import Clock
 from eai_common.ids import issued_at
-from eai_common.store import CommandBatcher, TaskStore, TaskView
+from eai_common.store import TaskStore, TaskView
 from eai_poller.answer import Answer, answer_for
 
 __all__ = ["Lookup"]
@@ -19,7 +19,6 @@ class Lookup:
     """Each method raises StoreUnavailable."""
 
     tasks: TaskStore
-    batcher: CommandBatcher
     clock: Clock
     id_key: bytes
     known_for: timedelta
@@ -32,4 +31,4 @@ class Lookup:
 
     async def view(self, message_id: UUID) -> TaskView:
         """What the store holds of the message."""
-        return self.tasks.view_of(await self.batcher.run(*self.tasks.read_commands(str(message_id))))
+        return await self.tasks.read(str(message_id))

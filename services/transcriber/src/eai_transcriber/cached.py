@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable
 from typing import Protocol
 
 from eai_common.clock import Deadline
-from eai_common.store import KeptTranscript, StoreUnavailable
+from eai_common.store import StoreUnavailable
 from eai_common.telemetry import add_to_line, get_logger
 from eai_transcriber.recognizer import AcceptedAudio, Audio, Recognizer, Transcript
+from eai_transcriber.transcripts import KeptTranscript
 
 __all__ = ["CachedRecognizer", "Transcripts"]
 
@@ -19,10 +21,10 @@ log = get_logger(__name__)
 class Transcripts(Protocol):
     """The store of the cache. Every method raises StoreUnavailable."""
 
-    async def get(self, digest: str) -> KeptTranscript | None:
+    def get(self, digest: str) -> Awaitable[KeptTranscript | None]:
         """Return the transcript, None if there is none."""
 
-    async def put(self, digest: str, transcript: KeptTranscript) -> None:
+    def put(self, digest: str, transcript: KeptTranscript) -> Awaitable[None]:
         """Store the transcript for a while."""
 
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 from eai_common.outbound import GuardedClient, Resolver, resolve_by_system
-from eai_common.store import RedisClient, SlidingWindow, TranscriptStore
+from eai_common.store import RedisClient, SlidingWindow
 from eai_common.telemetry import Metrics
 from eai_transcriber.antivirus import ClamAV
 from eai_transcriber.cached import CachedRecognizer
@@ -18,6 +18,7 @@ from eai_transcriber.handler import Transcribe
 from eai_transcriber.openai_speech import open_openai_speech
 from eai_transcriber.recognizer import Recognizer
 from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, build_limits
+from eai_transcriber.transcripts import TranscriptStore
 from eai_transcriber.workers import Workers
 
 __all__ = ["open_recognizer", "open_transcriber"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -16,7 +16,7 @@ __all__ = ["Limiter", "RateLimit"]
 class Limiter(Protocol):
     """The sliding window, as far as it is used here."""
 
-    async def take(self, subject: str, windows: Sequence[Window]) -> Taken:
+    def take(self, subject: str, windows: Sequence[Window]) -> Awaitable[Taken]:
         """Take a place in every window, or in none. Raises StoreUnavailable."""
 
 

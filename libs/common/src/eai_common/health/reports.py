@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 import orjson
 
 from eai_common.health.dependencies import Status
 from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
+from eai_common.store.commands import Request, as_hash, command, milliseconds
 
 __all__ = ["HealthReport", "HealthReports"]
 
@@ -30,33 +29,27 @@ class HealthReport:
 
 
 class HealthReports:
-    """The reports of all processes; one that is not renewed expires after `ttl`. Raises StoreUnavailable."""
+    """The reports of all processes; one that is not renewed expires after `ttl`."""
 
     def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
-        self._redis = redis.driver
+        self._redis = redis
         self._ttl = ttl
 
-    async def write(self, *reports: HealthReport) -> None:
+    def write(self, *reports: HealthReport) -> Request[None]:
         """Replace the last reports of the same services and instances."""
-        bodies: dict[Any, Any] = {f"{report.service}:{report.instance}": _encode(report) for report in reports}
-        with map_redis_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.hset(_KEY, mapping=bodies)
-                pipeline.expire(_KEY, self._ttl)
-                await pipeline.execute()
+        writing = (command("HSET", _KEY, f"{report.service}:{report.instance}", _encode(report)) for report in reports)
+        return self._redis.request(*writing, command("PEXPIRE", _KEY, milliseconds(self._ttl)))
 
-    async def remove(self, services: Sequence[str], instance: str) -> None:
+    def remove(self, services: Sequence[str], instance: str) -> Request[None]:
         """Remove the reports of a process that ends."""
-        with map_redis_errors():
-            await self._redis.hdel(_KEY, *(f"{service}:{instance}" for service in services))
+        return self._redis.request(command("HDEL", _KEY, *(f"{service}:{instance}" for service in services)))
 
     async def read(self, now: datetime) -> list[HealthReport]:
-        """The reports that have not expired. Deletes those that have."""
-        with map_redis_errors():
-            found = cast(dict[bytes, bytes], await self._redis.hgetall(_KEY))
-            reports = {field: _report(field.decode(), body) for field, body in found.items()}
-            if expired := [field for field, report in reports.items() if now - report.at > self._ttl]:
-                await self._redis.hdel(_KEY, *expired)
+        """The reports that have not expired. Deletes those that have. Raises StoreUnavailable."""
+        found = await self._redis.request(command("HGETALL", _KEY), decode=lambda replies: as_hash(replies[0]))
+        reports = {field: _report(field, body) for field, body in found.items()}
+        if expired := [field for field, report in reports.items() if now - report.at > self._ttl]:
+            await self._redis.request(command("HDEL", _KEY, *expired))
         return [report for field, report in reports.items() if field not in expired]
 
 

@@ -4,8 +4,8 @@ The app counts each request before its route is reached. A route that goes to Re
 instead: make it a `SelfLimitedRoute`, and
 
     limit = pending_limit(request)          # None where there is no limit
-    reply, *others = await batcher.run(limit.call, *commands)
-    limit.admit(reply)                      # raises HttpError 429; else the answer gets its headers
+    taken, other = await together(limit.count, another_request)
+    limit.admit(taken)                      # raises HttpError 429; else the answer gets its headers
 
 Where such a route ends without that, the request is counted when its answer goes out.
 
@@ -18,9 +18,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
 
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from eai_common.clock import Clock
@@ -28,7 +27,7 @@ from eai_common.guards import Taken, Window, WindowState
 from eai_common.http.callers import Identity
 from eai_common.http.errors import ErrorBody, HttpError
 from eai_common.settings.http import SecuritySettings
-from eai_common.store import Call, SlidingWindow, StoreUnavailable
+from eai_common.store import Request, SlidingWindow, StoreUnavailable
 from eai_common.telemetry import Metrics
 
 __all__ = ["PendingLimit", "RateLimits", "SelfLimitedRoute", "pending_limit", "rate_windows"]
@@ -37,32 +36,23 @@ _MINUTE = timedelta(minutes=1)
 _DEFAULT_PER_MINUTE = 1000
 
 
-class RunsTogether(Protocol):
-    """Sends what arrives together in one round trip."""
-
-    async def run(self, *commands: Call) -> list[object]:
-        """The replies. Raises StoreUnavailable."""
-
-
 class SelfLimitedRoute(Route):
     """A route that counts its requests itself, in a round trip that it makes anyway."""
 
 
 @dataclass(slots=True)
 class PendingLimit:
-    """The count of one request: `call` takes its place, `admit` is told what came of it."""
+    """The count of one request: `count` takes its place, `admit` is told what came of it."""
 
-    call: Call
-    windows: Sequence[Window]
+    count: Request[Taken]
     clock: Clock
     metrics: Metrics
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     was_tried: bool = False
 
-    def admit(self, reply: object) -> None:
+    def admit(self, taken: Taken) -> None:
         """Raises HttpError 429 when the client has no place left."""
         self.was_tried = True
-        taken = SlidingWindow.taken(reply, self.windows)
         state = binding(taken)
         self.headers = self._told(state)
         self.metrics.rate_limited.labels("allowed" if taken.is_allowed else "refused").inc()
@@ -81,29 +71,26 @@ class RateLimits:
 
     windows: Sequence[Window]  # the longest first
     sliding: SlidingWindow
-    batcher: RunsTogether
     clock: Clock
     metrics: Metrics
 
     def pending(self, identity: Identity) -> PendingLimit:
         """A request's count, not taken yet."""
-        return PendingLimit(
-            self.sliding.call(f"http:{identity.key}", self.windows), self.windows, self.clock, self.metrics
-        )
+        return PendingLimit(self.sliding.take(f"http:{identity.key}", self.windows), self.clock, self.metrics)
 
     async def admit(self, pending: PendingLimit) -> None:
         """Count the request. Raises HttpError 429."""
         pending.was_tried = True
         try:
-            (reply,) = await self.batcher.run(pending.call)
+            taken = await pending.count
         except StoreUnavailable:
-            # The batcher logs once that Redis is lost, and refuses without a wait until it is back.
+            # The client of Redis logs once that Redis is lost, and refuses without a wait until it is back.
             self.metrics.rate_limited.labels("not_counted").inc()
             return
-        pending.admit(reply)
+        pending.admit(taken)
 
 
-def pending_limit(request: Request) -> PendingLimit | None:
+def pending_limit(request: HttpRequest) -> PendingLimit | None:
     """What a SelfLimitedRoute has to count; None where there is no limit."""
     found = getattr(request.state, "limit", None)
     assert found is None or isinstance(found, PendingLimit)

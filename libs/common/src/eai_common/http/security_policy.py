@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from eai_common.background import run_alongside
@@ -13,7 +14,7 @@ from eai_common.http.callers import Access
 from eai_common.http.limits import RateLimits, rate_windows
 from eai_common.http.token_store import TokenStore
 from eai_common.settings.http import HttpSettings, JwtSettings, SecuritySettings
-from eai_common.store import RedisClient, SlidingWindow, open_batcher
+from eai_common.store import RedisClient, SlidingWindow
 from eai_common.telemetry import Metrics, get_logger
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PolicySettings", "SecurityPolicy", "open_security_policy"]
 
 log = get_logger("eai.access")
+
+_REDIS_TIMEOUT = timedelta(milliseconds=500)  # a client waits, and is let in without Redis, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,7 @@ async def open_security_policy(
         access = Access(tokens, verifier, settings.security.enable_credential_audit)
         limits = None
         if windows := rate_windows(settings.security, is_open=access.is_open):
-            batcher = await stack.enter_async_context(open_batcher(redis.driver))
-            limits = RateLimits(windows, SlidingWindow(redis), batcher, clock, metrics)
+            limits = RateLimits(windows, SlidingWindow(redis.with_timeout(_REDIS_TIMEOUT)), clock, metrics)
         yield SecurityPolicy(access, settings.security, limits)
 
 

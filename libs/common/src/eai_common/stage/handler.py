@@ -59,8 +59,8 @@ class ProgressLog(Protocol):
     raises StoreUnavailable when Redis cannot be reached.
     """
 
-    async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
+    def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> Awaitable[None]:
         """Write that `stage` has started an attempt."""
 
-    async def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> None:
+    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> Awaitable[None]:
         """Write that an attempt in `stage` failed."""

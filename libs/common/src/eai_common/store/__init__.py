@@ -1,4 +1,4 @@
-"""What is kept in Redis: a message's status and result, a stage's checkpoints, a user's thread.
+"""What is kept in Redis: a message's status and result, a stage's checkpoints, what several services know of a user.
 
 | key | value | lives |
 |---|---|---|
@@ -16,26 +16,20 @@
 | `transcript:{<digest>}` | JSON: what was heard; the digest is of audio and listener | TRANSCRIPT_CACHE_TTL |
 | `idem:<client>:<key>` | hash: which message an Idempotency-Key stands for, how far it is | IDEMPOTENCY_TTL |
 | `latency:<type>` | list: of the last 100 completed messages, `<milliseconds>@<when>` | an hour |
-| `health:board` | hash: each process's health report | three times HEALTH_CHECK_INTERVAL |
+| `health:board` | hash: how each process was, and what it depends on | three times HEALTH_CHECK_INTERVAL |
 
-The braces are part of the key: they are its hash tag, so that the keys of one message share a slot in Redis Cluster.
+The braces are part of the key: they are its hash tag, so that the keys of one message, and those of one user, share a
+slot in Redis Cluster.
 
 One pub/sub channel, `wakeups`: `F<id>` when a message has ended, `M<id>` when it has come to another stage.
+
+A store's methods give requests, which are sent when they are awaited, alone or together (`commands`). Everything goes
+through one client, whose callers share round trips (`connection`). To await a request raises StoreUnavailable when
+Redis is out of reach or refuses what it should take. A store that one service alone uses is in that service.
 """
 
 from eai_common.store.activity import Activity, ActivityStore
-from eai_common.store.attempts import AttemptStore
-from eai_common.store.batch import CommandBatcher, open_batcher
-from eai_common.store.callback_log import CallbackLog, CallbackState, CallbackTry
-from eai_common.store.checkpoints import (
-    Abandoned,
-    Acquired,
-    Checkpoints,
-    Claim,
-    Completed,
-    Locked,
-    Progress,
-)
+from eai_common.store.checkpoints import Abandoned, Acquired, Checkpoints, Claim, Completed, Locked, Progress
 from eai_common.store.client import (
     PoolUse,
     Redis,
@@ -45,84 +39,70 @@ from eai_common.store.client import (
     open_redis,
     pool_use,
 )
-from eai_common.store.commands import Command, Reply, Request, Script, command, together, together_all
-from eai_common.store.conversations import ConversationStore
-from eai_common.store.errors import StoreUnavailable
-from eai_common.store.idempotency import (
-    FirstUse,
-    IdempotencyClaim,
-    IdempotencyStore,
-    Kept,
-    KeyReused,
-    KeyUse,
-    Promise,
-    TakenOver,
-    UnderWay,
+from eai_common.store.commands import (
+    Argument,
+    Command,
+    Reply,
+    Request,
+    Script,
+    as_hash,
+    as_text,
+    command,
+    milliseconds,
+    pairs_of,
+    together,
+    together_all,
 )
+from eai_common.store.errors import StoreUnavailable
+from eai_common.store.keys import message_key, user_key
 from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
-from eai_common.store.scripts import Call
 from eai_common.store.sliding_window import SlidingWindow
-from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView
-from eai_common.store.threads import AgentIdCache, ThreadStore
-from eai_common.store.transcripts import KeptTranscript, TranscriptStore
+from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView, status_key
 from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
 
 __all__ = [
-    "UnderWay",
-    "TakenOver",
-    "Promise",
-    "Kept",
-    "KeyUse",
-    "KeyReused",
-    "IdempotencyStore",
-    "IdempotencyClaim",
-    "FirstUse",
+    "Abandoned",
+    "Acquired",
     "Activity",
     "ActivityStore",
-    "AgentIdCache",
-    "AttemptStore",
-    "Call",
-    "CallbackLog",
-    "CallbackState",
-    "CallbackTry",
+    "Argument",
     "Checkpoints",
     "Claim",
     "Command",
-    "CommandBatcher",
-    "Completion",
-    "ConversationStore",
-    "Abandoned",
-    "FailedTry",
-    "Locked",
-    "KeptTranscript",
-    "LatencyStore",
-    "Mailboxes",
-    "Acquired",
-    "Progress",
-    "PoolUse",
     "Completed",
+    "Completion",
+    "FailedTry",
+    "LatencyStore",
+    "Locked",
+    "Mailboxes",
+    "PoolUse",
+    "Progress",
     "Redis",
     "RedisClient",
     "Reply",
     "Request",
-    "command",
-    "open_client",
-    "together",
-    "together_all",
     "Script",
     "SlidingWindow",
     "StoreUnavailable",
     "TaskStatus",
     "TaskStore",
     "TaskView",
-    "ThreadStore",
-    "TranscriptStore",
-    "open_batcher",
     "Wakeups",
     "Watch",
+    "as_hash",
+    "as_text",
+    "command",
+    "message_key",
+    "milliseconds",
+    "open_client",
     "open_memory_redis",
     "open_redis",
     "open_wakeups",
+    "pairs_of",
     "pool_use",
+    "status_key",
+    "together",
+    "together_all",
+    "user_key",
 ]

@@ -7,27 +7,29 @@ emits again instead of doing the work twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from eai_common.clock import Clock
 from eai_common.store.client import RedisClient
-from eai_common.store.errors import StoreUnavailable, map_redis_errors
+from eai_common.store.commands import Reply, Request, Script, command, milliseconds, together_all
+from eai_common.store.errors import StoreUnavailable
+from eai_common.store.keys import message_key
 
-__all__ = ["Checkpoints", "Claim", "Abandoned", "Locked", "Acquired", "Progress", "Completed"]
+__all__ = ["Abandoned", "Acquired", "Checkpoints", "Claim", "Completed", "Locked", "Progress"]
 
 _LEASE = b"lease:"
 _DONE = b"done:"
 _GIVEN_UP = b"gone:"
 
 # KEYS: checkpoint. ARGV: the lease's value, new ttl in ms. Extends (or, with ttl 0, ends) a lease that is still ours.
-_IF_OURS = """
+_IF_OURS = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,70 +71,53 @@ class Checkpoints:
     """The checkpoints of one stage. Methods raise StoreUnavailable when Redis is out of reach."""
 
     def __init__(self, redis: RedisClient, *, stage: str, lease: timedelta, ttl: timedelta, clock: Clock) -> None:
-        self._redis = redis.driver
+        self._redis = redis
         self._stage = stage
         self._lease = lease
         self._ttl = ttl
         self._clock = clock
-        self._if_ours = redis.driver.register_script(_IF_OURS)
         self._held: dict[str, str] = {}
 
     async def claim(self, message_id: str, owner: str) -> Claim:
         """Take the lease, or learn why not, in one round trip. `owner` is unique to the delivery."""
         key, lease = self._key(message_id), _LEASE + owner.encode()
-        lease_ms = _ms(self._lease)
-        with map_redis_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.set(key, lease, nx=True, px=lease_ms)
-                pipeline.get(key)
-                pipeline.pttl(key)
-                was_set, value, remaining_ms = await pipeline.execute()
-        # It may be ours already: the client asks again by itself when an answer was lost on its way.
-        if was_set or value == lease:
+        claim = await self._redis.request(
+            command("SET", key, lease, "NX", "PX", milliseconds(self._lease)),
+            command("GET", key),
+            command("PTTL", key),
+            decode=lambda replies: _claim(replies, lease),
+        )
+        if isinstance(claim, Acquired):
             self._held[message_id] = owner
-            return Acquired()
-        if value is not None and value.startswith(_DONE):
-            return Completed(value.removeprefix(_DONE))
-        if value == _GIVEN_UP:
-            return Abandoned()
-        return Locked(timedelta(milliseconds=max(0, remaining_ms)))
+        return claim
 
     async def claim_again(self, message_id: str, owner: str) -> Claim:
         """As `claim`, for a message that was given up and is replayed."""
-        with map_redis_errors():
-            await self._if_ours(keys=[self._key(message_id)], args=[_GIVEN_UP, "0"])
+        await self._if_held(message_id, _GIVEN_UP, 0)
         return await self.claim(message_id, owner)
 
-    async def peek(self, message_id: str) -> Progress:
+    def peek(self, message_id: str) -> Request[Progress]:
         """How far the message is, without claiming anything."""
         key = self._key(message_id)
-        with map_redis_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.getrange(key, 0, len(_DONE) - 1)
-                pipeline.pttl(key)
-                value, left_ms = await pipeline.execute()
-        if value in (_DONE, _GIVEN_UP):
-            return Progress(ended_at=self._clock.now() - self._ttl + timedelta(milliseconds=left_ms))
-        return Progress(is_in_work=bool(value))
+        return self._redis.request(
+            command("GETRANGE", key, 0, len(_DONE) - 1), command("PTTL", key), decode=self._progress
+        )
 
     async def record(self, message_id: str, outcome: bytes) -> None:
         """The work is done; from now on a redelivery gets `outcome`."""
         # First, and also if the record fails: a lease that is renewed for ever would hold up every redelivery.
         self._held.pop(message_id, None)
-        with map_redis_errors():
-            await self._redis.set(self._key(message_id), _DONE + outcome, px=_ms(self._ttl))
+        await self._write(message_id, _DONE + outcome)
 
     async def give_up(self, message_id: str) -> None:
         """The work will not be done: what else of the message is in the broker is not to try it again."""
-        with map_redis_errors():
-            await self._redis.set(self._key(message_id), _GIVEN_UP, px=_ms(self._ttl))
+        await self._write(message_id, _GIVEN_UP)
 
     async def release(self, message_id: str, owner: str) -> None:
         """The work was not done: the next delivery may claim at once."""
         if self._held.get(message_id) == owner:
             del self._held[message_id]
-        with map_redis_errors():
-            await self._if_ours(keys=[self._key(message_id)], args=[_LEASE + owner.encode(), "0"])
+        await self._if_held(message_id, _LEASE + owner.encode(), 0)
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
@@ -157,19 +142,39 @@ class Checkpoints:
 
     async def renew(self) -> None:
         """Renew the leases that are held, all in one round trip."""
-        if not (held := dict(self._held)):
-            return
-        with map_redis_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for message_id, owner in held.items():
-                    await self._if_ours(
-                        keys=[self._key(message_id)], args=[_LEASE + owner.encode(), _ms(self._lease)], client=pipeline
-                    )
-                await pipeline.execute()
+        lease_ms = milliseconds(self._lease)
+        held = [
+            self._if_held(message_id, _LEASE + owner.encode(), lease_ms) for message_id, owner in self._held.items()
+        ]
+        if held:
+            await together_all(held)
+
+    def _if_held(self, message_id: str, value: bytes, ttl_ms: int) -> Request[None]:
+        return self._redis.request(_IF_OURS.call([self._key(message_id)], [value, ttl_ms]))
+
+    def _write(self, message_id: str, value: bytes) -> Request[None]:
+        return self._redis.request(command("SET", self._key(message_id), value, "PX", milliseconds(self._ttl)))
+
+    def _progress(self, replies: Sequence[Reply]) -> Progress:
+        value, left_ms = replies
+        if value in (_DONE, _GIVEN_UP) and isinstance(left_ms, int):
+            return Progress(ended_at=self._clock.now() - self._ttl + timedelta(milliseconds=left_ms))
+        return Progress(is_in_work=bool(value))
 
     def _key(self, message_id: str) -> str:
-        return f"checkpoint:{{{message_id}}}:{self._stage}"
+        return f"{message_key('checkpoint', message_id)}:{self._stage}"
 
 
-def _ms(duration: timedelta) -> int:
-    return max(1, round(duration.total_seconds() * 1000))
+def _claim(replies: Sequence[Reply], lease: bytes) -> Claim:
+    match replies:
+        # It may be ours already: the client asks again by itself when an answer was lost on its way.
+        case [_, bytes(value), _] if value == lease:
+            return Acquired()
+        case [_, bytes(value), _] if value.startswith(_DONE):
+            return Completed(value.removeprefix(_DONE))
+        case [_, bytes(value), _] if value == _GIVEN_UP:
+            return Abandoned()
+        case [None, _, int(remaining_ms)]:
+            return Locked(timedelta(milliseconds=max(0, remaining_ms)))
+        case _:
+            return Acquired()  # it was set, and was gone at once

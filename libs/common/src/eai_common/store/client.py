@@ -58,6 +58,10 @@ class RedisClient:
         """A request that this client runs once it is awaited. `decode` gets the commands' replies, in order."""
         return Request(self, commands, decode)
 
+    def known(self, value: T) -> Request[T]:
+        """A request that sends nothing: for the part of several that is not needed this time."""
+        return Request(self, (), lambda _: value)
+
     def with_timeout(self, timeout: timedelta) -> RedisClient:
         """The same client, whose callers wait for at most so long."""
         return RedisClient(self.driver, self._connection, timeout)
@@ -89,7 +93,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[RedisClient]:
     options = {
         "max_connections": settings.pool_size + 1,  # one for the subscription to wake-ups, which is not given back
         "timeout": timeout_s,
-        "socket_timeout": timeout_s,
+        "socket_timeout": None,  # the client judges silence
         "socket_connect_timeout": timeout_s,
         "retry": Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
         "health_check_interval": 30,

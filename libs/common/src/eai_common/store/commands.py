@@ -11,11 +11,26 @@ Nothing is sent before it is awaited; awaited twice, it is sent twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-__all__ = ["Argument", "Command", "Reply", "Request", "Runner", "Script", "command", "together", "together_all"]
+__all__ = [
+    "Argument",
+    "Command",
+    "Reply",
+    "Request",
+    "Runner",
+    "Script",
+    "as_hash",
+    "as_text",
+    "command",
+    "milliseconds",
+    "pairs_of",
+    "together",
+    "together_all",
+]
 
 Argument = str | bytes | int | float
 Reply = bytes | int | None | list["Reply"]
@@ -51,6 +66,32 @@ def command(*arguments: Argument) -> Command:
     return Command(arguments)
 
 
+def milliseconds(duration: timedelta) -> int:
+    """How Redis takes a time to live: in whole milliseconds, one at least."""
+    return max(1, round(duration / timedelta(milliseconds=1)))
+
+
+def as_text(reply: Reply) -> str:
+    """The reply as text. Raises TypeError for any other."""
+    if not isinstance(reply, bytes):
+        raise TypeError(f"expected text from Redis, got {type(reply).__name__}")
+    return reply.decode()
+
+
+def as_hash(reply: Reply) -> dict[str, bytes]:
+    """The reply to HGETALL. Raises TypeError for any other."""
+    if not isinstance(reply, list):
+        raise TypeError(f"expected fields and values from Redis, got {type(reply).__name__}")
+    return {
+        as_text(name): value for name, value in zip(reply[::2], reply[1::2], strict=True) if isinstance(value, bytes)
+    }
+
+
+def pairs_of(fields: Mapping[str, str]) -> list[str]:
+    """How Redis takes a hash: each field, then its value."""
+    return [part for pair in fields.items() for part in pair]
+
+
 class Script:
     """A Lua script: its text, and the name that Redis knows it by. It costs no round trip to make it known."""
 
@@ -82,7 +123,7 @@ class Request(Generic[T_co]):
         return self._run().__await__()
 
     async def _run(self) -> T_co:
-        return self.decode(await self.runner.run(self.commands))
+        return self.decode(await self.runner.run(self.commands) if self.commands else ())
 
 
 @overload

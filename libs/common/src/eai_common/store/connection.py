@@ -31,7 +31,7 @@ log = get_logger("eai.store")
 
 _TICK_S = 0.05
 _MOST_LATE_TICKS = 3  # in a row: a loop that is always late may still find that Redis is silent
-_LOOK_AGAIN_S = 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0  # between two looks whether Redis is back
 _MOST_TOGETHER = 512  # callers in one pipeline: a larger one would hold up those who wait behind it
 _MOST_BYTES = 4 * 2**20  # in one pipeline, but for a single caller's
 _MOST_WAITING = 10_000  # callers; so many wait only for a Redis that is as good as down
@@ -302,13 +302,15 @@ class SharedConnection:
     async def _wait_until_back(self) -> None:
         """Ask until there is an answer."""
         await self._disconnect()
+        pause_s = _FIRST_PAUSE_S
         while not self._is_closed:
             probe = self._caller([command("PING")], inf)
             probe.answered.add_done_callback(asyncio.Future.exception)  # nobody awaits it, nor minds its error
             try:
                 await self._answer([probe])
             except StoreUnavailable:
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
                 return
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from eai_common.messages import MessageType
 from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
-from eai_common.store.scripts import Script
+from eai_common.store.commands import Reply, Request, Script, command
 
 __all__ = ["Completion", "LatencyStore"]
 
@@ -18,13 +18,13 @@ _TTL = timedelta(hours=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 # KEYS: latencies. ARGV: milliseconds, how many are kept, ttl in seconds. An entry: what it took, "@", when.
-_NOTE = """
+_NOTE = Script("""
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('LPUSH', KEYS[1], ARGV[1] .. '@' .. string.format('%.0f', at))
 redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +36,29 @@ class Completion:
 
 
 class LatencyStore:
-    """The last hundred completed messages, for each type. Raises StoreUnavailable."""
+    """The last hundred completed messages, for each type."""
 
     def __init__(self, redis: RedisClient) -> None:
-        self._redis = redis.driver
-        self._note = Script(_NOTE)
+        self._redis = redis
 
-    async def note(self, message_type: MessageType, took: timedelta) -> None:
+    def note(self, message_type: MessageType, took: timedelta) -> Request[None]:
         """Add one, done now."""
         took_ms = round(took.total_seconds() * 1000)
-        with map_redis_errors():
-            call = self._note.call([_key(message_type)], [took_ms, _KEPT, round(_TTL.total_seconds())])
-            await call.run(self._redis)
+        args = (took_ms, _KEPT, round(_TTL.total_seconds()))
+        return self._redis.request(_NOTE.call([_key(message_type)], args))
+
+    def completions(self, message_type: MessageType) -> Request[list[Completion]]:
+        """Newest first; none when nothing was completed for an hour."""
+        return self._redis.request(command("LRANGE", _key(message_type), 0, _KEPT - 1), decode=_completions)
 
     async def recent(self, message_type: MessageType) -> list[timedelta]:
-        """How long they took, newest first; none when nothing was completed for an hour."""
+        """How long they took, newest first. Raises StoreUnavailable."""
         return [done.took for done in await self.completions(message_type)]
 
-    async def completions(self, message_type: MessageType) -> list[Completion]:
-        """Newest first; none when nothing was completed for an hour."""
-        with map_redis_errors():
-            found = await self._redis.lrange(_key(message_type), 0, _KEPT - 1)
-        return [_completion(cast(bytes, value)) for value in found]
+
+def _completions(replies: Sequence[Reply]) -> list[Completion]:
+    (found,) = cast(Sequence[list[bytes]], replies)
+    return [_completion(value) for value in found]
 
 
 def _completion(value: bytes) -> Completion:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
-from eai_common.store.scripts import Argument, Call, Script
+from eai_common.store.commands import Argument, Command, Request, Script, milliseconds
+from eai_common.store.keys import user_key
 
 __all__ = ["Absent", "Behind", "Mailboxes", "MergeRule", "Spare", "Standing", "TooEarly", "YourTurn"]
 
@@ -214,28 +214,25 @@ Standing = YourTurn | Behind | TooEarly | Absent | Spare
 
 
 class Mailboxes:
-    """The mailboxes of all users. Every method raises StoreUnavailable when Redis is out of reach."""
+    """The mailboxes of all users."""
 
     def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
-        self._redis = redis.driver
-        self._ttl_ms = max(1, ttl // _MILLISECOND)
+        self._redis = redis
+        self._ttl_ms = milliseconds(ttl)
 
-    def enter_call(self, user_number: str, message_id: str, *, at: datetime) -> Call:
-        """Gives a message that is being accepted the last place; for a shared round trip.
+    def enter(self, user_number: str, message_id: str, *, at: datetime) -> Request[None]:
+        """Give a message that is being accepted the last place. A second time changes nothing."""
+        return self._redis.request(self._call(_ENTER, user_number, at, message_id, _ms(at)))
 
-        A second time changes nothing.
-        """
-        return self._call(_ENTER, user_number, at, message_id, _ms(at))
+    def withdraw(self, user_number: str, message_id: str, *, at: datetime) -> Request[None]:
+        """Take out a message that was not accepted in the end."""
+        return self._redis.request(self._call(_END, user_number, at, message_id))
 
-    def withdraw_call(self, user_number: str, message_id: str, *, at: datetime) -> Call:
-        """Takes out a message that was not accepted in the end; for a shared round trip."""
-        return self._call(_END, user_number, at, message_id)
-
-    async def enter_late(self, user_number: str, message_id: str, *, accepted_at: datetime, now: datetime) -> None:
+    def enter_late(self, user_number: str, message_id: str, *, accepted_at: datetime, now: datetime) -> Request[None]:
         """Give one that has none a place by its time, behind what is in work."""
-        await self._run(self._call(_ENTER_LATE, user_number, now, message_id, _ms(accepted_at)))
+        return self._redis.request(self._call(_ENTER_LATE, user_number, now, message_id, _ms(accepted_at)))
 
-    async def arrive(
+    def arrive(
         self,
         user_number: str,
         message_id: str,
@@ -244,7 +241,7 @@ class Mailboxes:
         now: datetime,
         parked: bytes,
         merging: MergeRule | None = None,
-    ) -> Standing:
+    ) -> Request[Standing]:
         """Where the message stands. If another comes first, `parked` is kept until it is this one's turn.
 
         `parked` begins with a line that names its kind, for merging; an empty one merges with none. Of several copies
@@ -253,35 +250,36 @@ class Mailboxes:
         kind = parked.partition(b"\n")[0]
         rule = (merging.window // _MILLISECOND, merging.longest // _MILLISECOND) if merging else ("", "")
         arriving = self._call(_ARRIVE, user_number, now, message_id, copy, parked, kind, *rule, _MOST_MERGED)
-        return _standing(await self._run(arriving))
+        return self._redis.request(arriving, decode=lambda replies: _standing(replies[0]))
 
-    async def end(self, user_number: str, message_ids: Sequence[str], *, now: datetime) -> bytes | None:
+    def end(self, user_number: str, message_ids: Sequence[str], *, now: datetime) -> Request[bytes | None]:
         """Take the messages out. Gives the parked message that is first now and has to be woken, if there is one.
 
         A second time gives it again for as long as nobody has taken it up.
         """
-        return _woken(await self._run(self._call(_END, user_number, now, *message_ids)))
+        ending = self._call(_END, user_number, now, *message_ids)
+        return self._redis.request(ending, decode=lambda replies: _woken(replies[0]))
 
-    async def pass_by(self, user_number: str, stuck: Behind, *, now: datetime) -> tuple[bool, bytes | None]:
+    def pass_by(self, user_number: str, stuck: Behind, *, now: datetime) -> Request[tuple[bool, bytes | None]]:
         """Let the others go on without a first message that is stuck: whether it was so still, and what to wake."""
-        told = await self._run(self._call(_PASS, user_number, now, stuck.first, _ms(stuck.since)))
-        match told:
-            case [1, *woken]:
-                return True, _woken(woken[0] if woken else None)
-            case _:
-                return False, None
+        passing = self._call(_PASS, user_number, now, stuck.first, _ms(stuck.since))
+        return self._redis.request(passing, decode=lambda replies: _passed(replies[0]))
 
-    async def hold(self, user_number: str, message_id: str, *, until: datetime, now: datetime) -> None:
+    def hold(self, user_number: str, message_id: str, *, until: datetime, now: datetime) -> Request[None]:
         """Note that a message is put off on purpose, which does not count as being stuck."""
-        await self._run(self._call(_HOLD, user_number, now, message_id, _ms(until)))
+        return self._redis.request(self._call(_HOLD, user_number, now, message_id, _ms(until)))
 
-    def _call(self, script: Script, user_number: str, now: datetime, *args: Argument) -> Call:
-        keys = (f"mailbox:{{{user_number}}}", f"mailbox:notes:{{{user_number}}}")
+    def _call(self, script: Script, user_number: str, now: datetime, *args: Argument) -> Command:
+        keys = (user_key("mailbox", user_number), user_key("mailbox:notes", user_number))
         return script.call(keys, (_ms(now), self._ttl_ms, *args))
 
-    async def _run(self, call: Call) -> object:
-        with map_redis_errors():
-            return await call.run(self._redis)
+
+def _passed(told: object) -> tuple[bool, bytes | None]:
+    match told:
+        case [1, *woken]:
+            return True, _woken(woken[0] if woken else None)
+        case _:
+            return False, None
 
 
 def _woken(told: object) -> bytes | None:

@@ -2,16 +2,6 @@
 
 A log, not a counter for each fixed interval: no `period` ever holds more than `limit`, wherever it begins. The time is
 Redis' own, so replicas whose clocks differ agree. Why not a library: docs/decisions/0005.
-
-Alone, one round trip: `taken = await limiter.take(subject, windows)`.
-
-Inside a pipeline that other commands share, none of its own:
-
-    call = limiter.call(subject, windows)
-    call.queue(pipeline)
-    ...
-    *_, reply = await pipeline.execute(raise_on_error=False)
-    taken = limiter.taken(await call.answer(redis, reply), windows)
 """
 
 from __future__ import annotations
@@ -22,15 +12,14 @@ from typing import cast
 
 from eai_common.guards import Taken, Window, WindowState
 from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
-from eai_common.store.scripts import Call, Script
+from eai_common.store.commands import Reply, Request, Script
 
 __all__ = ["SlidingWindow"]
 
 # KEYS: the log, a sorted set of microseconds. ARGV: limit and period in microseconds of each window.
 # Returns 1 if taken, else 0, then for each window: places left, microseconds until there is one more.
 # A time later than now is from a server whose clock was ahead, before a failover: it would block until that time comes.
-_TAKE = """
+_TAKE = Script("""
 local key, longest, allowed = KEYS[1], 0, 1
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -61,37 +50,32 @@ for i = 1, #ARGV, 2 do
   answer[#answer + 1] = math.max(0, frees)
 end
 return answer
-"""
+""")
 
 
 class SlidingWindow:
     """The logs of all subjects. A subject is what is limited, such as `http:<client>` or `provider:<name>`."""
 
     def __init__(self, redis: RedisClient) -> None:
-        self._redis = redis.driver
-        self._script = Script(_TAKE)
+        self._redis = redis
 
-    async def take(self, subject: str, windows: Sequence[Window]) -> Taken:
-        """Take a place in every window, or in none. Raises StoreUnavailable.
+    def take(self, subject: str, windows: Sequence[Window]) -> Request[Taken]:
+        """Take a place in every window, or in none. A subject has the same windows each time.
 
-        A try whose answer was lost and that the client repeats counts twice: a limit is never exceeded.
+        A try whose answer was lost and that the client repeats counts twice: a limit is never exceeded. Raises
+        ValueError when there are no windows.
         """
-        with map_redis_errors():
-            return self.taken(await self.call(subject, windows).run(self._redis), windows)
-
-    def call(self, subject: str, windows: Sequence[Window]) -> Call:
-        """The same as a call for a pipeline. A subject has the same windows each time. Raises ValueError for none."""
         if not windows:
             raise ValueError("no windows to take a place in")
         args = [part for window in windows for part in (window.limit, window.period // timedelta(microseconds=1))]
-        return self._script.call([f"ratelimit:{{{subject}}}"], args)
+        taking = _TAKE.call([f"ratelimit:{{{subject}}}"], args)
+        return self._redis.request(taking, decode=lambda replies: _taken(replies[0], windows))
 
-    @staticmethod
-    def taken(answer: object, windows: Sequence[Window]) -> Taken:
-        """What the call's answer means."""
-        allowed, *numbers = cast(list[int], answer)
-        states = (
-            WindowState(window, remaining, timedelta(microseconds=frees_us))
-            for window, remaining, frees_us in zip(windows, numbers[::2], numbers[1::2], strict=True)
-        )
-        return Taken(allowed == 1, tuple(states))
+
+def _taken(answer: Reply, windows: Sequence[Window]) -> Taken:
+    allowed, *numbers = cast(list[int], answer)
+    states = (
+        WindowState(window, remaining, timedelta(microseconds=frees_us))
+        for window, remaining, frees_us in zip(windows, numbers[::2], numbers[1::2], strict=True)
+    )
+    return Taken(allowed == 1, tuple(states))

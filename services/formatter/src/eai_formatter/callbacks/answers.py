@@ -14,7 +14,7 @@ from eai_common.outbound import (
     OutboundUnknownHost,
     OutboundUnreachable,
 )
-from eai_common.store import CallbackState
+from eai_formatter.callbacks.log import CallbackState
 
 __all__ = ["CallbackFailed", "CallbackUnsigned", "DeliveryResult", "NoAnswer", "fail_without_answer", "read_answer"]
 

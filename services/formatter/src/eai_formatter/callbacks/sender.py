@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -21,7 +21,7 @@ from eai_common.outbound import (
     Target,
 )
 from eai_common.stage import StageContext
-from eai_common.store import CallbackTry, StoreUnavailable
+from eai_common.store import StoreUnavailable
 from eai_common.telemetry import Metrics, add_to_line, get_logger
 from eai_formatter.callbacks.answers import (
     CallbackFailed,
@@ -30,6 +30,7 @@ from eai_formatter.callbacks.answers import (
     fail_without_answer,
     read_answer,
 )
+from eai_formatter.callbacks.log import CallbackTry
 from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.signing import Bearer, Signer
 
@@ -50,7 +51,7 @@ class Poster(Protocol):
 class AttemptWriter(Protocol):
     """The delivery log."""
 
-    async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None:
+    def note_try(self, event: TaskCompleted, tried: CallbackTry) -> Awaitable[None]:
         """Raises StoreUnavailable."""
 
 

@@ -12,9 +12,10 @@ from eai_common.outbound import OutboundPolicy
 from eai_common.retry import RetryPolicy, Schedule
 from eai_common.settings import ProcessSettings, TaskSettings
 from eai_common.stage import Stage, handler_for
-from eai_common.store import CallbackLog, RedisClient
+from eai_common.store import RedisClient
 from eai_common.telemetry import Metrics, get_logger
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
+from eai_formatter.callbacks.log import CallbackLog
 from eai_formatter.callbacks.sender import CallbackRules, CallbackSender, Poster
 from eai_formatter.callbacks.settings import CallbackSettings
 from eai_formatter.callbacks.signing import Bearer, Signer, parse_secrets

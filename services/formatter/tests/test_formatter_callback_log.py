@@ -11,16 +11,14 @@ import pytest
 from eai_common.messages import TaskCompleted
 from eai_common.settings import TaskSettings
 from eai_common.store import (
-    CallbackLog,
-    CallbackState,
-    CallbackTry,
     FailedTry,
     RedisClient,
     TaskStatus,
     TaskStore,
     open_memory_redis,
+    status_key,
 )
-from eai_common.store.tasks import status_key
+from eai_formatter.callbacks.log import CallbackLog, CallbackState, CallbackTry
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SETTINGS = TaskSettings(task_status_ttl=timedelta(minutes=10), task_processing_ttl=timedelta(hours=24))

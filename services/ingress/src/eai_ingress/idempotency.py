@@ -7,28 +7,29 @@ died, the stages know the second copy by its id. See docs/decisions/0007.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
 from eai_common.messages import rfc3339
-from eai_common.store.scripts import Call, Script
+from eai_common.store import RedisClient, Reply, Request, Script, milliseconds
 
 __all__ = [
     "FirstUse",
     "IdempotencyClaim",
     "IdempotencyStore",
-    "Kept",
+    "InProgress",
     "KeyReused",
     "KeyUse",
-    "Promise",
-    "TakenOver",
-    "UnderWay",
+    "Receipt",
+    "Replayed",
+    "Resumed",
 ]
 
 # KEYS: claim. ARGV: fingerprint, message id, accepted at, estimate, owner, now in ms, lease in ms, ttl in ms.
-# Returns what holds: a word, then the promise, then how long the lease goes on in ms.
-_CLAIM = """
+# Returns what holds: a word, then the receipt, then how long the lease goes on in ms.
+_CLAIM = Script("""
 local key, now = KEYS[1], tonumber(ARGV[6])
 local kept = redis.call('HMGET', key, 'fingerprint', 'message_id', 'accepted_at', 'estimate', 'state', 'owner', 'lease')
 local function hold()
@@ -50,25 +51,25 @@ elseif left <= 0 then
   hold()
 end
 return {word, kept[2], kept[3], kept[4], math.max(0, left)}
-"""
+""")
 
 # KEYS: claim. ARGV: message id. Whoever published it, it is published.
-_KEEP = """
+_COMPLETE = Script("""
 if redis.call('HGET', KEYS[1], 'message_id') ~= ARGV[1] then return 0 end
 return redis.call('HSET', KEYS[1], 'state', 'kept')
-"""
+""")
 
 # KEYS: claim. ARGV: owner, 1 to forget the key or 0 to leave its message id to the next who comes.
-_GIVE_UP = """
+_RELEASE = Script("""
 local state = redis.call('HMGET', KEYS[1], 'state', 'owner')
 if state[1] ~= 'under way' or state[2] ~= ARGV[1] then return 0 end
 if ARGV[2] == '1' then return redis.call('DEL', KEYS[1]) end
 return redis.call('HSET', KEYS[1], 'lease', 0)
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Receipt:
     """What a client was, or will be, told about its message."""
 
     message_id: str
@@ -92,24 +93,24 @@ class FirstUse:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOver:
+class Resumed:
     """An earlier use ended without a word: publish its message, which it may have done already."""
 
-    promise: Promise
+    receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
-    """An earlier use is being worked on; it says how that ended within `remaining`, or is taken over."""
+class InProgress:
+    """An earlier use is being worked on; it records how it ended within `remaining`, or is resumed."""
 
     remaining: timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Replayed:
     """The key's message was published."""
 
-    promise: Promise
+    receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,65 +118,58 @@ class KeyReused:
     """The key stands for another request."""
 
 
-IdempotencyClaim = FirstUse | TakenOver | UnderWay | Kept | KeyReused
+IdempotencyClaim = FirstUse | Resumed | InProgress | Replayed | KeyReused
 
 
 class IdempotencyStore:
-    """Makes the calls, for a shared round trip, and reads what they return."""
+    """The keys of all clients."""
 
-    def __init__(self, *, lease: timedelta, ttl: timedelta) -> None:
-        self._lease_ms = _ms(lease)
-        self._ttl_ms = _ms(ttl)
-        self._claim, self._keep, self._give_up = Script(_CLAIM), Script(_KEEP), Script(_GIVE_UP)
+    def __init__(self, redis: RedisClient, *, lease: timedelta, ttl: timedelta) -> None:
+        self._redis = redis
+        self._lease_ms = milliseconds(lease)
+        self._ttl_ms = milliseconds(ttl)
 
-    def claim_call(self, use: KeyUse, promise: Promise, *, now: datetime) -> Call:
-        """Take the key for `promise`, or learn what it stands for."""
-        return self._claim.call(
-            [_key(use)],
-            [
-                use.fingerprint,
-                promise.message_id,
-                rfc3339(promise.accepted_at),
-                promise.estimate,
-                use.owner,
-                round(now.timestamp() * 1000),
-                self._lease_ms,
-                self._ttl_ms,
-            ],
+    def claim(self, use: KeyUse, receipt: Receipt, *, now: datetime) -> Request[IdempotencyClaim]:
+        """Take the key for the message of `receipt`, or learn what it stands for."""
+        args = (
+            use.fingerprint,
+            receipt.message_id,
+            rfc3339(receipt.accepted_at),
+            receipt.estimate,
+            use.owner,
+            round(now.timestamp() * 1000),
+            self._lease_ms,
+            self._ttl_ms,
         )
+        return self._redis.request(_CLAIM.call([_key(use)], args), decode=_claimed)
 
-    @staticmethod
-    def claimed(reply: object) -> IdempotencyClaim:
-        """What the reply to `claim_call` means."""
-        word, message_id, accepted_at, estimate, left_ms = cast(tuple[bytes, bytes, bytes, bytes, int], reply)
-        promise = Promise(message_id.decode(), datetime.fromisoformat(accepted_at.decode()), estimate.decode())
-        match word:
-            case b"first":
-                return FirstUse()
-            case b"taken over":
-                return TakenOver(promise)
-            case b"under way":
-                return UnderWay(timedelta(milliseconds=left_ms))
-            case b"kept":
-                return Kept(promise)
-        return KeyReused()
+    def complete(self, use: KeyUse, message_id: str) -> Request[None]:
+        """Record that the message is published: from now on the key stands for it."""
+        return self._redis.request(_COMPLETE.call([_key(use)], [message_id]))
 
-    def keep_call(self, use: KeyUse, message_id: str) -> Call:
-        """The message is published: from now on the key stands for it."""
-        return self._keep.call([_key(use)], [message_id])
+    def forget(self, use: KeyUse) -> Request[None]:
+        """Make the key as new: its message was certainly not published."""
+        return self._redis.request(_RELEASE.call([_key(use)], [use.owner, 1]))
 
-    def forget_call(self, use: KeyUse) -> Call:
-        """The message was certainly not published: the key is as new."""
-        return self._give_up.call([_key(use)], [use.owner, 1])
+    def hand_over(self, use: KeyUse) -> Request[None]:
+        """Let the next use go on with the message's id: it may or may not have been published."""
+        return self._redis.request(_RELEASE.call([_key(use)], [use.owner, 0]))
 
-    def hand_over_call(self, use: KeyUse) -> Call:
-        """The message may or may not have been published: the next use goes on with its id."""
-        return self._give_up.call([_key(use)], [use.owner, 0])
+
+def _claimed(replies: Sequence[Reply]) -> IdempotencyClaim:
+    word, message_id, accepted_at, estimate, left_ms = cast(tuple[bytes, bytes, bytes, bytes, int], replies[0])
+    receipt = Receipt(message_id.decode(), datetime.fromisoformat(accepted_at.decode()), estimate.decode())
+    match word:
+        case b"first":
+            return FirstUse()
+        case b"taken over":
+            return Resumed(receipt)
+        case b"under way":
+            return InProgress(timedelta(milliseconds=left_ms))
+        case b"kept":
+            return Replayed(receipt)
+    return KeyReused()
 
 
 def _key(use: KeyUse) -> str:
     return f"idem:{use.client}:{use.key}"
-
-
-def _ms(duration: timedelta) -> int:
-    return max(1, round(duration.total_seconds() * 1000))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from eai_common.messages import rfc3339
-from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
-from eai_common.store.scripts import Script
+from eai_common.store import RedisClient, Reply, Request, Script, as_text, command, milliseconds, user_key
 
 __all__ = ["AgentIdCache", "ThreadStore"]
 
@@ -25,33 +24,33 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[4])
 
 
 class ThreadStore:
-    """Bookkeeping of conversations; the conversation itself is the agent's. Raises StoreUnavailable."""
+    """Bookkeeping of conversations; the conversation itself is the agent's."""
 
     def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
-        self._redis = redis.driver
-        self._ttl_ms = max(1, ttl // timedelta(milliseconds=1))
+        self._redis = redis
+        self._ttl_ms = milliseconds(ttl)
 
-    async def touch(self, user_number: str, message_id: str, *, at: datetime) -> None:
+    def touch(self, user_number: str, message_id: str, *, at: datetime) -> Request[None]:
         """Count a message of the user's thread, once however often it is said; the thread begins with the first."""
-        call = _TOUCH.call([f"thread:{{{user_number}}}"], [user_number, message_id, rfc3339(at), self._ttl_ms])
-        with map_redis_errors():
-            await call.run(self._redis)
+        args = (user_number, message_id, rfc3339(at), self._ttl_ms)
+        return self._redis.request(_TOUCH.call([user_key("thread", user_number)], args))
 
 
 class AgentIdCache:
-    """Which agent an outside service made for which user. Raises StoreUnavailable."""
+    """Which agent an outside service made for which user."""
 
     def __init__(self, redis: RedisClient, ttl: timedelta) -> None:
-        self._redis = redis.driver
-        self._ttl = ttl
+        self._redis = redis
+        self._ttl_ms = milliseconds(ttl)
 
-    async def get(self, user_number: str) -> str | None:
+    def get(self, user_number: str) -> Request[str | None]:
         """The agent's id, None when none is known."""
-        with map_redis_errors():
-            found = await self._redis.get(f"agent:id:{{{user_number}}}")
-        return found.decode() if isinstance(found, bytes) else found
+        return self._redis.request(command("GET", user_key("agent:id", user_number)), decode=_agent_id)
 
-    async def put(self, user_number: str, agent_id: str) -> None:
+    def put(self, user_number: str, agent_id: str) -> Request[None]:
         """Remember the agent."""
-        with map_redis_errors():
-            await self._redis.set(f"agent:id:{{{user_number}}}", agent_id, ex=self._ttl)
+        return self._redis.request(command("SET", user_key("agent:id", user_number), agent_id, "PX", self._ttl_ms))
+
+
+def _agent_id(replies: Sequence[Reply]) -> str | None:
+    return None if replies[0] is None else as_text(replies[0])

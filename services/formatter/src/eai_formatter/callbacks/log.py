@@ -16,9 +16,7 @@ from typing import Literal
 
 from eai_common.messages import TaskCompleted, rfc3339
 from eai_common.settings.groups import TaskSettings
-from eai_common.store.client import RedisClient
-from eai_common.store.errors import map_redis_errors
-from eai_common.store.tasks import FailedTry, status_key
+from eai_common.store import FailedTry, RedisClient, Request, Script, milliseconds, pairs_of, status_key
 
 __all__ = ["CallbackLog", "CallbackState", "CallbackTry"]
 
@@ -28,7 +26,7 @@ _MOST_TRIES = 20  # a dead letter that is replayed again and again overwrites th
 
 # KEYS: status. ARGV: outcome or '', created_at, ttl in ms, then field and value pairs.
 # With an outcome, a status that Redis has lost is written anew: the task did end. Without, a lost one stays lost.
-_NOTE = """
+_NOTE = Script("""
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= 'completed' and status ~= 'failed' then
   if ARGV[1] == '' then return 0 end
@@ -38,7 +36,7 @@ end
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +51,13 @@ class CallbackTry:
 
 
 class CallbackLog:
-    """The delivery log, and the journal of the stage that delivers. Methods raise StoreUnavailable."""
+    """The delivery log, and the progress log of the stage that delivers."""
 
     def __init__(self, redis: RedisClient, settings: TaskSettings) -> None:
+        self._redis = redis
         self._settings = settings
-        self._note = redis.driver.register_script(_NOTE)
 
-    async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None:
+    def note_try(self, event: TaskCompleted, tried: CallbackTry) -> Request[None]:
         """Kept as long as any finished task's status when delivered at once, else long enough to be looked into."""
         took_ms = tried.took // timedelta(milliseconds=1)
         number = min(tried.number, _MOST_TRIES)
@@ -69,17 +67,17 @@ class CallbackLog:
         }
         at_once = tried.state == "delivered" and tried.number == 1
         ttl = self._settings.task_status_ttl if at_once else self._settings.task_processing_ttl
-        await self._noted(event.message_id, fields, tried.at, ttl, status=event.status, created_at=event.timestamp)
+        return self._note(event.message_id, fields, tried.at, ttl, status=event.status, created_at=event.timestamp)
 
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """Nothing: the task has ended, and is not in a stage again."""
 
-    async def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> None:
-        """What follows the try that failed."""
+    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> Request[None]:
+        """Record what follows the attempt that failed."""
         fields = {"callback:last_error": tried.in_words}
-        await self._noted(message_id, fields, at, self._settings.task_processing_ttl)
+        return self._note(message_id, fields, at, self._settings.task_processing_ttl)
 
-    async def _noted(
+    def _note(
         self,
         message_id: str,
         fields: Mapping[str, str],
@@ -88,8 +86,8 @@ class CallbackLog:
         *,
         status: str = "",
         created_at: datetime | None = None,
-    ) -> None:
-        pairs = [part for pair in {**fields, "updated_at": rfc3339(at)}.items() for part in pair]
-        ttl_ms = max(1, ttl // timedelta(milliseconds=1))
-        with map_redis_errors():
-            await self._note(keys=[status_key(message_id)], args=[status, rfc3339(created_at or at), ttl_ms, *pairs])
+    ) -> Request[None]:
+        pairs = pairs_of({**fields, "updated_at": rfc3339(at)})
+        return self._redis.request(
+            _NOTE.call([status_key(message_id)], [status, rfc3339(created_at or at), milliseconds(ttl), *pairs])
+        )
