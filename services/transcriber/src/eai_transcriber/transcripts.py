@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from eai_common.store import RedisClient, Reply, Request, as_text, command, milliseconds
+from eai_common.store import RedisClient, Reply, Request, command, milliseconds
 
 __all__ = ["KeptTranscript", "TranscriptStore"]
 
@@ -43,7 +44,7 @@ class TranscriptStore:
 def _transcript(replies: Sequence[Reply]) -> KeptTranscript | None:
     (kept,) = replies
     try:
-        return None if kept is None else _JSON.validate_json(as_text(kept))
+        return None if kept is None else _JSON.validate_json(cast(bytes, kept))
     except ValidationError:
         return None
 
