@@ -164,6 +164,12 @@ def test_a_value_that_cannot_be_written_costs_its_line_and_fails_no_caller(
     assert (log.line["event"], log.line.get("value")) == ("odd", written)
 
 
+def test_what_is_left_of_a_line_that_cannot_be_written_is_redacted_too(log_to: OpenLog) -> None:
+    log = log_to()
+    get_logger("eai").info(f"lost {NUMBER}", value=Unprintable())
+    assert log.line["event"] == f"lost {MASKED}"
+
+
 class Broken(io.BytesIO):
     """A pipe that nobody reads any more."""
 

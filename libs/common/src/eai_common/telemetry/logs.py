@@ -106,11 +106,11 @@ def _line_of(constant: EventDict, *, mask_numbers: bool) -> Processor:
 
     def line(logger: structlog.BytesLogger, level: str, event: EventDict) -> EventDict:
         timestamp = f"{clock.now().replace(tzinfo=None).isoformat()}Z"
-        ours = {"timestamp": timestamp, "level": level, "logger": logger.name, **constant}
+        ours = {"timestamp": timestamp, "level": level, "event": "", "logger": logger.name, **constant}
         try:
             return {**ours, **redacted_context(redact), **redact(event)}
         except Exception as error:  # noqa: BLE001 # a value that raises when it becomes text must not fail the caller
-            return {**ours, "event": event["event"], "unwritten": type(error).__name__}
+            return {**ours, **redact({"event": f"{event['event']!s:.1000}"}), "unwritten": type(error).__name__}
 
     return line
 
