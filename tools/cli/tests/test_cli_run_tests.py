@@ -13,13 +13,13 @@ FEW = [[THIS], [f"{THIS}::test_x"], ["tools", "-k", "retry"], ["tools", "-x"], [
 
 @pytest.mark.parametrize("arguments", MANY, ids=" ".join)
 def test_many_tests_run_side_by_side(arguments: list[str]) -> None:
-    assert xdist_options(arguments, processes=2)[:2] == ["-n", "2"]
+    assert xdist_options(arguments, cpus=2)[:2] == ["-n", "3"]
 
 
 @pytest.mark.parametrize("arguments", FEW, ids=" ".join)
 def test_few_tests_run_in_one_process(arguments: list[str]) -> None:
-    assert xdist_options(arguments, processes=2) == []
+    assert xdist_options(arguments, cpus=2) == []
 
 
 def test_one_cpu_runs_one_process() -> None:
-    assert xdist_options([], processes=1) == []
+    assert xdist_options([], cpus=1) == []

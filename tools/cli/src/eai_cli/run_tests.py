@@ -34,21 +34,22 @@ def run_tests(arguments: Sequence[str]) -> int:
         return _run_in_containers([argument for argument in arguments if argument != "--compose"])
     if (missing := _missing()) and (code := _install(missing)):
         return code
-    return _pytest([*xdist_options(arguments, processes=min(os.cpu_count() or 1, 4)), *arguments])
+    return _pytest([*xdist_options(arguments, cpus=os.cpu_count() or 1), *arguments])
 
 
-def xdist_options(arguments: Sequence[str], *, processes: int) -> list[str]:
+def xdist_options(arguments: Sequence[str], *, cpus: int) -> list[str]:
     """The options that run these arguments' tests in several processes, with servers of their own each.
 
     Empty if one process is faster: for a single file or test, and with options that pick few tests. The tests of a file
-    stay in one process, and pytest's order holds, in which the slow files are first.
+    stay in one process, and pytest's order holds, in which the slow files are first. There is one process more than
+    CPUs, because the end-to-end tests wait more than they compute.
     """
     paths = [argument for argument in arguments if (_ROOT / argument.partition("::")[0]).exists()]
     is_small = len(paths) == 1 and not (_ROOT / paths[0]).is_dir()
     is_single = any(argument in _ONE_PROCESS or argument[:2] in _ONE_PROCESS_SHORT for argument in arguments)
-    if processes == 1 or is_small or is_single:
+    if cpus == 1 or is_small or is_single:
         return []
-    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
+    return ["-n", str(min(cpus, 4) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def _pytest(arguments: Sequence[str]) -> int:
