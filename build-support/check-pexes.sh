@@ -3,7 +3,8 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 code=0
-for stage in ingress transcriber agent-router formatter poller; do
+for folder in services/*/; do
+  stage=$(basename "$folder")
   pex=$(find dist -name "eai-$stage.pex" | head -n 1)
   if [ -z "$pex" ]; then
     echo "eai-$stage.pex: not built" >&2

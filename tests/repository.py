@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["ROOT", "SERVICES", "Module", "modules", "packages"]
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVICES = frozenset({"eai_ingress", "eai_transcriber", "eai_agent_router", "eai_formatter", "eai_poller"})
+SERVICES = frozenset(path.parent.name for path in ROOT.glob("services/*/src/*/__init__.py"))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,7 @@ from eai_common.settings import ProcessSettings, describe
 FOLDER = ROOT / "deploy" / "compose"
 BY_NAME = {definition.name: definition for definition in DEFINITIONS}
 OVERLAYS = {"desk": "compose.dev.yaml", "production": "compose.prod.yaml"}
-REACHED_BY = {
-    "ingress": {"front", "broker", "store"},
-    "transcriber": {"broker", "store", "outside"},
-    "agent-router": {"broker", "store", "outside"},
-    "formatter": {"broker", "store", "outside"},
-    "poller": {"front", "store"},
-}
+CALLS_OUTSIDE = {"transcriber", "agent-router", "formatter"}
 # In the form that the services take; a desk's own are in the repository.
 PRODUCTION = {"api_token": "a-token-of-at-least-thirty-two-bytes"}
 ASKED_FOR = {
@@ -106,7 +100,10 @@ def test_a_stage_has_longer_to_stop_than_it_takes_to_drain(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", BY_NAME)
 def test_a_stage_reaches_only_what_its_work_needs(stage: str) -> None:
-    assert set(BASE["services"][stage]["networks"]) == REACHED_BY[stage]
+    definition = BY_NAME[stage]
+    needed = {"front": definition.serves_clients, "broker": definition.uses_broker, "outside": stage in CALLS_OUTSIDE}
+    reached = {"store", *(network for network, is_needed in needed.items() if is_needed)}
+    assert set(BASE["services"][stage]["networks"]) == reached
 
 
 def test_only_the_edge_and_the_calls_to_providers_lead_out_of_the_machine() -> None:

@@ -8,7 +8,7 @@ cd "$root"
 export DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} # the builder that every engine has
 
 services=("$@")
-[ ${#services[@]} -gt 0 ] || services=(ingress transcriber agent-router formatter poller sandbox)
+[ ${#services[@]} -gt 0 ] || mapfile -t services < <(ls -d services/*/ | xargs -n 1 basename && echo sandbox)
 version=${EAI_VERSION:-development}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 

@@ -10,13 +10,13 @@ from manifests.promql import TARGET_LABELS, exported, selectors
 from manifests.rendering import DEPLOY, STAGES, Manifest, Rendered
 
 from eai_cli.services import DEFINITIONS
+from eai_common.registry import STAGES as REGISTERED
 from eai_common.topology import Topology
 
 HTTP = {definition.name for definition in DEFINITIONS if definition.serves_clients}
 QUEUES = {
-    "transcriber": {"eai.transcriber"},
-    "agent-router": {"eai.agent-router"},
-    "formatter": {"eai.formatter", "eai.callbacks"},
+    service.name: {f"eai.{stage.name}" for stage in REGISTERED if stage.consumes and stage.definition == definition}
+    for service, definition in zip(DEFINITIONS, dict.fromkeys(stage.definition for stage in REGISTERED), strict=True)
 }
 RULES = yaml.safe_load((DEPLOY / "monitoring" / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]
 RULE_OF = {"Pods": "custom", "External": "external"}
@@ -30,6 +30,7 @@ def scalers(rendered: Rendered) -> dict[str, Manifest]:
 
 def test_every_queue_has_a_stage_that_scales_by_it() -> None:
     assert set().union(*QUEUES.values()) == {queue.name for queue in Topology().stage_queues}
+    assert QUEUES["formatter"] == {"eai.formatter", "eai.callbacks"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -105,6 +105,16 @@ def test(context: typer.Context) -> None:
 
 
 @app.command()
+def manifests(
+    check: Annotated[bool, typer.Option("--check", help="Only name the files that lack a stage.")] = False,
+) -> None:
+    """Add new stages of the registry to Compose, Kubernetes and the build."""
+    from eai_cli.manifests import run_manifests
+
+    raise typer.Exit(run_manifests(check=check))
+
+
+@app.command()
 def config(
     check: Annotated[bool, typer.Option("--check", help="Report every invalid setting of the environment.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/configuration.md.")] = False,
