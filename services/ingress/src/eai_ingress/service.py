@@ -78,12 +78,6 @@ def _acceptance(
     )
 
 
-def _mailboxes(settings: Settings, resources: BrokerResources) -> Mailboxes | None:
-    if not settings.ordering.ordering_enabled:
-        return None
-    return Mailboxes(resources.redis, settings.tasks.task_processing_ttl)
-
-
 def _routes(settings: Settings, resources: BrokerResources, acceptance: Acceptance, rules: RequestRules) -> list[Route]:
     like_predecessor = settings.http.is_like_predecessor
     webhook = Webhook(acceptance, WebhookAdapter(rules, resources.ids, resources.clock), like_predecessor)
