@@ -49,8 +49,8 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
     await client.driver.set("kept", "value", ex=60)
     await once(lambda: is_on_the_second(redis_with_sentinel, "kept"))
     async with open_wakeups(client) as wakeups:
-        with wakeups.watch("an id") as watch:
-            assert await watch.changed(within_s=5)  # the subscription stands
+        with wakeups.subscribe("an id") as subscription:
+            assert await subscription.changed(within_s=5)  # the subscription stands
             redis_with_sentinel.first.kill()
             with pytest.raises(StoreUnavailable):
                 await client.request(command("GET", "kept"))
@@ -58,7 +58,7 @@ async def test_a_dead_primarys_replica_takes_over_with_what_was_stored_and_wakes
             async def is_written_and_heard() -> bool:
                 await client.request(_SET.call(["written"], ["after"]))
                 await client.driver.publish("wakeups", "Fan id")
-                return await watch.changed(within_s=0.2)
+                return await subscription.changed(within_s=0.2)
 
             await once(is_written_and_heard)
 

@@ -19,7 +19,7 @@ from eai_common.http.limits import SelfLimitedRoute, pending_limit
 from eai_common.http.openapi import CLEAN_FIELDS, CLEAN_TEXT
 from eai_common.ids import Ids
 from eai_common.messages import HistoryMessage, HistoryUpdate
-from eai_common.store import TaskView, Wakeups, Watch
+from eai_common.store import Subscription, TaskView, Wakeups
 from eai_common.telemetry import trace_headers
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.channel import ChannelAdapter
@@ -101,19 +101,19 @@ class HistoryWebhook:
             require(request, Role.MESSAGE_SENDER)
             require_json(request)
             event = self.channel.first_event(await request.body())
-        with self.wakeups.watch(event.message_id) as watch:
+        with self.wakeups.subscribe(event.message_id) as subscription:
             with acceptance_errors_as_http():
                 accepted = await self.acceptance.accept(event, limit=limit)
-            result = await self._result(event.message_id, watch)
+            result = await self._result(event.message_id, subscription)
         if result is None:
             return accepted_response(accepted, like_predecessor=self.answers_like_predecessor)
         return json_response(result)
 
-    async def _result(self, message_id: str, watch: Watch) -> bytes | None:
+    async def _result(self, message_id: str, subscription: Subscription) -> bytes | None:
         """The result that the formatter stored; None if there is none in time, or Redis is out of reach."""
         deadline = Deadline.after(self.wait)
-        while not watch.is_over and not deadline.has_passed:
-            await watch.changed(within_s=min(_READ_AGAIN_S, deadline.remaining_s()))
+        while not subscription.is_over and not deadline.has_passed:
+            await subscription.changed(within_s=min(_READ_AGAIN_S, deadline.remaining_s()))
             try:
                 view = await self.results.read(message_id)
             except Unavailable:

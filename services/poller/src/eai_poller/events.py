@@ -17,7 +17,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from eai_common.clock import Deadline
-from eai_common.store import StoreUnavailable, Watch
+from eai_common.store import StoreUnavailable, Subscription
 from eai_poller.answer import Answer, State
 from eai_poller.wait_limit import READ_AGAIN_S, WaitLimit, end_on_disconnect
 
@@ -50,14 +50,14 @@ class EventStream:
     heartbeat: timedelta
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.wait_limit.watch(self.message_id, wants_moves=True) as watch:
+        with self.wait_limit.subscribe(self.message_id, wants_moves=True) as subscription:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
-            async with end_on_disconnect(watch, receive):
-                async for chunk in self._chunks(watch):
+            async with end_on_disconnect(subscription, receive):
+                async for chunk in self._chunks(subscription):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _chunks(self, watch: Watch) -> AsyncIterator[bytes]:
+    async def _chunks(self, subscription: Subscription) -> AsyncIterator[bytes]:
         yield _RECONNECT
         answer: Answer | None = self.first
         seen = self.last_seen
@@ -69,8 +69,8 @@ class EventStream:
             if answer is not None and answer.stage != seen:
                 seen, beat = answer.stage, self._next_beat()
                 yield event(seen, "status", orjson.dumps({"status": "processing", "stage": seen}))
-            await watch.changed(within_s=min(beat.remaining_s(), READ_AGAIN_S if answer is None else math.inf))
-            if watch.is_over:  # the client reconnects with the last id, to another process if this one drains
+            await subscription.changed(within_s=min(beat.remaining_s(), READ_AGAIN_S if answer is None else math.inf))
+            if subscription.is_over:  # the client reconnects with the last id, to another process if this one drains
                 return
             if beat.has_passed:
                 beat = self._next_beat()

@@ -12,7 +12,7 @@ from starlette.types import Receive
 
 from eai_common.clock import Deadline
 from eai_common.http import ErrorBody, HttpError
-from eai_common.store import StoreUnavailable, Wakeups, Watch
+from eai_common.store import StoreUnavailable, Subscription, Wakeups
 from eai_poller.answer import Answer, State
 from eai_poller.lookup import Lookup
 
@@ -40,11 +40,11 @@ class WaitLimit:
     wakeups: Wakeups
     most: int
 
-    def watch(self, message_id: UUID, *, wants_moves: bool = False) -> AbstractContextManager[Watch]:
+    def subscribe(self, message_id: UUID, *, wants_moves: bool = False) -> AbstractContextManager[Subscription]:
         """Wait for changes of the message; enter the context at once. Raises TooManyWaiting."""
         if len(self.wakeups) >= self.most:
             raise TooManyWaiting
-        return self.wakeups.watch(str(message_id), wants_moves=wants_moves)
+        return self.wakeups.subscribe(str(message_id), wants_moves=wants_moves)
 
     async def final_answer(self, message_id: UUID, within: timedelta, receive: Receive) -> Answer:
         """The answer once the message has ended; else the answer after `within`.
@@ -53,18 +53,18 @@ class WaitLimit:
         read at the start or at the end fails.
         """
         deadline = Deadline.after(within)
-        with self.watch(message_id) as watch:
+        with self.subscribe(message_id) as subscription:
             answer = await self.lookup.answer(message_id)
             if answer.state is not State.PROCESSING:
                 return answer
-            async with end_on_disconnect(watch, receive):
-                return await self._wait(message_id, watch, deadline)
+            async with end_on_disconnect(subscription, receive):
+                return await self._wait(message_id, subscription, deadline)
 
-    async def _wait(self, message_id: UUID, watch: Watch, deadline: Deadline) -> Answer:
+    async def _wait(self, message_id: UUID, subscription: Subscription, deadline: Deadline) -> Answer:
         max_wait_s = deadline.remaining_s()
         while True:
-            await watch.changed(within_s=max_wait_s)
-            is_last = watch.is_over or deadline.has_passed
+            await subscription.changed(within_s=max_wait_s)
+            is_last = subscription.is_over or deadline.has_passed
             try:
                 # Read even without a wake-up: the subscription may have been lost all the while.
                 answer = await self.lookup.answer(message_id)
@@ -79,15 +79,15 @@ class WaitLimit:
 
 
 class end_on_disconnect:  # noqa: N801  # used like a function
-    """Ends the watch when the client disconnects, so that another client may wait.
+    """Ends the subscription when the client disconnects, so that another client may wait.
 
     This is a class with one task because a task group and two generators would be a fifth of the cost of a waiter.
     """
 
     __slots__ = ("_reading",)
 
-    def __init__(self, watch: Watch, receive: Receive) -> None:
-        self._reading = asyncio.create_task(_end_after_disconnect(watch, receive), name="disconnect")
+    def __init__(self, subscription: Subscription, receive: Receive) -> None:
+        self._reading = asyncio.create_task(_end_after_disconnect(subscription, receive), name="disconnect")
 
     async def __aenter__(self) -> None:
         """The task has started."""
@@ -99,7 +99,7 @@ class end_on_disconnect:  # noqa: N801  # used like a function
             self._reading.result()  # raises the error of a failed read
 
 
-async def _end_after_disconnect(watch: Watch, receive: Receive) -> None:
+async def _end_after_disconnect(subscription: Subscription, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    watch.give_up()
+    subscription.give_up()

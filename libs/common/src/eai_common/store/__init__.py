@@ -59,7 +59,7 @@ from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.sliding_window import SlidingWindow
 from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView, status_key
-from eai_common.store.wakeups import Wakeups, Watch, open_wakeups
+from eai_common.store.wakeups import Subscription, Wakeups, open_wakeups
 
 __all__ = [
     "Abandoned",
@@ -89,7 +89,7 @@ __all__ = [
     "TaskStore",
     "TaskView",
     "Wakeups",
-    "Watch",
+    "Subscription",
     "as_hash",
     "as_text",
     "command",

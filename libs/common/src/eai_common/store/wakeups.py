@@ -21,7 +21,7 @@ from eai_common.store.client import RedisClient
 from eai_common.store.errors import StoreUnavailable, map_redis_errors
 from eai_common.telemetry import get_logger
 
-__all__ = ["PUBLISH_FINISHED", "PUBLISH_MOVED", "Wakeups", "Watch", "open_wakeups"]
+__all__ = ["PUBLISH_FINISHED", "PUBLISH_MOVED", "Wakeups", "Subscription", "open_wakeups"]
 
 log = get_logger("eai.store.wakeups")
 
@@ -40,7 +40,7 @@ _RETRY_FIRST, _RETRY_MOST = timedelta(milliseconds=100), timedelta(seconds=2)
 _REFUSED_RETRY = timedelta(seconds=30)
 
 
-class Watch:
+class Subscription:
     """One waiter's view of one message. Thousands are held at a time, so it is kept small."""
 
     __slots__ = ("_has_news", "_hub", "_is_given_up", "_waiting", "message_id", "wants_moves")
@@ -101,7 +101,7 @@ class Wakeups:
     def __init__(self, redis: RedisClient, *, silence: timedelta = _SILENCE) -> None:
         self._redis = redis.driver
         self._silence_s = silence.total_seconds()
-        self._watches: dict[str, list[Watch]] = {}
+        self._subscriptions: dict[str, list[Subscription]] = {}
         self._count = 0
         self._is_wanted = asyncio.Event()
         self.has_ended = False
@@ -111,30 +111,30 @@ class Wakeups:
         return self._count
 
     @contextmanager
-    def watch(self, message_id: str, *, wants_moves: bool = False) -> Iterator[Watch]:
-        """Begin to watch, before the first look: what changes between the two then wakes.
+    def subscribe(self, message_id: str, *, wants_moves: bool = False) -> Iterator[Subscription]:
+        """Subscribe before the first look at the message: what changes between the two then wakes.
 
         Every waiter looks again once the subscription stands, so it is right to begin before it does. `message_id` is
         in the canonical form.
         """
-        watch = Watch(self, message_id, wants_moves=wants_moves)
-        self._watches.setdefault(message_id, []).append(watch)
+        subscription = Subscription(self, message_id, wants_moves=wants_moves)
+        self._subscriptions.setdefault(message_id, []).append(subscription)
         self._count += 1
         self._is_wanted.set()
         try:
-            yield watch
+            yield subscription
         finally:
             self._count -= 1
-            others = self._watches[message_id]
-            others.remove(watch)
+            others = self._subscriptions[message_id]
+            others.remove(subscription)
             if not others:
-                del self._watches[message_id]
+                del self._subscriptions[message_id]
 
     def end_waiting(self) -> None:
         """Let every waiter go at once, and from now on let nobody wait: the service drains."""
         self.has_ended = True
-        for watch in self._everyone():
-            watch.end()
+        for subscription in self._everyone():
+            subscription.end()
 
     async def listen(self) -> None:
         """Hold the subscription until waiting ends; one that is lost is taken up again."""
@@ -144,12 +144,13 @@ class Wakeups:
             try:
                 await self._subscribed()
             except StoreUnavailable as error:
+                if isinstance(error.__cause__, NoPermissionError):
+                    log.error("wakeups_refused", error=str(error.__cause__))  # waits last to their end, and are right
+                    await asyncio.sleep(_REFUSED_RETRY.total_seconds())
+                    continue
                 log.warning("wakeups_lost", error=str(error), waiting=len(self))
                 await asyncio.sleep(pause.total_seconds())
                 pause = min(pause * 2, _RETRY_MOST)
-            except NoPermissionError as error:
-                log.error("wakeups_refused", error=str(error))  # waits then last to their end, and are right
-                await asyncio.sleep(_REFUSED_RETRY.total_seconds())
             else:
                 pause = _RETRY_FIRST
 
@@ -157,7 +158,8 @@ class Wakeups:
         """One subscription, to its end. Raises StoreUnavailable."""
         with map_redis_errors():
             async with self._redis.pubsub() as pubsub:
-                await pubsub.subscribe(_CHANNEL)
+                async with asyncio.timeout(self._silence_s):
+                    await pubsub.subscribe(_CHANNEL)
                 await self._read(pubsub)
 
     async def _read(self, pubsub: PubSub) -> None:
@@ -177,15 +179,15 @@ class Wakeups:
         data = message["data"]
         # The client also subscribes again by itself when it has reconnected, and it shows only by this.
         if message["type"] == "subscribe":
-            for watch in self._everyone():
-                watch.wake()
+            for subscription in self._everyone():
+                subscription.wake()
         elif message["type"] == "message" and isinstance(data, bytes):
-            for watch in self._watches.get(data[1:].decode(errors="replace"), ()):
-                if watch.wants_moves or data.startswith(b"F"):
-                    watch.wake()
+            for subscription in self._subscriptions.get(data[1:].decode(errors="replace"), ()):
+                if subscription.wants_moves or data.startswith(b"F"):
+                    subscription.wake()
 
-    def _everyone(self) -> list[Watch]:
-        return [watch for watches in self._watches.values() for watch in watches]
+    def _everyone(self) -> list[Subscription]:
+        return [one for subscriptions in self._subscriptions.values() for one in subscriptions]
 
 
 @asynccontextmanager
