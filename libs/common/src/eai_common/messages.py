@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
 )
 
+from eai_common.codec import PLAIN, Codec
 from eai_common.errors import Permanent
 from eai_common.replies import ReplyMessage
 
@@ -255,20 +256,25 @@ _IDENTITY = (
 )
 
 
-def encode(event: Event) -> bytes:
-    """The event as a message body: JSON in UTF-8."""
-    return event.__pydantic_serializer__.to_json(event, by_alias=True)
+def encode(event: Event, codec: Codec = PLAIN) -> bytes:
+    """The event as a message body: JSON in UTF-8, encoded."""
+    return codec.encode(event.__pydantic_serializer__.to_json(event, by_alias=True))
 
 
 def decode(
-    body: bytes, *, event_name: str | None, accepts: Sequence[type[EventT]], fallback_time: datetime | None
+    body: bytes,
+    *,
+    event_name: str | None,
+    accepts: Sequence[type[EventT]],
+    fallback_time: datetime | None,
+    codec: Codec = PLAIN,
 ) -> EventT:
     """The event in a body; `event_name` (AMQP `type`, else the routing key) says which of `accepts` it is.
 
     The first of `accepts` is used for the previous gateway's bodies and for unknown names. `fallback_time` replaces a
     missing timestamp. Raises InvalidMessage.
     """
-    fields = _json_object(body)
+    fields = _json_object(body, codec)
     if "schema" not in fields:
         fields = _from_predecessor(fields)
     if fallback_time is not None:
@@ -280,13 +286,13 @@ def decode(
         raise InvalidMessage(f"not a {chosen.name} of schema {SCHEMA_VERSION}: {_describe(error)}") from error
 
 
-def salvage(body: bytes) -> Event | None:
+def salvage(body: bytes, codec: Codec = PLAIN) -> Event | None:
     """Whose message an unreadable body was; None if that is unreadable, too.
 
     With it, an accepted message ends in an answer even if its body has a schema that this version does not know.
     """
     try:
-        fields = _json_object(body)
+        fields = _json_object(body, codec)
         return Event.model_validate({name: fields[name] for name in _IDENTITY if name in fields})
     except (InvalidMessage, ValidationError):
         return None
@@ -297,11 +303,13 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _json_object(body: bytes) -> dict[str, object]:
+def _json_object(body: bytes, codec: Codec) -> dict[str, object]:
     try:
-        fields = orjson.loads(body)
+        fields = orjson.loads(codec.decode(body))
     except orjson.JSONDecodeError as error:
         raise InvalidMessage(f"not JSON: {error.msg} at byte {error.pos} of {len(body)}") from error
+    except ValueError as error:
+        raise InvalidMessage(f"cannot be decoded: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidMessage("not a JSON object")
     return fields

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
+from eai_common.codec import PLAIN, Codec
 from eai_common.messages import Outcome, rfc3339
 from eai_common.settings.groups import TaskSettings
 from eai_common.store.client import RedisClient
@@ -96,8 +97,9 @@ class TaskView:
 class TaskStore:
     """Status and results."""
 
-    def __init__(self, redis: RedisClient, settings: TaskSettings) -> None:
+    def __init__(self, redis: RedisClient, settings: TaskSettings, codec: Codec = PLAIN) -> None:
         self._redis = redis
+        self._codec = codec
         self._settings = settings
 
     def note_queued(self, message_id: str, *, stage: str, at: datetime) -> Request[None]:
@@ -139,7 +141,7 @@ class TaskStore:
         """Store the terminal state unless there is one. Gives the one that holds."""
         args = (
             outcome,
-            result,
+            self._codec.encode(result),
             milliseconds(self._settings.task_result_ttl),
             milliseconds(self._settings.task_status_ttl),
             rfc3339(at),
@@ -151,7 +153,7 @@ class TaskStore:
     def read(self, message_id: str) -> Request[TaskView]:
         """Result and status."""
         return self._redis.request(
-            command("GET", _result_key(message_id)), command("HGETALL", status_key(message_id)), decode=_view
+            command("GET", _result_key(message_id)), command("HGETALL", status_key(message_id)), decode=self._view
         )
 
     def _note(self, message_id: str, at: datetime, fields: dict[str, str]) -> Request[None]:
@@ -159,10 +161,9 @@ class TaskStore:
         ttl_ms, pairs = milliseconds(self._settings.task_processing_ttl), pairs_of({**fields, "updated_at": now})
         return self._redis.request(_NOTE.call([status_key(message_id)], [ttl_ms, now, *pairs]))
 
-
-def _view(replies: Sequence[Reply]) -> TaskView:
-    result, status = replies
-    return TaskView(result if isinstance(result, bytes) else None, _status_of(as_hash(status)))
+    def _view(self, replies: Sequence[Reply]) -> TaskView:
+        result, status = replies
+        return TaskView(self._codec.decode(result) if isinstance(result, bytes) else None, _status_of(as_hash(status)))
 
 
 def _status_of(stored: dict[str, bytes]) -> TaskStatus | None:
