@@ -17,7 +17,7 @@ __all__ = ["ConversationStore"]
 _KEPT_TURNS = 100
 _MESSAGES = TypeAdapter(tuple[HistoryMessage, ...])
 
-# KEYS: conversation. ARGV: message id, turn, turns kept, ttl in seconds. A turn: its message id, a newline, encoded JSON.
+# KEYS: conversation. ARGV: message id, turn, turns kept, ttl in seconds. A turn: message id, newline, encoded JSON.
 _APPEND = Script("""
 for _, turn in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
   if string.sub(turn, 1, #ARGV[1]) == ARGV[1] then return 0 end
