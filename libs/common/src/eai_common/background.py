@@ -17,7 +17,7 @@ async def run_alongside(work: Mapping[str, Coroutine[object, object, object]]) -
     """Run each piece of `work` as a task of that name beside the body, and cancel them when the body ends.
 
     One that fails ends the body, and its error comes out as it is: a half-dead process is worse than a restarted one.
-    Work that calls Redis needs a flag besides, as a cancellation can get lost there (see `SharedConnection.close`); what
+    Work that calls Redis needs a flag besides: a cancellation can get lost there (see `SharedConnection.close`). What
     is still there a moment later is cancelled again.
     """
     try:
