@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
+from unittest.mock import patch
 
 import pytest
+from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
 from eai_cli.servers import (
     RabbitServer,
@@ -57,6 +60,69 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if item.get_closest_marker("virtual_time") is not None:
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
+
+
+class LoopBlocked(BlockingError):
+    """What a call that blocks the event loop raises. It is kept besides, as the code under test may catch it."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, function: str) -> None:
+        super().__init__(function)
+        self.seen.append("".join(traceback.format_stack()[-15:-2]))
+
+
+MAY_BLOCK = [
+    # Reading /proc is a system call and no disk: memory, processor time and open files, for /health and /metrics.
+    ("psutil/_common.py", {"cat", "open_binary", "open_text"}),
+    ("prometheus_client/process_collector.py", {"collect"}),
+    # At the start and the end of a process, when nobody waits for the loop.
+    ("opentelemetry/sdk/resources/__init__.py", {"create"}),
+    ("eai_common/telemetry/tracing.py", {"close"}),
+    ("google/auth/_agent_identity_utils.py", {"get_agent_identity_certificate_path", "_is_certificate_file_ready"}),
+    ("google/auth/transport/mtls.py", {"should_use_client_cert"}),
+    ("eai_common/version.py", {"gateway_version"}),
+    ("eai_common/settings/base.py", {"_with_files"}),
+    ("concurrent/futures/thread.py", {"shutdown"}),
+    # A line of the log goes where the operator sends it; it must be out before a crash.
+    ("logging/__init__.py", {"emit", "flush"}),
+    # What shows a traceback reads the source, after a bug of ours.
+    ("rich/traceback.py", {"extract", "_render_stack"}),
+    # The stand-in of Redis looks its version up, and reads its table of commands.
+    ("fakeredis/model/_command_info.py", {"_load_command_info"}),
+    ("fakeredis/_clients/_setup.py", {"default_driver_info"}),
+    # Modules that are imported when they are first needed.
+    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    # What a condition that did not come is told by.
+    ("inspect.py", {"getsource"}),
+    # Tests that start and stop servers, or ask them by a client of their own, and wait for that.
+    ("test_common_store_sentinel.py", {"is_on_the_second"}),
+    ("eai_cli/servers.py", {"start", "stop", "kill", "ctl", "wait_for"}),
+]
+"""Where the event loop may be blocked, by file and function."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def blockbuster() -> Iterator[BlockBuster]:
+    with patch("blockbuster.blockbuster.BlockingError", LoopBlocked), blockbuster_ctx() as blockbuster:
+        for function in blockbuster.functions.values():
+            for file, functions in MAY_BLOCK:
+                function.can_block_in(file, functions)
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _loop_stays_free(request: pytest.FixtureRequest, blockbuster: BlockBuster) -> Iterator[None]:
+    """Fail a test in which the event loop is blocked, unless it is marked `blocks_the_loop`."""
+    if request.node.get_closest_marker("blocks_the_loop") is not None:
+        blockbuster.deactivate()
+        yield
+        blockbuster.activate()
+        return
+    LoopBlocked.seen.clear()
+    yield
+    if LoopBlocked.seen:
+        pytest.fail(f"the event loop was blocked:\n{LoopBlocked.seen[0]}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

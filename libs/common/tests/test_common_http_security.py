@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -271,10 +272,10 @@ async def test_a_token_that_is_put_into_the_file_opens_without_a_restart_and_one
     redis: RedisClient, tmp_path: Path
 ) -> None:
     file = tmp_path / "tokens"
-    file.write_text("old\n", encoding="utf-8")
+    await asyncio.to_thread(file.write_text, "old\n")
     async with open_replica(redis, API_TOKEN_FILE=str(file), CREDENTIAL_ROTATION_INTERVAL="20ms") as client:
         before = (await client.get("/readers", headers=bearer("old"))).status_code
-        file.write_text("crm:read_only:new\n", encoding="utf-8")
+        await asyncio.to_thread(file.write_text, "crm:read_only:new\n")
 
         async def new_opens() -> bool:
             return (await client.get("/readers", headers=bearer("new"))).status_code == 200
@@ -289,11 +290,11 @@ async def test_a_file_without_tokens_changes_nothing_and_is_told(
     redis: RedisClient, tmp_path: Path, content: str | None
 ) -> None:
     file = tmp_path / "tokens"
-    file.write_text("old", encoding="utf-8")
+    await asyncio.to_thread(file.write_text, "old")
     environ = {"API_TOKEN_FILE": str(file), "CREDENTIAL_ROTATION_INTERVAL": "10ms"}
     with structlog.testing.capture_logs() as told:
         async with open_replica(redis, **environ) as client:
-            file.write_text(content, encoding="utf-8") if content is not None else file.unlink()
+            await asyncio.to_thread(file.unlink if content is None else partial(file.write_text, content))
 
             async def is_told() -> bool:
                 return any(line["event"] == "credentials_not_read" for line in told)

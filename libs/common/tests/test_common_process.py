@@ -302,6 +302,7 @@ async def test_a_process_is_started_until_it_is_told_to_stop() -> None:
         assert running.process.health.is_stopping
 
 
+@pytest.mark.blocks_the_loop()
 async def test_who_is_told_that_a_process_started_can_connect_at_once() -> None:
     async with ready_to_run() as running:
 

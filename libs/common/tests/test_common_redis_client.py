@@ -293,6 +293,7 @@ async def between(redis_url: str, timeout: str) -> AsyncIterator[tuple[Between, 
             line.close()
 
 
+@pytest.mark.blocks_the_loop()
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 async def test_a_loop_that_was_blocked_while_redis_answered_gets_the_answer(redis_server: Any, run: Any) -> None:
     async def blocked() -> list[Any]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from blockbuster import BlockingError
 
 from eai_common.store import open_memory_redis
 from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready, wait_until
@@ -95,3 +96,14 @@ async def test_ready_tasks_run_until_they_wait() -> None:
 
 def test_chance_is_the_same_in_each_run_and_another_in_each_test(request: pytest.FixtureRequest) -> None:
     assert RANDOM.random() == Random(request.node.nodeid).random()
+
+
+async def test_what_blocks_the_event_loop_is_an_error() -> None:
+    with pytest.raises(BlockingError, match=r"time\.sleep") as caught:
+        time.sleep(0.01)  # a wait of the kind that may not be
+    vars(type(caught.value))["seen"].clear()  # else this test would fail for it
+
+
+@pytest.mark.blocks_the_loop()
+async def test_a_test_may_block_the_event_loop_on_purpose() -> None:
+    time.sleep(0.01)  # the purpose

@@ -83,19 +83,20 @@ class Sandbox:
     http_url: str
     grpc_target: str
 
-    def spoil(self, target: str, kind: str, **how: object) -> None:
+    async def spoil(self, target: str, kind: str, **how: object) -> None:
         """The next call to `target` meets a fault."""
         order = {"target": target, "kind": kind, "times": 1, **how}
-        httpx.put(f"{self.http_url}/sandbox/faults", json=order, trust_env=False).raise_for_status()
+        async with httpx.AsyncClient(base_url=self.http_url, trust_env=False) as http:
+            (await http.put("/sandbox/faults", json=order)).raise_for_status()
 
     def forgive(self) -> None:
         """Take every fault back."""
         httpx.delete(f"{self.http_url}/sandbox/faults", trust_env=False).raise_for_status()
 
-    def calls(self) -> int:
+    async def calls(self) -> int:
         """How many calls it has seen."""
-        answer = httpx.get(f"{self.http_url}/sandbox/calls", trust_env=False).raise_for_status()
-        return int(answer.json()["total"])
+        async with httpx.AsyncClient(base_url=self.http_url, trust_env=False) as http:
+            return int((await http.get("/sandbox/calls")).raise_for_status().json()["total"])
 
 
 @pytest.fixture(scope="session")

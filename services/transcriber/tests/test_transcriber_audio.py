@@ -263,7 +263,7 @@ async def test_a_playlist_in_place_of_audio_makes_nobody_fetch_what_it_names(tmp
         writer.close()
 
     secret = tmp_path / "inside.wav"
-    secret.write_bytes(encoded(silence(1), "wav", "pcm_s16le"))
+    await asyncio.to_thread(secret.write_bytes, encoded(silence(1), "wav", "pcm_s16le"))
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.wav"
     for named in (url, str(secret), f"file:{secret}", f"concat:{secret}|{secret}"):

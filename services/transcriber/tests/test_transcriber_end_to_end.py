@@ -95,7 +95,7 @@ async def words(sandbox: Any, ctx: StageContext, body: bytes, *, networks: str =
 
 
 async def test_every_format_gives_the_same_words(sandbox: Any, ctx: StageContext) -> None:
-    (whole,) = cut_into_pieces(PASSPORT.read_bytes(), CONVERTED, timedelta(seconds=60), Stop())
+    (whole,) = cut_into_pieces(await asyncio.to_thread(PASSPORT.read_bytes), CONVERTED, timedelta(seconds=60), Stop())
     samples = whole.content[44:]
     files = (
         encoded(samples, *kind, rate=rate, layout=layout, bit_rate=12_200 if "amr" in kind[1] else 96_000)
@@ -119,10 +119,10 @@ async def test_silence_is_not_understood(sandbox: Any, ctx: StageContext) -> Non
 
 
 async def test_a_page_is_unsupported_and_nobody_is_asked(sandbox: Any, ctx: StageContext) -> None:
-    before = sandbox.calls()
+    before = await sandbox.calls()
     with pytest.raises(AudioUnsupported):
         await words(sandbox, ctx, b"<html>" * 1000)
-    assert sandbox.calls() == before
+    assert await sandbox.calls() == before
 
 
 async def test_a_url_that_leads_inside_is_refused(sandbox: Any, ctx: StageContext) -> None:

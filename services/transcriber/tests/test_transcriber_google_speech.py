@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -39,14 +40,14 @@ class SandboxedSpeech(Provider):
     def __init__(self, sandbox: Any) -> None:
         self._sandbox = sandbox
 
-    def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
-        self._sandbox.spoil("speech", "status", status=status, retry_after_s=retry_after_s)
+    async def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
+        await self._sandbox.spoil("speech", "status", status=status, retry_after_s=retry_after_s)
 
-    def hang(self) -> None:
-        self._sandbox.spoil("speech", "hang")
+    async def hang(self) -> None:
+        await self._sandbox.spoil("speech", "hang")
 
-    def calls(self) -> int:
-        return int(self._sandbox.calls())
+    async def calls(self) -> int:
+        return int(await self._sandbox.calls())
 
 
 class TestGoogleSpeech(RecognizerContract):
@@ -216,7 +217,7 @@ async def test_credentials_that_cannot_be_read_are_an_error_at_the_start_that_do
 async def test_a_service_accounts_key_is_taken_as_a_path_or_as_json(as_path: bool, tmp_path: Path) -> None:
     key = _service_account_key()
     path = tmp_path / "key.json"
-    path.write_text(key, encoding="utf-8")
+    await asyncio.to_thread(path.write_text, key)
     given = str(path) if as_path else key
     async with open_google_speech(GoogleSpeechOptions("p", credentials=given)) as adapter:
         assert isinstance(adapter, GoogleSpeech)

@@ -32,14 +32,14 @@ class SandboxedOpenAI(Provider):
     def __init__(self, sandbox: Any) -> None:
         self._sandbox = sandbox
 
-    def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
-        self._sandbox.spoil("openai", "status", status=status, retry_after_s=retry_after_s)
+    async def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
+        await self._sandbox.spoil("openai", "status", status=status, retry_after_s=retry_after_s)
 
-    def hang(self) -> None:
-        self._sandbox.spoil("openai", "hang")
+    async def hang(self) -> None:
+        await self._sandbox.spoil("openai", "hang")
 
-    def calls(self) -> int:
-        return int(self._sandbox.calls())
+    async def calls(self) -> int:
+        return int(await self._sandbox.calls())
 
 
 class TestOpenAISpeech(RecognizerContract):

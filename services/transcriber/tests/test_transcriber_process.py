@@ -127,9 +127,8 @@ class Transcriber:
                 process.kill()
             await process.wait()
 
-    @property
-    def files(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file()]
+    async def files(self) -> list[Path]:
+        return await asyncio.to_thread(lambda: [path for path in self.folder.rglob("*") if path.is_file()])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -166,7 +165,7 @@ async def test_killed_in_the_middle_the_message_goes_on_once_and_no_file_is_left
             await moment(media, speech_server)
             process.send_signal(signal.SIGKILL)
             await process.wait()
-        left_by_the_kill = transcriber.files
+        left_by_the_kill = await transcriber.files()
         media.may_end.set()
         speech_server.may_answer.set()
         async with transcriber.running() as process:
@@ -176,7 +175,7 @@ async def test_killed_in_the_middle_the_message_goes_on_once_and_no_file_is_left
         assert transcripts == [" ".join(["bom dia"] * PIECES)]
         queue = transcriber.topology.queue_of("transcriber")
         assert [await broker.depth(queue), await broker.depth(f"{queue}.dlq")] == [0, 0]
-        assert (left_by_the_kill, transcriber.files) == ([], [])
+        assert (left_by_the_kill, await transcriber.files()) == ([], [])
 
 
 async def send(broker: RabbitBroker, url: str) -> None:

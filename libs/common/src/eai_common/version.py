@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["gateway_version"]
 
 
+@cache
 def gateway_version() -> str:
     """The installed package's; EAI_VERSION where the code runs without being installed, as in a container."""
     try:

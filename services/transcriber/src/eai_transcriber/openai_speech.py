@@ -79,13 +79,14 @@ class OpenAISpeech:
         return _read_transcript(response)
 
     async def _post(self, audio: Audio) -> httpx.Response:
-        options = self._options
+        options, extension = self._options, _EXTENSIONS[audio.sound_format]
         form = {"model": options.model, "language": options.language, "response_format": "json"}
         return await self._client.post(
             f"{options.url.rstrip('/')}/audio/transcriptions",
             headers={"Authorization": f"Bearer {options.key}"} if options.key else {},
             data={**form, "prompt": options.prompt} if options.prompt else form,
-            files={"file": (f"audio.{_EXTENSIONS[audio.sound_format]}", audio.content)},
+            # With its type: else httpx looks for it in files of the system, which blocks the loop.
+            files={"file": (f"audio.{extension}", audio.content, f"audio/{extension}")},
             timeout=None,  # httpx's would be one for each read, and a slow answer has many; the deadline ends it
         )
 

@@ -71,15 +71,15 @@ class Provider(ABC):
     """The service behind an adapter, as the suite spoils it."""
 
     @abstractmethod
-    def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
+    async def fail(self, status: int, *, retry_after_s: float | None = None) -> None:
         """The next call meets this HTTP status, or the gRPC code that it stands for."""
 
     @abstractmethod
-    def hang(self) -> None:
+    async def hang(self) -> None:
         """The next call is not answered."""
 
     @abstractmethod
-    def calls(self) -> int:
+    async def calls(self) -> int:
         """How many calls it has got, answered or not."""
 
 
@@ -117,14 +117,14 @@ class RecognizerContract:
     async def test_refused_credentials_are_the_operators_affair(
         self, recognizer: Recognizer, provider: Provider, speech: Audio, status: int
     ) -> None:
-        provider.fail(status)
+        await provider.fail(status)
         with pytest.raises(ProviderMisconfigured):
             await recognizer.transcribe(speech, deadline=_within(5))
 
     async def test_a_used_up_quota_may_pass_when_the_provider_says(
         self, recognizer: Recognizer, provider: Provider, speech: Audio
     ) -> None:
-        provider.fail(429, retry_after_s=7)
+        await provider.fail(429, retry_after_s=7)
         with pytest.raises(RateLimited) as caught:
             await recognizer.transcribe(speech, deadline=_within(5))
         assert caught.value.retry_after == (timedelta(seconds=7) if self.gives_retry_after else None)
@@ -133,14 +133,14 @@ class RecognizerContract:
     async def test_a_provider_in_trouble_may_recover(
         self, recognizer: Recognizer, provider: Provider, speech: Audio, status: int
     ) -> None:
-        provider.fail(status)
+        await provider.fail(status)
         with pytest.raises(TranscriptionUnavailable):
             await recognizer.transcribe(speech, deadline=_within(5))
 
     async def test_a_provider_that_hangs_is_given_up_at_the_deadline(
         self, recognizer: Recognizer, provider: Provider, speech: Audio
     ) -> None:
-        provider.hang()
+        await provider.hang()
         with pytest.raises(ProviderTimeout):
             await recognizer.transcribe(speech, deadline=_within(0.3))
 
@@ -149,10 +149,14 @@ class RecognizerContract:
             await recognizer.transcribe(speech, deadline=_within(0))
 
     async def test_a_call_can_be_cancelled(self, recognizer: Recognizer, provider: Provider, speech: Audio) -> None:
-        provider.hang()
-        before = provider.calls()
+        await provider.hang()
+        before = await provider.calls()
+
+        async def is_asked() -> bool:
+            return await provider.calls() > before
+
         call = asyncio.create_task(recognizer.transcribe(speech, deadline=_within(30)))
-        await eventually(lambda: asyncio.to_thread(lambda: provider.calls() > before))
+        await eventually(is_asked)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

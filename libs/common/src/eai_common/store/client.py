@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.driver_info import DriverInfo
 
 from eai_common.background import run_alongside
 from eai_common.settings.groups import RedisSettings
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_DRIVER_INFO = DriverInfo()  # once: each connection would look for its version in files, and block the loop
 _MEMORY_TIMEOUT = timedelta(seconds=2)
 
 Redis = redis.asyncio.Redis
@@ -98,6 +100,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[RedisClient]:
         "retry": Retry(ExponentialWithJitterBackoff(cap=0.25, base=0.02), retries=2),
         "health_check_interval": 30,
         "protocol": 2,
+        "driver_info": _DRIVER_INFO,
         **({"password": password} if password else {}),
     }
     async with AsyncExitStack() as stack:

@@ -28,7 +28,7 @@ async def open_primary_pool(
 
     `options` are those of a blocking pool. The sentinels are asked with the same time limits, and without a password.
     """
-    limits = {name: value for name, value in options.items() if name.startswith("socket_")}
+    limits = {name: value for name, value in options.items() if name.startswith(("socket_", "driver_info"))}
     # One that does not answer is not asked again: the next one is, and then the whole connection is tried again.
     once = Retry(NoBackoff(), retries=0)
     asked = {**limits, "retry": once}
