@@ -51,6 +51,7 @@ FORBIDDEN = {
     "eai_agent_router -> eai_common.broker.rabbitmq": ("import eai_common.broker.rabbitmq", ADAPTERS),
     "eai_common.stage -> eai_common.broker.rabbitmq_link": ("from ..broker import rabbitmq_link", ADAPTERS),
     "eai_common.settings -> eai_common.broker.testing": ("from ..broker import testing", "Only tests import"),
+    "eai_common.telemetry -> eai_common.http": ("from eai_common import http", "Rooms of eai_common import"),
     ".broker -> .stage": ("import eai_common.stage", "No package has a circle"),
 }
 
