@@ -23,7 +23,7 @@ from eai_common.store import (
     ActivityStore,
     Checkpoints,
     Completed,
-    FailedTry,
+    FailedAttempt,
     LatencyStore,
     Locked,
     RedisClient,
@@ -119,7 +119,7 @@ class StoreContract:
         assert (status.fields["attempts"], status.fields["created_at"]) == ("2", "2026-01-01T10:30:00.123Z")
 
     async def test_a_failed_try_is_told_with_what_follows(self, tasks: TaskStore, message_id: str) -> None:
-        tried = FailedTry(2, "AGENT_TIMEOUT", timedelta(seconds=5))
+        tried = FailedAttempt(2, "AGENT_TIMEOUT", timedelta(seconds=5))
         await tasks.note_error(message_id, stage="agent-router", at=AT, tried=tried)
         status = (await tasks.read(message_id)).status
         assert status is not None
@@ -135,7 +135,7 @@ class StoreContract:
         self, tasks: TaskStore, redis: RedisClient, message_id: str
     ) -> None:
         await self.finish(tasks, message_id, "failed")
-        await tasks.note_error(message_id, stage="agent-router", at=AT, tried=FailedTry(6, "AGENT_TIMEOUT", None))
+        await tasks.note_error(message_id, stage="agent-router", at=AT, tried=FailedAttempt(6, "AGENT_TIMEOUT", None))
         status = (await tasks.read(message_id)).status
         assert status is not None
         assert (status.status, status.stage) == ("failed", "done")
@@ -147,7 +147,7 @@ class StoreContract:
     ) -> None:
         for number in range(1, 60):
             await tasks.note_started(message_id, stage="x", at=AT, attempt=number)
-            await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(number, "X", LONG))
+            await tasks.note_error(message_id, stage="x", at=AT, tried=FailedAttempt(number, "X", LONG))
         assert await redis.driver.hlen(f"task:status:{{{message_id}}}") < 100
 
     @pytest.mark.parametrize("outcome", ["completed", "failed"])
@@ -244,7 +244,7 @@ class StoreContract:
         checkpoints = self.of_stage(redis)
         activity, latency = ActivityStore(redis, LONG), LatencyStore(redis)
         await tasks.note_started(message_id, stage="x", at=AT, attempt=1)
-        await tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(1, "X", None))
+        await tasks.note_error(message_id, stage="x", at=AT, tried=FailedAttempt(1, "X", None))
         await checkpoints.claim(message_id, "one")
         await self.of_stage(redis, stage="formatter").record(message_id, b"")
         await activity.note(user_number, at=AT)
@@ -426,7 +426,7 @@ class StoreContract:
         return [
             lambda: tasks.note_queued(message_id, stage="x", at=AT),
             lambda: tasks.note_started(message_id, stage="x", at=AT, attempt=1),
-            lambda: tasks.note_error(message_id, stage="x", at=AT, tried=FailedTry(1, "X", None)),
+            lambda: tasks.note_error(message_id, stage="x", at=AT, tried=FailedAttempt(1, "X", None)),
             lambda: self.finish(tasks, message_id, "completed"),
             lambda: tasks.read(message_id),
             lambda: checkpoints.claim(message_id, "one"),

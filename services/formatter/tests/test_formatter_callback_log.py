@@ -11,14 +11,14 @@ import pytest
 from eai_common.messages import TaskCompleted
 from eai_common.settings import TaskSettings
 from eai_common.store import (
-    FailedTry,
+    FailedAttempt,
     RedisClient,
     TaskStatus,
     TaskStore,
     open_memory_redis,
     status_key,
 )
-from eai_formatter.callbacks.log import CallbackLog, CallbackState, CallbackTry
+from eai_formatter.callbacks.log import CallbackAttempt, CallbackLog, CallbackState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SETTINGS = TaskSettings(task_status_ttl=timedelta(minutes=10), task_processing_ttl=timedelta(hours=24))
@@ -37,8 +37,8 @@ async def redis() -> AsyncIterator[RedisClient]:
         yield opened
 
 
-def a_try(number: int = 1, state: CallbackState = "retrying", result: str = "503") -> CallbackTry:
-    return CallbackTry(number, state, result, NOW, timedelta(milliseconds=132))
+def a_try(number: int = 1, state: CallbackState = "retrying", result: str = "503") -> CallbackAttempt:
+    return CallbackAttempt(number, state, result, NOW, timedelta(milliseconds=132))
 
 
 async def status_of(redis: RedisClient) -> TaskStatus | None:
@@ -54,15 +54,15 @@ async def kept_for_s(redis: RedisClient) -> int:
 
 
 async def note_error(log: CallbackLog) -> None:
-    await log.note_error(EVENT.message_id, stage="callbacks", at=NOW, tried=FailedTry(1, "CALLBACK_FAILED", None))
+    await log.note_error(EVENT.message_id, stage="callbacks", at=NOW, tried=FailedAttempt(1, "CALLBACK_FAILED", None))
 
 
 async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     await finish(redis)
-    await log.note_try(EVENT, a_try(1))
+    await log.note_attempt(EVENT, a_try(1))
     await note_error(log)
-    await log.note_try(EVENT, a_try(2, "delivered", "204"))
+    await log.note_attempt(EVENT, a_try(2, "delivered", "204"))
     status = await status_of(redis)
     assert status is not None
     assert {name: value for name, value in status.fields.items() if name.startswith("callback:")} == {
@@ -74,7 +74,7 @@ async def test_each_try_has_its_field_and_the_last_one_decides_the_state(redis: 
 
 
 async def test_a_status_that_has_expired_is_written_anew_as_what_it_was(redis: RedisClient) -> None:
-    await CallbackLog(redis, SETTINGS).note_try(EVENT, a_try())
+    await CallbackLog(redis, SETTINGS).note_attempt(EVENT, a_try())
     status = await status_of(redis)
     assert status is not None
     assert (status.status, status.stage, status.fields["created_at"]) == ("failed", "done", "2026-01-01T11:59:57.000Z")
@@ -98,23 +98,23 @@ async def test_the_journal_of_a_stage_after_the_end_opens_no_task_again(redis: R
     ids=["delivered at once", "to be tried again", "delivered later", "gone"],
 )
 async def test_trouble_is_kept_long_enough_to_be_looked_into(
-    redis: RedisClient, tried: CallbackTry, kept_s: int
+    redis: RedisClient, tried: CallbackAttempt, kept_s: int
 ) -> None:
     await finish(redis)
-    await CallbackLog(redis, SETTINGS).note_try(EVENT, tried)
+    await CallbackLog(redis, SETTINGS).note_attempt(EVENT, tried)
     assert await kept_for_s(redis) == kept_s
 
 
 async def test_a_later_note_never_shortens_the_life_of_the_status(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
-    await log.note_try(EVENT, a_try(1, "retrying"))
-    await log.note_try(EVENT, a_try(1, "delivered"))
+    await log.note_attempt(EVENT, a_try(1, "retrying"))
+    await log.note_attempt(EVENT, a_try(1, "delivered"))
     assert await kept_for_s(redis) == 86_400
 
 
 async def test_a_dead_letter_replayed_for_ever_does_not_fill_the_hash(redis: RedisClient) -> None:
     log = CallbackLog(redis, SETTINGS)
     for number in range(1, 100):
-        await log.note_try(EVENT, a_try(number))
+        await log.note_attempt(EVENT, a_try(number))
     fields: dict[Any, Any] = await redis.driver.hgetall(status_key(EVENT.message_id))
     assert len([name for name in fields if name.startswith(b"callback:")]) == 21

@@ -36,7 +36,7 @@ from eai_common.topology import LADDER
 from eai_formatter.callbacks import CallbackSender, CallbackSettings, SharedResolver
 from eai_formatter.callbacks.answers import CallbackFailed, DeliveryResult, NoAnswer, fail_without_answer, read_answer
 from eai_formatter.callbacks.hosts import CallbackOverdue, HostBusy, HostDown, HostRules, guard_hosts
-from eai_formatter.callbacks.log import CallbackTry
+from eai_formatter.callbacks.log import CallbackAttempt
 from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer, parse_secrets
@@ -336,7 +336,7 @@ class Silent:
 class NoStore:
     """A delivery log on a Redis that is down."""
 
-    async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None:
+    async def note_attempt(self, event: TaskCompleted, tried: CallbackAttempt) -> None:
         raise StoreUnavailable("Redis: ConnectionError")
 
 

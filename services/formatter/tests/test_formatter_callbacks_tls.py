@@ -24,7 +24,7 @@ from eai_common.testing import RANDOM
 from eai_formatter.callbacks import CallbackSender, CallbackSettings, build_callback_policy
 from eai_formatter.callbacks.answers import CallbackFailed
 from eai_formatter.callbacks.hosts import HostRules, guard_hosts
-from eai_formatter.callbacks.log import CallbackTry
+from eai_formatter.callbacks.log import CallbackAttempt
 from eai_formatter.callbacks.sender import CallbackRules
 from eai_formatter.callbacks.signing import Bearer, Signer
 from eai_formatter.callbacks.testing import Receiver
@@ -89,7 +89,7 @@ async def receiver(certificate: Path) -> AsyncIterator[Receiver]:
 class NoLog:
     """A delivery log that nobody reads."""
 
-    async def note_try(self, event: TaskCompleted, tried: CallbackTry) -> None: ...
+    async def note_attempt(self, event: TaskCompleted, tried: CallbackAttempt) -> None: ...
 
 
 async def on_loopback(host: str) -> Sequence[str]:

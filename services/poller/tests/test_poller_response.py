@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eai_common.ids import Ids
 from eai_common.settings import RedisSettings
-from eai_common.store import FailedTry, TaskStatus, TaskView, open_redis
+from eai_common.store import FailedAttempt, TaskStatus, TaskView, open_redis
 from eai_common.testing import RANDOM, pass_time
 from eai_poller.answer import State, answer_for
 from eai_poller.testing import ACCEPTED, PATH, RESULT, Poller, open_poller
@@ -46,7 +46,7 @@ async def test_a_message_that_waits_is_processing_in_its_stage(poller: Poller) -
 async def test_a_message_in_its_third_try_is_still_processing(poller: Poller) -> None:
     message_id = poller.ids.message_id()
     await poller.tasks.note_started(message_id, stage="transcriber", at=ACCEPTED, attempt=3)
-    await poller.tasks.note_error(message_id, stage="transcriber", at=ACCEPTED, tried=FailedTry(3, "X", None))
+    await poller.tasks.note_error(message_id, stage="transcriber", at=ACCEPTED, tried=FailedAttempt(3, "X", None))
     assert (await poller.get(message_id)).json()["stage"] == "transcriber"
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, cast
 
 from eai_common.clock import Clock, Deadline
 from eai_common.messages import Event
-from eai_common.store import FailedTry
+from eai_common.store import FailedAttempt
 
 __all__ = ["Attempt", "EventHandler", "Handle", "ProgressLog", "StageContext", "handler_for"]
 
@@ -62,5 +62,5 @@ class ProgressLog(Protocol):
     def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> Awaitable[None]:
         """Write that `stage` has started an attempt."""
 
-    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> Awaitable[None]:
+    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedAttempt) -> Awaitable[None]:
         """Write that an attempt in `stage` failed."""

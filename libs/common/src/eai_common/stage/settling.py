@@ -29,7 +29,7 @@ from eai_common.stage.delivery import (
 )
 from eai_common.stage.ordering import EndObserver
 from eai_common.stage.runtime import Runtime, run_best_effort
-from eai_common.store import FailedTry
+from eai_common.store import FailedAttempt
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
 __all__ = ["carry_out", "decode_outcome", "encode_outcome", "record_failure"]
@@ -210,6 +210,6 @@ async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[Non
 async def _note_error(runtime: Runtime, work: Work, error: StageError, *, next_in: timedelta | None) -> None:
     if work.event is None:
         return
-    tried = FailedTry(work.attempt.number, error.error_code, next_in)
+    tried = FailedAttempt(work.attempt.number, error.error_code, next_in)
     message_id, at = work.event.message_id, runtime.clock.now()
     await run_best_effort(runtime.progress_log.note_error(message_id, stage=runtime.stage, at=at, tried=tried))

@@ -58,7 +58,7 @@ from eai_common.store.keys import message_key, user_key
 from eai_common.store.latency import Completion, LatencyStore
 from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.sliding_window import SlidingWindow
-from eai_common.store.tasks import FailedTry, TaskStatus, TaskStore, TaskView, status_key
+from eai_common.store.tasks import FailedAttempt, TaskStatus, TaskStore, TaskView, status_key
 from eai_common.store.wakeups import Subscription, Wakeups, open_wakeups
 
 __all__ = [
@@ -72,7 +72,7 @@ __all__ = [
     "Command",
     "Completed",
     "Completion",
-    "FailedTry",
+    "FailedAttempt",
     "LatencyStore",
     "Locked",
     "Mailboxes",

@@ -18,7 +18,7 @@ from eai_common.store.commands import Reply, Request, Script, as_hash, as_text, 
 from eai_common.store.keys import message_key
 from eai_common.store.wakeups import PUBLISH_FINISHED, PUBLISH_MOVED
 
-__all__ = ["FailedTry", "TaskStatus", "TaskStore", "TaskView", "status_key"]
+__all__ = ["FailedAttempt", "TaskStatus", "TaskStore", "TaskView", "status_key"]
 
 _MOST_TRIES = 20  # of each stage; later ones overwrite the last
 
@@ -60,7 +60,7 @@ return ARGV[1]
 
 
 @dataclass(frozen=True, slots=True)
-class FailedTry:
+class FailedAttempt:
     """A try that failed; `next_in` is when the next one follows, None when it was the last."""
 
     number: int
@@ -120,7 +120,7 @@ class TaskStore:
         }
         return self._note(message_id, at, started)
 
-    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> Request[None]:
+    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedAttempt) -> Request[None]:
         """Record an attempt in `stage` that failed, also when the task has ended meanwhile, which it then stays."""
         fields = {
             "last_error": tried.in_words,

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 from eai_common.store.client import RedisClient
 from eai_common.store.commands import Argument, Reply, Request, Script
+from eai_common.store.keys import user_key
 from eai_common.turns import scripts
 from eai_common.turns.state import (
     Accepted,
@@ -157,7 +158,7 @@ class InboxStore:
         args: Iterable[Argument],
         read: Callable[[_Words], T],
     ) -> Request[T]:
-        keys = [f"inbox:{{{user_number}}}", *(f"ended:{{{user_number}}}:{message_id}" for message_id in ends)]
+        keys = [user_key("inbox", user_number), *(f"{user_key('ended', user_number)}:{one}" for one in ends)]
         called = script.call(keys, (self._ttl_ms, self._rules, *args))
         return self._redis.request(called, decode=lambda replies: read(_words(replies)))
 

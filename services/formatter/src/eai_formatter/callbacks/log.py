@@ -16,9 +16,9 @@ from typing import Literal
 
 from eai_common.messages import TaskCompleted, rfc3339
 from eai_common.settings.groups import TaskSettings
-from eai_common.store import FailedTry, RedisClient, Request, Script, milliseconds, pairs_of, status_key
+from eai_common.store import FailedAttempt, RedisClient, Request, Script, milliseconds, pairs_of, status_key
 
-__all__ = ["CallbackLog", "CallbackState", "CallbackTry"]
+__all__ = ["CallbackLog", "CallbackState", "CallbackAttempt"]
 
 CallbackState = Literal["retrying", "delivered", "gone", "failed"]
 
@@ -40,7 +40,7 @@ return 1
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackTry:
+class CallbackAttempt:
     """One try. `result` is a few words for the operator: no URL, no secret."""
 
     number: int
@@ -57,7 +57,7 @@ class CallbackLog:
         self._redis = redis
         self._settings = settings
 
-    def note_try(self, event: TaskCompleted, tried: CallbackTry) -> Request[None]:
+    def note_attempt(self, event: TaskCompleted, tried: CallbackAttempt) -> Request[None]:
         """Kept as long as any finished task's status when delivered at once, else long enough to be looked into."""
         took_ms = tried.took // timedelta(milliseconds=1)
         number = min(tried.number, _MOST_TRIES)
@@ -72,7 +72,7 @@ class CallbackLog:
     async def note_started(self, message_id: str, *, stage: str, at: datetime, attempt: int) -> None:
         """Nothing: the task has ended, and is not in a stage again."""
 
-    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedTry) -> Request[None]:
+    def note_error(self, message_id: str, *, stage: str, at: datetime, tried: FailedAttempt) -> Request[None]:
         """Record what follows the attempt that failed."""
         fields = {"callback:last_error": tried.in_words}
         return self._note(message_id, fields, at, self._settings.task_processing_ttl)

@@ -30,7 +30,7 @@ from eai_formatter.callbacks.answers import (
     fail_without_answer,
     read_answer,
 )
-from eai_formatter.callbacks.log import CallbackTry
+from eai_formatter.callbacks.log import CallbackAttempt
 from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.signing import Bearer, Signer
 
@@ -51,7 +51,7 @@ class Poster(Protocol):
 class AttemptWriter(Protocol):
     """The delivery log."""
 
-    def note_try(self, event: TaskCompleted, tried: CallbackTry) -> Awaitable[None]:
+    def note_attempt(self, event: TaskCompleted, tried: CallbackAttempt) -> Awaitable[None]:
         """Raises StoreUnavailable."""
 
 
@@ -102,7 +102,7 @@ class CallbackSender:
         self.metrics.external_duration.labels(_SERVICE).observe(took.total_seconds())
         took_ms = round(took.total_seconds() * 1000, 1)
         add_to_line(callback_host=target.host, callback_result=result.summary, callback_ms=took_ms)
-        await self._note(event, CallbackTry(ctx.attempt.number, result.state, result.summary, at, took))
+        await self._note(event, CallbackAttempt(ctx.attempt.number, result.state, result.summary, at, took))
         if failure is not None:
             raise failure
 
@@ -120,9 +120,9 @@ class CallbackSender:
             raise fail_without_answer(error) from error
         return read_answer(answered, target.host, now=now)
 
-    async def _note(self, event: TaskCompleted, tried: CallbackTry) -> None:
+    async def _note(self, event: TaskCompleted, tried: CallbackAttempt) -> None:
         """Best effort: what was delivered is not delivered again because Redis could not note it."""
         try:
-            await self.attempts.note_try(event, tried)
+            await self.attempts.note_attempt(event, tried)
         except StoreUnavailable as error:
             log.warning("store_unavailable", error=str(error))
