@@ -1,4 +1,4 @@
-"""Puts the formatter together: two consumers, one that formats and stores, one that delivers callbacks."""
+"""Builds the formatter: one stage formats and stores results, one delivers callbacks."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterato
 
 
 FORMATTER = ServiceDefinition("formatter", Settings, BrokerResources, _build)
-"""The only writer of results."""
+"""The formatter is the only writer of results."""

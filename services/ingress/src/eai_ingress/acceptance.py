@@ -56,7 +56,7 @@ class Accepted:
 
 
 class Limit(Protocol):
-    """A client's rate limit. `count` counts the request in Redis; `admit` takes what it gave and may raise."""
+    """A client's rate limit. `count` counts the request in Redis; `admit` takes the result and may raise."""
 
     count: Request[Taken]
 
