@@ -278,7 +278,7 @@ async def test_stragglers_that_found_the_host_down_do_not_lengthen_its_wait() ->
     async with asyncio.TaskGroup() as group:
         for _ in range(10):
             group.create_task(straggle())
-        await asyncio.sleep(0)
+        await run_ready()
         may_end.set()
     assert (await refusal(hosts)).delay == timedelta(seconds=30)
 

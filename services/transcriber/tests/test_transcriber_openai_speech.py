@@ -13,6 +13,7 @@ import pytest
 
 from eai_common.clock import Deadline
 from eai_common.errors import Permanent, Retriable
+from eai_common.testing import pass_time
 from eai_transcriber.errors import (
     ProviderMisconfigured,
     ProviderTimeout,
@@ -140,7 +141,7 @@ class Dripping(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
-            await asyncio.sleep(1)
+            await pass_time(timedelta(seconds=1))
             yield b" "
 
 
