@@ -47,11 +47,8 @@ from eai_common.clock import Deadline, SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageText, encode
 from eai_common.settings import RedisSettings, load
-from eai_common.store import open_redis
+from eai_common.store import Mailboxes, open_redis
 from eai_common.topology import Topology
-from eai_common.turns.bodies import inbox_message
-from eai_common.turns.state import Rules
-from eai_common.turns.store import InboxStore
 
 ROOT = Path(__file__).resolve().parents[1]
 _IN, _OUT = "eai.agent-router", "eai.formatter"
@@ -198,9 +195,9 @@ def _process(world: World, side: str, *, parallel: int, **settings: str) -> Iter
 class Feed:
     """Puts messages in as ingress does, and takes out what comes of them."""
 
-    def __init__(self, broker: Broker, inboxes: InboxStore, out: aio_pika.abc.AbstractQueue, bare: Any) -> None:
+    def __init__(self, broker: Broker, mailboxes: Mailboxes, out: aio_pika.abc.AbstractQueue, bare: Any) -> None:
         self._broker = broker
-        self._inboxes = inboxes
+        self._mailboxes = mailboxes
         self._out = out
         self._bare = bare
         self._ids = Ids(SystemClock(), SystemRandom())
@@ -221,7 +218,7 @@ class Feed:
         prepared = [self._message(number) for number in range(messages)]
         if self._bare is None:
             for message in prepared:
-                await self._inboxes.accept(message.user_number, inbox_message(message))
+                await self._mailboxes.enter(message.user_number, message.message_id, at=message.timestamp)
         began = time.perf_counter()
         await asyncio.gather(*(self._put(message) for message in prepared))
         async with asyncio.timeout(300):
@@ -260,7 +257,7 @@ async def _feed(world: World, side: str) -> AsyncIterator[Feed]:
         await channel.set_qos(200)
         await _bare_queues(channel)
         out = await channel.get_queue(_BARE_OUT if side == "bare" else _OUT, ensure=False)
-        yield Feed(broker, InboxStore(redis, Rules(), _DAY), out, channel.default_exchange if side == "bare" else None)
+        yield Feed(broker, Mailboxes(redis, _DAY), out, channel.default_exchange if side == "bare" else None)
 
 
 async def _bare_queues(channel: aio_pika.abc.AbstractChannel) -> aio_pika.abc.AbstractQueue:

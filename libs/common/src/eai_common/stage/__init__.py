@@ -1,51 +1,25 @@
 """The runtime that turns a plain async handler into a service."""
 
-from eai_common.stage.delivery import (
-    Defer,
-    Done,
-    Failed,
-    HandBack,
-    Postpone,
-    Process,
-    RoutineWait,
-    Verdict,
-    Work,
-    attempt_headers,
-    journey_headers,
-)
+from eai_common.stage.delivery import Work
 from eai_common.stage.handler import Attempt, EventHandler, ProgressLog, StageContext, handler_for
-from eai_common.stage.runtime import Runtime, Stage, StageResources, Worker, run_best_effort, run_shielded
-from eai_common.stage.settling import failure_of, reason_of
-from eai_common.stage.steps import PoisonMessage, StageTimeout, UnexpectedError, decode_delivery, run_stage
+from eai_common.stage.ordering import EndObserver, MailboxEndObserver, OutOfOrder, UserOrdering, park, unpark
+from eai_common.stage.runtime import Stage, StageResources
+from eai_common.stage.steps import run_stage
 
 __all__ = [
     "Attempt",
-    "Defer",
-    "Done",
+    "EndObserver",
     "EventHandler",
-    "Failed",
-    "HandBack",
-    "PoisonMessage",
-    "Postpone",
-    "Process",
+    "MailboxEndObserver",
+    "OutOfOrder",
     "ProgressLog",
-    "RoutineWait",
-    "Runtime",
     "Stage",
     "StageContext",
     "StageResources",
-    "StageTimeout",
-    "UnexpectedError",
-    "Verdict",
+    "UserOrdering",
     "Work",
-    "Worker",
-    "attempt_headers",
-    "decode_delivery",
-    "failure_of",
     "handler_for",
-    "journey_headers",
-    "reason_of",
-    "run_best_effort",
-    "run_shielded",
+    "park",
     "run_stage",
+    "unpark",
 ]
