@@ -97,6 +97,7 @@ MAY_BLOCK = [
     ("inspect.py", {"getsource"}),
     # Tests that start and stop servers, or ask them by a client of their own, and wait for that.
     ("test_common_store_sentinel.py", {"is_on_the_second"}),
+    ("conftest.py", {"_server"}),
     ("eai_cli/servers.py", {"start", "stop", "kill", "ctl", "wait_for"}),
 ]
 """Where the event loop may be blocked, by file and function."""
@@ -105,6 +106,9 @@ MAY_BLOCK = [
 @pytest.fixture(autouse=True, scope="session")
 def blockbuster() -> Iterator[BlockBuster]:
     with patch("blockbuster.blockbuster.BlockingError", LoopBlocked), blockbuster_ctx() as blockbuster:
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            # Garbage is collected anywhere, and what gRPC does then takes a lock: to fail there would be by chance.
+            blockbuster.functions.pop(name).deactivate()
         for function in blockbuster.functions.values():
             for file, functions in MAY_BLOCK:
                 function.can_block_in(file, functions)

@@ -47,8 +47,11 @@ from eai_common.clock import Deadline, SystemClock
 from eai_common.ids import Ids
 from eai_common.messages import MessageText, encode
 from eai_common.settings import RedisSettings, load
-from eai_common.store import Mailboxes, open_redis
+from eai_common.store import open_redis
 from eai_common.topology import Topology
+from eai_common.turns.bodies import inbox_message
+from eai_common.turns.state import Rules
+from eai_common.turns.store import InboxStore
 
 ROOT = Path(__file__).resolve().parents[1]
 _IN, _OUT = "eai.agent-router", "eai.formatter"
@@ -195,9 +198,9 @@ def _process(world: World, side: str, *, parallel: int, **settings: str) -> Iter
 class Feed:
     """Puts messages in as ingress does, and takes out what comes of them."""
 
-    def __init__(self, broker: Broker, mailboxes: Mailboxes, out: aio_pika.abc.AbstractQueue, bare: Any) -> None:
+    def __init__(self, broker: Broker, inboxes: InboxStore, out: aio_pika.abc.AbstractQueue, bare: Any) -> None:
         self._broker = broker
-        self._mailboxes = mailboxes
+        self._inboxes = inboxes
         self._out = out
         self._bare = bare
         self._ids = Ids(SystemClock(), SystemRandom())
@@ -218,7 +221,7 @@ class Feed:
         prepared = [self._message(number) for number in range(messages)]
         if self._bare is None:
             for message in prepared:
-                await self._mailboxes.enter(message.user_number, message.message_id, at=message.timestamp)
+                await self._inboxes.accept(message.user_number, inbox_message(message))
         began = time.perf_counter()
         await asyncio.gather(*(self._put(message) for message in prepared))
         async with asyncio.timeout(300):
@@ -257,7 +260,7 @@ async def _feed(world: World, side: str) -> AsyncIterator[Feed]:
         await channel.set_qos(200)
         await _bare_queues(channel)
         out = await channel.get_queue(_BARE_OUT if side == "bare" else _OUT, ensure=False)
-        yield Feed(broker, Mailboxes(redis, _DAY), out, channel.default_exchange if side == "bare" else None)
+        yield Feed(broker, InboxStore(redis, Rules(), _DAY), out, channel.default_exchange if side == "bare" else None)
 
 
 async def _bare_queues(channel: aio_pika.abc.AbstractChannel) -> aio_pika.abc.AbstractQueue:

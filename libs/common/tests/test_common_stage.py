@@ -30,7 +30,7 @@ from eai_common.messages import (
     encode,
 )
 from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import OutOfOrder, Stage, StageContext, StageResources, handler_for, run_stage
+from eai_common.stage import RoutineWait, Stage, StageContext, StageResources, handler_for, run_stage
 from eai_common.stage.delivery import Defer, Failed, HandBack, Postpone, Process, Verdict, Work
 from eai_common.stage.runtime import Runtime
 from eai_common.stage.steps import STEPS, decode_delivery
@@ -499,7 +499,7 @@ async def test_a_delivery_is_one_line_in_the_log(world: World) -> None:
 
 
 async def test_the_log_says_why_a_delivery_was_not_done_and_keeps_quiet_about_routine_waits(world: World) -> None:
-    world.agent.first = [OutOfOrder("another comes first", delay=STEP), RateLimited("quota"), Refused("safety")]
+    world.agent.first = [RoutineWait("another comes first", delay=STEP), RateLimited("quota"), Refused("safety")]
     with captured_log() as log:
         async with world.replica():
             await world.send(a_message())
@@ -520,7 +520,6 @@ def test_the_steps_stand_in_the_order_that_their_promises_need() -> None:
         "classify",
         "wait_out",
         "read",
-        "enforce_order",
         "deduplicate",
         "limit_time",
     ]

@@ -620,3 +620,14 @@ async def test_a_stream_without_an_answer_is_a_bad_response() -> None:
 def test_a_fallback_that_is_no_provider_is_refused_with_what_it_takes() -> None:
     with pytest.raises(SettingsError, match=r'AGENT_FALLBACK: got "openai,chatgpt", takes a list .* openai'):
         GuardSettings.read({"AGENT_FALLBACK": "openai,chatgpt"})
+
+
+async def test_the_inbox_is_told_when_all_guards_have_let_the_call_pass_and_before_it_is_made() -> None:
+    scene, told = Scene(), list[int]()
+
+    async def before_asking() -> None:
+        told.append(len(scene.agent.asked))
+
+    turn = Turn("m", "+5521999990000", "Oi", before_asking=before_asking)
+    await scene.guarded.ask(turn, deadline=Deadline.after(timedelta(seconds=10)))
+    assert (told, len(scene.agent.asked)) == ([0], 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -11,16 +13,19 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from eai_agent_router.agent import Answer, Turn
-from eai_agent_router.errors import AgentBadResponse, AgentRefused
+from eai_agent_router.eai_service import EaiAgents, LettaAgent, NewAgent
+from eai_agent_router.errors import AgentBadResponse, AgentConnectionLost, AgentRefused
 from eai_agent_router.failures import OPENAI
 from eai_agent_router.json_api import JsonApi, StaticToken
 from eai_agent_router.letta import read_letta_replies
 from eai_agent_router.openai_chat import ChatOptions, OpenAiChat, cut_to_latest
 from eai_agent_router.shapes import TurnStamp
-from eai_agent_router.testing import deadline_in
+from eai_agent_router.testing import a_turn, deadline_in
+from eai_agent_router.threads import AgentIdCache
 from eai_common.clock import SystemClock
 from eai_common.messages import HistoryMessage
 from eai_common.replies import AssistantMessage, ToolCallMessage, UsageStatistics
+from eai_common.store import open_memory_redis
 
 STAMP = TurnStamp("id-1", "agent-1", datetime(2026, 1, 1, 10, 30, tzinfo=UTC))
 SAYS: JsonValue = {
@@ -204,3 +209,26 @@ def test_what_is_kept_is_the_end_and_never_more_than_allowed(contents: list[str]
     assert len(kept) <= messages
     assert len(kept) <= 1 or sum(-(-len(content) // 4) for content in kept) <= tokens
     assert bool(kept) == bool(contents)
+
+
+async def test_letta_is_not_told_the_previous_message_again() -> None:
+    said: list[list[str]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/create"):
+            return httpx.Response(200, json={"agent_id": "agent-1"})
+        said.append([message["content"] for message in json.loads(request.content)["messages"]])
+        if len(said) == 1:
+            raise httpx.ReadTimeout("nobody knows")
+        return httpx.Response(200, json={"messages": [{"message_type": "assistant_message", "content": "Olá"}]})
+
+    async with open_memory_redis() as redis, httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
+        api = JsonApi("eai_agent_service", client, "https://eai.example.org", StaticToken(), SystemClock())
+        letta = LettaAgent(
+            EaiAgents(api, AgentIdCache(redis, timedelta(hours=1)), NewAgent("agentic_search")), api, SystemClock()
+        )
+        turn = a_turn("Sim", previous_message="Quer?")
+        with pytest.raises(AgentConnectionLost):
+            await letta.ask(turn, deadline=deadline_in(5))
+        await letta.ask(replace(turn, is_repeated=True), deadline=deadline_in(5))
+    assert said == [["Quer?", "Sim"], ["Sim"]]

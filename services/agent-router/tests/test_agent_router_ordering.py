@@ -1,199 +1,47 @@
-"""One user's messages, one after the other: the real runtime and mailboxes, on the in-memory broker and Redis."""
+"""One user's messages, one after the other: the real runtime and inboxes, on the in-memory broker and Redis."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from fakeredis import FakeServer
 
-from eai_agent_router.merging import text_of
-from eai_agent_router.ordering import MailboxOrdering, OrderRules
-from eai_common.broker import Outgoing
-from eai_common.broker.memory import MemoryBroker
-from eai_common.errors import Deferred, Permanent, Retriable
-from eai_common.ids import Ids
+from eai_agent_router.errors import AgentRefused, AgentUnavailable
+from eai_agent_router.handler import TurnContext
+from eai_agent_router.inbox.testing import (
+    QUEUE,
+    RULES,
+    USER,
+    WATCHFUL,
+    FakeAgent,
+    World,
+    open_world,
+    says,
+    spoke,
+    unheard,
+    words_of,
+)
+from eai_common.errors import Deferred
 from eai_common.messages import (
     AgentReplied,
     Event,
     MessageFailed,
-    MessageText,
-    MessageTranscribed,
-    decode,
-    encode,
+    TranscriptionFailed,
 )
-from eai_common.settings import BrokerSettings, ProcessSettings, TaskSettings, TelemetrySettings, WorkerSettings
-from eai_common.stage import MailboxEndObserver, Stage, StageContext, StageResources, handler_for, run_stage
-from eai_common.store import Checkpoints, Mailboxes, RedisClient, open_memory_redis
-from eai_common.store.mailboxes import MergeRule
-from eai_common.telemetry import Metrics, open_tracing
-from eai_common.testing import RANDOM, LoopClock, eventually, pass_time, run_ready
-from eai_common.topology import Topology
+from eai_common.stage import run_stage
+from eai_common.testing import eventually, pass_time
 
 pytestmark = pytest.mark.virtual_time
-
-QUEUE = "eai.agent-router"
-USER = "+5521999990000"
-RUNGS = tuple(timedelta(seconds=s) for s in (0.1, 0.5, 1))
-LEASE = timedelta(seconds=0.3)
-PATIENT = OrderRules(timedelta(seconds=60))
-WATCHFUL = replace(PATIENT, next_looks=(timedelta(seconds=0.1),) * 2, others_look=(timedelta(seconds=0.5),) * 2)
-
-
-class Unreachable(Retriable):
-    error_code = "UNREACHABLE"
-
-
-class Refused(Permanent):
-    error_code = "REFUSED"
-
-
-@dataclass
-class FakeAgent:
-    """Answers each text when it may; fails a text as often as it was told to."""
-
-    asked: list[str] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-    held: dict[str, asyncio.Event] = field(default_factory=dict)
-    failures: dict[str, list[Exception]] = field(default_factory=dict)
-
-    def hold(self, text: str) -> asyncio.Event:
-        return self.held.setdefault(text, asyncio.Event())
-
-    async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
-        text = text_of(message)
-        self.asked.append(text)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            if text in self.held:
-                await self.held[text].wait()
-            await run_ready(1)
-            if self.failures.get(text):
-                raise self.failures[text].pop(0)
-        finally:
-            self.at_once -= 1
-        return AgentReplied.after(message, messages=[], agent_id=text)
-
-
-@dataclass
-class World:
-    """One broker and one Redis, on which replicas of the agent router run."""
-
-    broker: MemoryBroker
-    redis: RedisClient
-    server: FakeServer
-    mailboxes: Mailboxes
-    parts: StageResources
-    rules: OrderRules
-    agent: FakeAgent = field(default_factory=FakeAgent)
-
-    @asynccontextmanager
-    async def replica(self, agent: FakeAgent | None = None) -> AsyncIterator[None]:
-        stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(run_stage(self.stage(agent or self.agent), self.parts, stop))
-            try:
-                yield
-            finally:
-                stop.set()
-
-    async def killed(self, agent: FakeAgent, *, once: Callable[[], bool]) -> None:
-        """A replica that dies as soon as the condition holds."""
-        dying = asyncio.create_task(run_stage(self.stage(agent), self.parts, asyncio.Event()))
-        await eventually(once)
-        dying.cancel()
-        await asyncio.gather(dying, return_exceptions=True)
-
-    def stage(self, agent: FakeAgent) -> Stage:
-        parts = self.parts
-        own, earlier = (
-            Checkpoints(parts.redis, stage=name, lease=LEASE, ttl=parts.task_settings.checkpoint_ttl, clock=parts.clock)
-            for name in ("agent-router", "transcriber")
-        )
-        ends = MailboxEndObserver(self.mailboxes, self.broker, parts.clock, parts.ids.random_id)
-        ordering = MailboxOrdering(
-            self.mailboxes, ends, own, earlier, self.rules, clock=parts.clock, metrics=parts.metrics
-        )
-        return Stage(
-            "agent-router", (handler_for(MessageText, agent), handler_for(MessageTranscribed, agent)), ordering=ordering
-        )
-
-    async def accept(self, *messages: Event) -> None:
-        """What ingress does with messages, in this order, before any of them reaches the router."""
-        for message in messages:
-            await self.mailboxes.enter(message.user_number, message.message_id, at=self.parts.clock.now())
-
-    async def send(self, *messages: Event) -> None:
-        for event in messages:
-            await self.broker.publish(
-                Outgoing(event.name, encode(event), event.message_id, event.name, event.timestamp, {})
-            )
-
-    def emitted(self) -> list[Event]:
-        kinds: list[type[AgentReplied] | type[MessageFailed]] = [AgentReplied, MessageFailed]
-        return [
-            decode(one.body, event_name=one.event, accepts=kinds, fallback_time=None)
-            for one in self.broker.contents("eai.formatter")
-        ]
-
-    def answers(self) -> list[str]:
-        return [event.agent_id for event in self.emitted() if isinstance(event, AgentReplied)]
-
-    async def emptied(self) -> None:
-        """Return once nothing of the user is waiting or in work."""
-
-        async def is_empty() -> bool:
-            return not await self.redis.driver.exists(f"mailbox:{{{USER}}}")
-
-        await eventually(is_empty, within_s=10)
-
-    @property
-    def is_settled(self) -> bool:
-        return not self.broker.contents(QUEUE) and self.broker.unsettled(QUEUE) == 0 and self.broker.waiting == 0
 
 
 @pytest.fixture()
 async def world() -> AsyncIterator[World]:
-    clock = LoopClock()
-    server = FakeServer()
-    tasks = TaskSettings()
-    async with MemoryBroker(Topology(ladder=RUNGS), clock) as broker, open_memory_redis(server) as redis:
-        parts = StageResources(
-            broker=broker,
-            redis=redis,
-            clock=clock,
-            random=RANDOM,
-            ids=Ids(clock, RANDOM),
-            metrics=Metrics(),
-            tracing=open_tracing(TelemetrySettings(), service="test"),
-            broker_settings=BrokerSettings(max_retries=2, retry_delay=timedelta(milliseconds=20)),
-            worker_settings=WorkerSettings(worker_timeout=timedelta(seconds=20), checkpoint_lease=LEASE),
-            task_settings=tasks,
-            process_settings=ProcessSettings(shutdown_grace=timedelta(seconds=2)),
-        )
-        mailboxes = Mailboxes(redis, tasks.task_processing_ttl)
-        yield World(broker, redis, server, mailboxes, parts, PATIENT)
-
-
-def says(text: str, **fields: object) -> MessageText:
-    given = {
-        "message_id": Ids(LoopClock(), RANDOM).message_id(),
-        "user_number": USER,
-        "timestamp": LoopClock().now(),
-        "message": text,
-    }
-    return MessageText.model_validate({**given, **fields})
-
-
-def spoke(text: str) -> MessageTranscribed:
-    return MessageTranscribed.after(says(text), message_type="audio", transcript=text)
+    async with open_world() as world:
+        yield world
 
 
 async def test_messages_are_answered_in_the_order_of_acceptance_whatever_order_they_arrive_in(world: World) -> None:
@@ -201,8 +49,6 @@ async def test_messages_are_answered_in_the_order_of_acceptance_whatever_order_t
     await world.accept(first, second, third)
     async with world.replica(), world.replica():
         await world.send(third, second)
-        await eventually(lambda: world.broker.waiting == 2)
-        assert world.agent.asked == []
         await world.send(first)
         await eventually(lambda: len(world.answers()) == 3)
     assert (world.answers(), world.agent.asked, world.agent.most_at_once) == (
@@ -232,7 +78,7 @@ async def test_waiting_costs_no_place_and_no_attempt_and_ends_at_once(world: Wor
 
 
 async def test_the_copies_in_the_ladder_are_dropped_without_a_second_answer(world: World) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.4))
+    world.rules = WATCHFUL
     messages = [says("um"), says("dois")]
     go_on = world.agent.hold("um")
     await world.accept(*messages)
@@ -247,7 +93,7 @@ async def test_the_copies_in_the_ladder_are_dropped_without_a_second_answer(worl
 
 
 async def test_a_message_that_is_tried_again_keeps_its_place_and_its_tries(world: World) -> None:
-    world.agent.failures = {"um": [Unreachable("down")] * 2, "dois": [Unreachable("down")] * 2}
+    world.agent.failures = {"um": [AgentUnavailable("down")] * 2, "dois": [AgentUnavailable("down")] * 2}
     messages = [says("um"), says("dois"), says("três")]
     await world.accept(*messages)
     async with world.replica():
@@ -260,8 +106,8 @@ async def test_a_message_that_is_tried_again_keeps_its_place_and_its_tries(world
 async def test_a_message_that_is_given_up_makes_room_for_the_next_and_its_copies_are_not_tried_again(
     world: World,
 ) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.4))
-    world.agent.failures = {"dois": [Refused("no")] * 2}
+    world.rules = WATCHFUL
+    world.agent.failures = {"dois": [AgentRefused("no")] * 2}
     messages = [says("um"), says("dois"), says("três")]
     go_on = world.agent.hold("um")
     await world.accept(*messages)
@@ -276,34 +122,36 @@ async def test_a_message_that_is_given_up_makes_room_for_the_next_and_its_copies
 
 
 async def test_a_message_that_was_given_up_can_be_replayed(world: World) -> None:
-    world.agent.failures = {"um": [Refused("no")]}
+    world.agent.failures = {"um": [AgentRefused("no")]}
     message = says("um")
     await world.accept(message)
     async with world.replica():
         await world.send(message)
         await eventually(lambda: len(world.emitted()) == 1)
         await eventually(lambda: world.is_settled)
-        await world.send(message)
+        await world.send(message)  # a redelivery is no replay
+        await eventually(lambda: world.is_settled)
+        assert world.agent.asked == ["um"]
+        await world.send(message.model_copy(update={"replay": 7}))
         await eventually(lambda: world.answers() == ["um"])
+    assert world.emitted()[-1].replay == 7
 
 
-async def test_a_first_message_that_never_comes_is_passed_after_a_while_and_counted(world: World) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.6))
+async def test_a_first_message_whose_delivery_is_lost_is_answered_in_its_place(world: World) -> None:
+    world.rules = WATCHFUL
     lost, next_one, last = says("perdida"), says("um"), says("dois")
     await world.accept(lost, next_one, last)
     async with world.replica():
         await world.send(next_one, last)
-        await eventually(lambda: world.broker.waiting == 2)
-        assert world.answers() == []
-        await eventually(lambda: world.answers() == ["um", "dois"])
+        await eventually(lambda: world.answers() == ["perdida", "um", "dois"])
         await world.send(lost)  # it was only late
-        await eventually(lambda: world.answers() == ["um", "dois", "perdida"])
+        await eventually(lambda: world.is_settled)
         await world.emptied()
-    assert b"ordering_passed_total 1.0" in world.parts.metrics.exposition()
+    assert world.agent.asked == ["perdida", "um", "dois"]
 
 
 async def test_a_first_message_in_work_is_not_stuck_however_long_it_takes(world: World) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.3))
+    world.rules = WATCHFUL
     messages = [says("um"), says("dois")]
     go_on = world.agent.hold("um")
     await world.accept(*messages)
@@ -316,37 +164,59 @@ async def test_a_first_message_in_work_is_not_stuck_however_long_it_takes(world:
         await eventually(lambda: world.answers() == ["um", "dois"])
 
 
-async def test_a_voice_message_that_is_being_transcribed_is_not_stuck(world: World) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.3))
+async def test_a_message_behind_a_voice_message_waits_for_its_transcript(world: World) -> None:
+    world.rules = WATCHFUL
     audio, text = spoke("fala"), says("escrita")
-    transcriber = Checkpoints(
-        world.redis, stage="transcriber", lease=LEASE, ttl=timedelta(hours=24), clock=world.parts.clock
-    )
-    await world.accept(audio, text)
-    async with transcriber.renewing():
-        await transcriber.claim(audio.message_id, "a replica of the transcriber")
-        async with world.replica():
-            await world.send(text)
-            await pass_time(timedelta(seconds=1.5))
-            assert world.agent.asked == []
-            await transcriber.record(audio.message_id, b"")
-            await world.send(audio)
-            await eventually(lambda: world.answers() == ["fala", "escrita"])
+    await world.accept(unheard(audio), text)
+    async with world.replica():
+        await world.send(text)
+        await pass_time(timedelta(seconds=5))
+        assert world.agent.asked == []
+        await world.send(audio)
+        await eventually(lambda: world.answers() == ["fala", "escrita"], within_s=0.5)
 
 
-async def test_a_voice_message_that_the_transcriber_gives_up_wakes_the_next(world: World) -> None:
+async def test_a_voice_message_that_the_transcriber_gives_up_is_told_in_its_place_and_wakes_the_next(
+    world: World,
+) -> None:
     audio, text = spoke("fala"), says("escrita")
-    await world.accept(audio, text)
-    ends = MailboxEndObserver(world.mailboxes, world.broker, world.parts.clock, world.parts.ids.random_id)
+    await world.accept(unheard(audio), text)
     async with world.replica():
         await world.send(text)
         await eventually(lambda: world.broker.waiting == 1)
-        await ends.record_end(USER, [audio.message_id])
-        await eventually(lambda: world.answers() == ["escrita"], within_s=0.5)
+        await world.send(
+            TranscriptionFailed.after(audio, error_code="AUDIO_TOO_LONG", error="x", failed_stage="transcriber")
+        )
+        await eventually(lambda: len(world.emitted()) == 2, within_s=0.5)
+    failed, answered = world.emitted()
+    assert isinstance(failed, MessageFailed)
+    assert (failed.error_code, failed.failed_stage, failed.message_id) == (
+        "AUDIO_TOO_LONG",
+        "transcriber",
+        audio.message_id,
+    )
+    assert isinstance(answered, AgentReplied)
+    assert world.broker.contents("eai.agent-router.dlq") == ()  # the transcriber has the dead letter
+
+
+async def test_a_voice_message_whose_transcript_never_comes_fails_and_holds_up_nobody_for_ever(world: World) -> None:
+    world.rules, world.inbox_rules = WATCHFUL, replace(RULES, transcript_wait_ms=2_000)
+    audio, text = spoke("fala"), says("escrita")
+    await world.accept(unheard(audio), text)
+    async with world.replica():
+        await world.send(text)
+        await pass_time(timedelta(seconds=1))
+        assert world.emitted() == []
+        await eventually(lambda: len(world.emitted()) == 2)
+    failed, answered = world.emitted()
+    assert isinstance(failed, MessageFailed)
+    assert (failed.error_code, failed.message_id) == ("TRANSCRIPTION_ERROR", audio.message_id)
+    assert isinstance(answered, AgentReplied)
+    assert [letter.event for letter in world.broker.contents("eai.agent-router.dlq")] == ["message.audio"]
 
 
 async def test_a_deferred_first_message_is_not_stuck(world: World) -> None:
-    world.rules = replace(WATCHFUL, max_wait=timedelta(seconds=0.4))
+    world.rules = WATCHFUL
     world.agent.failures = {"um": [Deferred("the limit", delay=timedelta(seconds=0.5))] * 3}
     messages = [says("um"), says("dois")]
     await world.accept(*messages)
@@ -354,7 +224,6 @@ async def test_a_deferred_first_message_is_not_stuck(world: World) -> None:
         await world.send(*messages)
         await eventually(lambda: len(world.answers()) == 2)
     assert world.answers() == ["um", "dois"]
-    assert b"ordering_passed_total 0.0" in world.parts.metrics.exposition()
 
 
 async def test_a_replica_that_dies_in_the_middle_breaks_no_order_and_loses_nothing(world: World) -> None:
@@ -413,12 +282,12 @@ class MoodyAgent(FakeAgent):
     random: Random = field(default_factory=Random)
     failed: set[str] = field(default_factory=set)
 
-    async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
-        text = text_of(message)
+    async def __call__(self, message: Event, ctx: TurnContext) -> AgentReplied:
+        text = words_of(message)
         await pass_time(timedelta(seconds=self.random.uniform(0, 0.02)))
         if text not in self.failed and self.random.random() < 0.1:
             self.failed.add(text)
-            raise Unreachable("moody")
+            raise AgentUnavailable("moody")
         return await super().__call__(message, ctx)
 
 
@@ -452,7 +321,8 @@ async def test_whatever_happens_each_user_is_answered_in_order_and_nobody_is_for
         assert [text for text in first_answers if text.startswith(user)] == [f"{user} {n}" for n in range(10)]
 
 
-MERGING = replace(WATCHFUL, merging=MergeRule(window=timedelta(seconds=0.3), longest=timedelta(seconds=1.5)))
+MERGING = replace(WATCHFUL, mode="merge")
+MERGING_RULES = replace(RULES, merge_window_ms=300)
 
 
 def ends_of(world: World) -> dict[str, tuple[str, str | None]]:
@@ -466,7 +336,7 @@ def ends_of(world: World) -> dict[str, tuple[str, str | None]]:
 
 @pytest.mark.parametrize("count", [2, 6])
 async def test_a_burst_is_one_turn_and_each_of_its_messages_completes(world: World, count: int) -> None:
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     burst = [spoke("0"), *(says(str(number)) for number in range(1, count))]
     await world.accept(*burst)
     async with world.replica():
@@ -481,7 +351,7 @@ async def test_a_burst_is_one_turn_and_each_of_its_messages_completes(world: Wor
 
 
 async def test_what_arrives_while_the_agent_is_asked_becomes_the_next_turn(world: World) -> None:
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     first, *more = (says(text) for text in ("a", "b", "c", "d"))
     go_on = world.agent.hold("a")
     await world.accept(first)
@@ -497,7 +367,7 @@ async def test_what_arrives_while_the_agent_is_asked_becomes_the_next_turn(world
 
 
 async def test_messages_for_different_agents_are_not_merged(world: World) -> None:
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     burst = [says("a"), says("b", provider="openai"), says("c", provider="openai")]
     await world.accept(*burst)
     async with world.replica():
@@ -507,7 +377,7 @@ async def test_messages_for_different_agents_are_not_merged(world: World) -> Non
 
 
 async def test_a_turn_whose_replica_dies_is_formed_again_as_it_was(world: World) -> None:
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     burst = [says("a"), says("b"), says("c")]
     late = says("d")
     dying = FakeAgent()
@@ -524,9 +394,9 @@ async def test_a_turn_whose_replica_dies_is_formed_again_as_it_was(world: World)
 
 
 async def test_a_turn_that_fails_fails_once(world: World) -> None:
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     burst = [says("a"), says("b"), says("c")]
-    world.agent.failures = {"a\nb\nc": [Refused("no")] * 9}
+    world.agent.failures = {"a\nb\nc": [AgentRefused("no")] * 9}
     await world.accept(*burst)
     async with world.replica():
         await world.send(*burst)
@@ -541,14 +411,14 @@ async def test_a_turn_that_fails_fails_once(world: World) -> None:
 async def test_the_previous_message_of_a_burst_goes_along(world: World) -> None:
     seen: list[str | None] = []
 
-    async def looks(message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
+    async def looks(message: Event, ctx: TurnContext) -> AgentReplied:
         seen.append(message.previous_message)
         return AgentReplied.after(message, messages=[], agent_id="a")
 
-    world.rules = MERGING
+    world.rules, world.inbox_rules = MERGING, MERGING_RULES
     burst = [says("a", previous_message="Quer a segunda via?"), says("b"), says("c", previous_message="Alô?")]
     await world.accept(*burst)
-    stage = replace(world.stage(world.agent), handlers=(handler_for(MessageText, looks),))
+    stage = world.stage(looks)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_stage(stage, world.parts, stop))

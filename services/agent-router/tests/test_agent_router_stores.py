@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
-from eai_agent_router.attempts import AttemptStore
 from eai_agent_router.conversations import ConversationStore
 from eai_agent_router.threads import AgentIdCache, ThreadStore
 from eai_common.messages import HistoryMessage
@@ -94,28 +93,11 @@ async def test_a_conversation_keeps_its_last_hundred_turns(redis: RedisClient, u
     assert [message.content for message in read] == [str(number) for number in range(5, 105)]
 
 
-# Attempts
-
-
-async def test_a_second_question_is_known_until_the_first_is_forgotten(redis: RedisClient) -> None:
-    attempts, message = AttemptStore(redis, LONG), str(uuid.uuid4())
-    asked = [await attempts.begin(message, "google", owner) for owner in ("a", "b")]
-    other = await attempts.begin(message, "openai", "c")
-    await attempts.forget(message, "google")
-    assert (asked, other, await attempts.begin(message, "google", "d")) == ([False, True], False, False)
-
-
-async def test_a_question_that_the_client_noted_twice_is_one(redis: RedisClient) -> None:
-    attempts, message = AttemptStore(redis, LONG), str(uuid.uuid4())
-    assert [await attempts.begin(message, "google", "a") for _ in range(2)] == [False, False]
-    assert 0 < await redis.driver.ttl(f"attempt:{{{message}}}:google") <= LONG.total_seconds()
-
-
 # Keys and outages
 
 
 async def use_all(redis: RedisClient, user_number: str, message_id: str) -> list[Callable[[], Awaitable[Any]]]:
-    threads, agents, attempts = ThreadStore(redis, LONG), AgentIdCache(redis, LONG), AttemptStore(redis, LONG)
+    threads, agents = ThreadStore(redis, LONG), AgentIdCache(redis, LONG)
     conversations, turn = ConversationStore(redis, LONG), (HistoryMessage(content="Oi", role="human"),)
     return [
         lambda: threads.touch(user_number, message_id, at=AT),
@@ -123,7 +105,6 @@ async def use_all(redis: RedisClient, user_number: str, message_id: str) -> list
         lambda: agents.get(user_number),
         lambda: conversations.append(user_number, message_id, turn),
         lambda: conversations.read(user_number, without=""),
-        lambda: attempts.begin(message_id, "openai", "a"),
     ]
 
 
@@ -131,7 +112,7 @@ async def test_every_key_has_a_time_to_live(redis: RedisClient, user_number: str
     for use in await use_all(redis, user_number, message_id):
         await use()
     keys = [*await redis.driver.keys(f"*{user_number}*"), *await redis.driver.keys(f"*{message_id}*")]
-    assert len(keys) == 4
+    assert len(keys) == 3
     assert all([0 < await redis.driver.ttl(key) <= LONG.total_seconds() for key in keys])
 
 

@@ -85,7 +85,7 @@ async def test_all_that_was_sent_goes_to_the_agent_router() -> None:
 async def test_an_update_has_its_place_among_the_users_messages() -> None:
     async with open_ingress(HISTORY_WAIT="50ms") as ingress:
         message_id = (await post(ingress)).json()["message_id"]
-        assert await ingress.redis.driver.zrange("mailbox:{+5521999990000}", 0, -1) == [message_id.encode()]
+        assert await ingress.open_messages() == [message_id]
 
 
 async def test_without_redis_it_is_accepted_and_not_waited_for() -> None:

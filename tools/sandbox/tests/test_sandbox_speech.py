@@ -164,7 +164,9 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_next_one(speech: Any,
 async def test_the_openai_route_transcribes_an_uploaded_file(process: dict[str, str], recording: bytes) -> None:
     async with httpx.AsyncClient(base_url=process["http"], timeout=60) as http:
         answer = await http.post(
-            "/v1/audio/transcriptions", files={"file": ("question.wav", recording)}, data={"model": "whisper-1"}
+            "/v1/audio/transcriptions",
+            files={"file": ("question.wav", recording, "audio/wav")},
+            data={"model": "whisper-1"},
         )
     assert answer.json() == {"text": SAID}
 
@@ -172,6 +174,8 @@ async def test_the_openai_route_transcribes_an_uploaded_file(process: dict[str, 
 async def test_the_openai_route_refuses_a_file_that_is_no_audio(process: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=process["http"]) as http:
         answer = await http.post(
-            "/v1/audio/transcriptions", files={"file": ("question.wav", b"--\r\n")}, data={"model": "whisper-1"}
+            "/v1/audio/transcriptions",
+            files={"file": ("question.wav", b"--\r\n", "audio/wav")},
+            data={"model": "whisper-1"},
         )
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -14,7 +14,14 @@ from eai_common.clock import Deadline
 from eai_common.messages import HistoryMessage
 from eai_common.replies import ReplyMessage
 
-__all__ = ["Agent", "Answer", "History", "PartialReply", "Turn", "await_answer"]
+__all__ = ["Agent", "Answer", "BeforeAsking", "History", "PartialReply", "Turn", "at_once", "await_answer"]
+
+BeforeAsking = Callable[[], Awaitable[None]]
+"""Returns when the provider may be asked. Raises Deferred if it may not."""
+
+
+async def at_once() -> None:
+    """For what may be asked without further ado."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Turn:
     confidence: float | None = None  # of spoken words, 0 to 1, as their recogniser sees it; None: typed, or not said
     attempt: int = 1  # 1 is the first
     is_repeated: bool = False  # the provider may have had it before
+    before_asking: BeforeAsking = field(default=at_once, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class History:
     messages: tuple[HistoryMessage, ...]
     reasoning_engine_id: str | None = None
     attempt: int = 1
+    before_asking: BeforeAsking = field(default=at_once, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,25 @@ token.
 
 from __future__ import annotations
 
-from eai_common.errors import Permanent, Retriable
+from eai_common.errors import Deferred, Permanent, Retriable, StageError
 
 __all__ = [
     "AgentBadRequest",
     "AgentBadResponse",
     "AgentConnectionLost",
+    "AgentCrashed",
     "AgentInputTooLong",
     "AgentNotFound",
     "AgentOutcomeUnknown",
+    "AgentQuotaSpent",
     "AgentRateLimited",
     "AgentRefused",
     "AgentTimeout",
     "AgentUnauthorized",
     "AgentUnavailable",
     "ProviderNotConfigured",
+    "TranscriptLost",
+    "is_sure",
 ]
 
 
@@ -40,10 +44,18 @@ class AgentConnectionLost(AgentUnavailable):
     """The connection broke after the question may have been sent. The provider may have processed it."""
 
 
+class AgentCrashed(AgentUnavailable):
+    """The provider, or its agent, failed in the middle. It may have worked on the question all the same."""
+
+
 class AgentRateLimited(Retriable):
     """The provider wants fewer calls; `retry_after` is the pause that it asks for, if it does."""
 
     error_code = "AGENT_RATE_LIMITED"
+
+
+class AgentQuotaSpent(AgentRateLimited):
+    """The model under the agent has no quota left. The agent has begun with the question."""
 
 
 class AgentUnauthorized(Retriable):
@@ -100,3 +112,16 @@ class ProviderNotConfigured(Permanent):
     """The message names a provider that is not configured."""
 
     error_code = "AGENT_PROVIDER_NOT_CONFIGURED"
+
+
+class TranscriptLost(Permanent):
+    """A voice message has waited for its transcript for longer than a transcription can take."""
+
+    error_code = "TRANSCRIPTION_ERROR"
+
+
+def is_sure(error: StageError) -> bool:
+    """Whether the error says that the agent has done nothing about the question."""
+    if isinstance(error, AgentConnectionLost | AgentCrashed | AgentQuotaSpent):
+        return False
+    return isinstance(error, Deferred | AgentUnavailable | AgentRateLimited | AgentUnauthorized | AgentNotFound)

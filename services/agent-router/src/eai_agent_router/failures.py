@@ -15,8 +15,10 @@ from datetime import timedelta
 from eai_agent_router.errors import (
     AgentBadRequest,
     AgentBadResponse,
+    AgentCrashed,
     AgentInputTooLong,
     AgentNotFound,
+    AgentQuotaSpent,
     AgentRateLimited,
     AgentRefused,
     AgentTimeout,
@@ -94,11 +96,11 @@ RULES: tuple[Rule, ...] = (
     Rule(AgentUnavailable, "the engine does not start, see its logs", GOOGLE,
          words=_compile("failed to start and cannot")),
     # The agent ran and crashed: mostly a model or a database under it, which passes, and the retries are few.
-    Rule(AgentRateLimited, "the model under the agent is out of quota", GOOGLE,
+    Rule(AgentQuotaSpent, "the model under the agent is out of quota", GOOGLE,
          words=_compile(rf"({_CRASH}).*(resource[_ ]?exhausted|\b429\b|quota)")),
     Rule(AgentInputTooLong, "the thread is too long for the model", GOOGLE,
          words=_compile(rf"({_CRASH}).*({_TOO_LONG.pattern})")),
-    Rule(AgentUnavailable, "the agent's own code failed, see its logs", GOOGLE, words=_compile(_CRASH)),
+    Rule(AgentCrashed, "the agent's own code failed, see its logs", GOOGLE, words=_compile(_CRASH)),
     Rule(AgentInputTooLong, "too long for the model", codes=_INVALID, statuses=_statuses(400, 422), words=_TOO_LONG),
     Rule(AgentRefused, "blocked by a safety filter", codes=_INVALID, statuses=_statuses(400, 422), words=_BLOCKED),
     Rule(AgentInputTooLong, "the body is too large", statuses=_statuses(413)),
@@ -111,12 +113,13 @@ RULES: tuple[Rule, ...] = (
     Rule(AgentUnavailable, "a conflict that passes",
          codes=_codes("ABORTED", "CANCELLED"), statuses=_statuses(409, 423, 425, 499)),
     Rule(AgentBadRequest, "no such method there", codes=_codes("UNIMPLEMENTED"), statuses=_statuses(405, 501)),
-    Rule(AgentUnavailable, "it is down or overloaded",
-         codes=_codes("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"), statuses=_statuses(range(500, 600))),
+    Rule(AgentUnavailable, "it is down or overloaded", codes=_codes("UNAVAILABLE"), statuses=_statuses(503)),
+    Rule(AgentCrashed, "it failed",
+         codes=_codes("INTERNAL", "UNKNOWN", "DATA_LOSS"), statuses=_statuses(range(500, 600))),
     Rule(AgentBadRequest, "it does not accept the request",
          codes=_INVALID | _codes("ALREADY_EXISTS"), statuses=_statuses(range(400, 500))),
     Rule(AgentBadResponse, "a redirect, which is not followed; check the address", statuses=_statuses(range(300, 400))),
-    Rule(AgentUnavailable, "a failure of no known kind"),
+    Rule(AgentCrashed, "a failure of no known kind"),
 )  # fmt: skip
 """The first rule that matches decides; the last matches everything."""
 

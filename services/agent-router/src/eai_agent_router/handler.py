@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from eai_agent_router.agent import Agent, History, Turn
+from eai_agent_router.agent import Agent, BeforeAsking, History, Turn, at_once
 from eai_agent_router.errors import ProviderNotConfigured
 from eai_agent_router.merging import text_of
 from eai_common.errors import StageError
@@ -15,12 +16,33 @@ from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdat
 from eai_common.stage import StageContext
 from eai_common.telemetry import get_logger
 
-__all__ = ["Agents", "RouteMessage", "Threads", "UpdateHistory", "make_turn"]
+__all__ = [
+    "Agents",
+    "Answering",
+    "RouteMessage",
+    "Threads",
+    "TurnContext",
+    "UpdateHistory",
+    "make_turn",
+    "record_use",
+]
 
 log = get_logger(__name__)
 
 # So that a slow agent is AGENT_TIMEOUT and not a slow stage, and time is left to settle.
 _TO_SETTLE = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnContext(StageContext):
+    """What a handler gets beside the question. `before_asking` is to be awaited right before the provider is asked."""
+
+    before_asking: BeforeAsking = at_once
+    is_repeated: bool = False  # the provider may have had the question before
+
+
+Answering = Callable[[Event, TurnContext], Awaitable[Event]]
+"""Has a question answered. Gives the event that follows."""
 
 
 class Threads(Protocol):
@@ -51,29 +73,26 @@ class Agents:
 class RouteMessage:
     """Lets the agent of the message's provider answer what a user wrote or said."""
 
-    def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
+    def __init__(self, agents: Agents, max_wait: timedelta) -> None:
         self._agents = agents
-        self._threads = threads
         self._max_wait = max_wait
 
-    async def __call__(self, message: MessageText | MessageTranscribed, ctx: StageContext) -> AgentReplied:
+    async def __call__(self, message: MessageText | MessageTranscribed, ctx: TurnContext) -> AgentReplied:
         agent = self._agents.find(message.provider)
-        turn = make_turn(message, attempt=ctx.attempt.number)
+        turn = make_turn(message, ctx)
         with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
             answer = await agent.ask(turn, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _record_use(self._threads, message, at=ctx.clock.now())
         return AgentReplied.after(message, messages=answer.messages, agent_id=answer.agent_id)
 
 
 class UpdateHistory:
     """Puts messages into a user's thread."""
 
-    def __init__(self, agents: Agents, threads: Threads, max_wait: timedelta) -> None:
+    def __init__(self, agents: Agents, max_wait: timedelta) -> None:
         self._agents = agents
-        self._threads = threads
         self._max_wait = max_wait
 
-    async def __call__(self, message: HistoryUpdate, ctx: StageContext) -> HistoryUpdated:
+    async def __call__(self, message: HistoryUpdate, ctx: TurnContext) -> HistoryUpdated:
         agent = self._agents.find(message.provider)
         history = History(
             message_id=message.message_id,
@@ -81,14 +100,14 @@ class UpdateHistory:
             messages=tuple(message.messages),
             reasoning_engine_id=message.reasoning_engine_id,
             attempt=ctx.attempt.number,
+            before_asking=ctx.before_asking,
         )
         with enforce_max_wait(self._max_wait, waited=ctx.attempt.waited):
             said = await agent.remember(history, deadline=ctx.deadline.less(_TO_SETTLE))
-        await _record_use(self._threads, message, at=ctx.clock.now())
         return HistoryUpdated.after(message, answer=said)
 
 
-def make_turn(message: MessageText | MessageTranscribed, *, attempt: int = 1) -> Turn:
+def make_turn(message: MessageText | MessageTranscribed, ctx: TurnContext) -> Turn:
     """Return the turn that a message starts."""
     return Turn(
         message_id=message.message_id,
@@ -97,11 +116,13 @@ def make_turn(message: MessageText | MessageTranscribed, *, attempt: int = 1) ->
         previous_message=message.previous_message,
         reasoning_engine_id=message.reasoning_engine_id,
         confidence=message.confidence if isinstance(message, MessageTranscribed) else None,
-        attempt=attempt,
+        attempt=ctx.attempt.number,
+        is_repeated=ctx.is_repeated,
+        before_asking=ctx.before_asking,
     )
 
 
-async def _record_use(threads: Threads, message: Event, *, at: datetime) -> None:
+async def record_use(threads: Threads, message: Event, *, at: datetime) -> None:
     """Best effort: an answer that was paid for is not lost because Redis could not count it."""
     try:
         await threads.touch(message.user_number, message.message_id, at=at)

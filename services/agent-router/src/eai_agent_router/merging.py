@@ -1,31 +1,14 @@
-"""Makes one turn of several messages that a user wrote in a burst. Pure."""
+"""Makes one question of several messages that a user wrote in a burst. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from eai_common.broker import Outgoing
-from eai_common.messages import AgentReplied, Event, MessageText, MessageTranscribed, decode, rfc3339
+from eai_common.messages import AgentReplied, Event, MessageText, MessageTranscribed, rfc3339
 from eai_common.replies import UsageStatistics
 
-__all__ = ["MergedTurn", "as_one_turn", "kind_of", "text_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class MergedTurn:
-    """`question` is the last message, saying what all of them say; `merged` are the ends of the others."""
-
-    question: MessageText
-    merged: tuple[AgentReplied, ...]
-
-
-def kind_of(message: Event) -> str:
-    """Messages of one kind can be one turn: who answers them is the same. Empty: it merges with none."""
-    if not isinstance(message, MessageText | MessageTranscribed):
-        return ""
-    return f"question {message.provider or ''} {message.reasoning_engine_id or ''}".replace("\n", " ")
+__all__ = ["as_one_question", "merged_into", "text_of"]
 
 
 def text_of(message: MessageText | MessageTranscribed) -> str:
@@ -37,34 +20,25 @@ def text_of(message: MessageText | MessageTranscribed) -> str:
     return message.message if isinstance(message, MessageText) else message.transcript
 
 
-def as_one_turn(first: Event, others: Sequence[Outgoing], *, now: datetime) -> MergedTurn:
-    """The first message and the `others`, which were kept as they came from the broker, as one turn.
+def as_one_question(messages: Sequence[Event]) -> Event:
+    """The last of the messages, saying what all of them say; a single one as it is.
 
     The texts become lines in the order of the messages, and so do the previous messages that came with them.
     """
-    messages = [_question(first), *(_decoded(other) for other in others)]
     last = messages[-1]
-    previous = list(dict.fromkeys(one.previous_message for one in messages if one.previous_message is not None))
-    question = MessageText.after(
+    if len(messages) == 1:
+        return last
+    questions = [message for message in messages if isinstance(message, MessageText | MessageTranscribed)]
+    previous = list(dict.fromkeys(one.previous_message for one in questions if one.previous_message is not None))
+    return MessageText.after(
         last,
-        message="\n".join(map(text_of, messages)),
+        message="\n".join(map(text_of, questions)),
         previous_message="\n".join(previous) if previous else None,
     )
-    return MergedTurn(question, tuple(_merged(one, last, now) for one in messages[:-1]))
 
 
-def _question(message: Event) -> MessageText | MessageTranscribed:
-    if not isinstance(message, MessageText | MessageTranscribed):
-        raise AssertionError(f"{message.name} has a kind that merges with none")
-    return message
-
-
-def _decoded(kept: Outgoing) -> MessageText | MessageTranscribed:
-    kinds: list[type[MessageText] | type[MessageTranscribed]] = [MessageText, MessageTranscribed]
-    return decode(kept.body, event_name=kept.event, accepts=kinds, fallback_time=kept.timestamp)
-
-
-def _merged(message: Event, into: Event, now: datetime) -> AgentReplied:
+def merged_into(last: Event, message: Event, *, now: datetime) -> AgentReplied:
+    """The end of a message that was answered together with a later one, the last."""
     agent_id = f"user_{message.user_number}"
     nothing_said = UsageStatistics(agent_id=agent_id, processed_at=rfc3339(now))
-    return AgentReplied.after(message, messages=[nothing_said], agent_id=agent_id, merged_into=into.message_id)
+    return AgentReplied.after(message, messages=[nothing_said], agent_id=agent_id, merged_into=last.message_id)

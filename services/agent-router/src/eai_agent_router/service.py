@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
 
 from eai_agent_router.agent import Agent
-from eai_agent_router.attempts import AttemptStore
 from eai_agent_router.conversations import ConversationStore
 from eai_agent_router.guards import FallbackAgent, GuardResources, guard_agent
-from eai_agent_router.handler import Agents, RouteMessage, UpdateHistory
-from eai_agent_router.once import AskOnceAgent
-from eai_agent_router.ordering import MailboxOrdering, OrderRules
+from eai_agent_router.handler import Agents, Answering, RouteMessage, UpdateHistory, record_use
+from eai_agent_router.inbox import InboxWorker, WorkerRules
 from eai_agent_router.provider import ProviderResources, ProviderSettings, load_providers
 from eai_agent_router.settings import AgentSettings
 from eai_agent_router.threads import AgentIdCache, ThreadStore
 from eai_agent_router.wiring import open_agents
 from eai_common.messages import HistoryUpdate, MessageText, MessageTranscribed
 from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
-from eai_common.settings import OrderingSettings
-from eai_common.stage import MailboxEndObserver, Stage, handler_for
-from eai_common.store import Checkpoints, Mailboxes, SlidingWindow
+from eai_common.stage import Stage
+from eai_common.store import SlidingWindow
+from eai_common.turns.settings import OrderingSettings
+from eai_common.turns.store import InboxStore
 
 __all__ = ["AGENT_ROUTER", "Settings"]
 
@@ -39,38 +40,38 @@ async def _build(settings: Settings, resources: BrokerResources) -> AsyncIterato
     stores = AgentIdCache(resources.redis, ttl), ConversationStore(resources.redis, ttl)
     async with open_agents(settings, ProviderResources(*stores, resources.clock)) as by_provider:
         guards = _guard_resources(settings, resources, providers=len(by_provider))
-        asked_once = {name: _once(name, agent, settings, resources) for name, agent in by_provider.items()}
-        agents = _agents(settings, asked_once, guards)
-        threads = ThreadStore(resources.redis, ttl)
-        max_wait = settings.guards.agent_max_wait
-        route = RouteMessage(agents, threads, max_wait)
-        update = UpdateHistory(agents, threads, max_wait)
-        yield Service(
-            stages=[
-                Stage(
-                    "agent-router",
-                    (
-                        handler_for(MessageText, route),
-                        handler_for(MessageTranscribed, route),
-                        handler_for(HistoryUpdate, update),
-                    ),
-                    parallel=len(by_provider) * (guards.parallel + guards.max_queued),
-                    ordering=_ordering(settings, resources),
-                    redis=resources.redis,
-                )
-            ]
-        )
+        agents = _agents(settings, by_provider, guards)
+        parallel = len(by_provider) * (guards.parallel + guards.max_queued)
+        worker = _worker(settings, resources, agents)
+        yield Service(stages=[Stage("agent-router", worker=worker, parallel=parallel, redis=resources.redis)])
 
 
-def _once(name: str, agent: Agent, settings: Settings, resources: BrokerResources) -> Agent:
-    """The agent with a note before each question. Inside of the guards: who waits for them has not asked anybody."""
-    return AskOnceAgent(
-        agent,
-        name,
-        AttemptStore(resources.redis, settings.tasks.checkpoint_ttl),
-        settings.router.agent_if_uncertain,
-        new_id=resources.ids.random_id,
-        metrics=resources.metrics,
+def _worker(settings: Settings, resources: BrokerResources, agents: Agents) -> InboxWorker:
+    ordering, lease = settings.ordering, settings.worker.checkpoint_lease
+    rules = replace(
+        ordering.rules,
+        fail_if_uncertain=settings.router.agent_if_uncertain == "fail",
+        lease_ms=lease // timedelta(milliseconds=1),
+    )
+    threads = ThreadStore(resources.redis, settings.tasks.agent_id_cache_ttl)
+    max_wait = settings.guards.agent_max_wait
+    route, update = RouteMessage(agents, max_wait), UpdateHistory(agents, max_wait)
+    return InboxWorker(
+        InboxStore(resources.redis, rules, settings.tasks.task_processing_ttl),
+        resources.redis,
+        {
+            MessageText: cast(Answering, route),
+            MessageTranscribed: cast(Answering, route),
+            HistoryUpdate: cast(Answering, update),
+        },
+        lambda message: record_use(threads, message, at=resources.clock.now()),
+        WorkerRules(
+            is_ordered=ordering.ordering_enabled,
+            mode=ordering.mode,
+            give_up_after=ordering.ordering_max_wait,
+            lease=lease,
+        ),
+        resources.metrics,
     )
 
 
@@ -103,31 +104,6 @@ def _agents(settings: Settings, by_provider: Mapping[str, Agent], guards: GuardR
     chain = [(name, ready[name]) for name in order]
     unnamed = FallbackAgent(chain, last_attempt=last_attempt, metrics=guards.metrics) if len(chain) > 1 else None
     return Agents(ready, default=default, unnamed=unnamed)
-
-
-def _ordering(settings: Settings, resources: BrokerResources) -> MailboxOrdering | None:
-    if not settings.ordering.ordering_enabled:
-        return None
-    own, earlier = (
-        Checkpoints(
-            resources.redis,
-            stage=stage,
-            lease=settings.worker.checkpoint_lease,
-            ttl=settings.tasks.checkpoint_ttl,
-            clock=resources.clock,
-        )
-        for stage in ("agent-router", "transcriber")
-    )
-    mailboxes = Mailboxes(resources.redis, settings.tasks.task_processing_ttl)
-    return MailboxOrdering(
-        mailboxes,
-        MailboxEndObserver(mailboxes, resources.broker, resources.clock, resources.ids.random_id),
-        own,
-        earlier,
-        OrderRules(settings.ordering.ordering_max_wait, settings.router.merging),
-        clock=resources.clock,
-        metrics=resources.metrics,
-    )
 
 
 AGENT_ROUTER = ServiceDefinition("agent-router", Settings, BrokerResources, _build)

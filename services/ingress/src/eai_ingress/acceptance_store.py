@@ -7,7 +7,10 @@ from datetime import datetime
 
 from eai_common.guards import Taken
 from eai_common.messages import Event
-from eai_common.store import ActivityStore, Mailboxes, RedisClient, Request, TaskStore, together, together_all
+from eai_common.store import ActivityStore, RedisClient, Request, TaskStore, together, together_all
+from eai_common.turns.bodies import inbox_message
+from eai_common.turns.settings import OrderingSettings
+from eai_common.turns.store import InboxStore
 from eai_ingress.idempotency import FirstUse, IdempotencyClaim, IdempotencyStore, KeyUse, Receipt
 
 __all__ = ["AcceptanceStore", "PendingMessage", "Registration"]
@@ -48,7 +51,8 @@ class AcceptanceStore:
     tasks: TaskStore
     activity: ActivityStore
     keys: IdempotencyStore
-    mailboxes: Mailboxes | None  # None: the order of a user's messages is not kept
+    inboxes: InboxStore
+    ordering: OrderingSettings
 
     async def register(
         self, message: PendingMessage, *, now: datetime, count: Request[Taken] | None = None
@@ -96,18 +100,18 @@ class AcceptanceStore:
     def _state(self, message: PendingMessage) -> Request[object]:
         """To write one more thing for each message, add a request here, and one in `_undo` that undoes it."""
         event = message.event
-        requests = [
+        requests: list[Request[object]] = [
             self.tasks.note_queued(event.message_id, stage=message.first_stage, at=event.timestamp),
             self.activity.note(event.user_number, at=event.timestamp),
         ]
-        if self.mailboxes is not None:
-            requests.append(self.mailboxes.enter(event.user_number, event.message_id, at=event.timestamp))
+        if self.ordering.ordering_enabled:
+            entry = inbox_message(event, mode=self.ordering.mode)
+            requests.append(self.inboxes.accept(self.ordering.inbox_of(event), entry))
         return together_all(requests)
 
     def _undo(self, message: PendingMessage) -> Request[object]:
         event = message.event
         requests = [self.tasks.forget(event.message_id)]
-        if self.mailboxes is not None:
-            # The message that this makes first is not woken: the ladder returns it soon.
-            requests.append(self.mailboxes.withdraw(event.user_number, event.message_id, at=event.timestamp))
+        if self.ordering.ordering_enabled:
+            requests.append(self.inboxes.withdraw(self.ordering.inbox_of(event), event.message_id))
         return together_all(requests)

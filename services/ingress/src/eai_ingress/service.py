@@ -15,9 +15,9 @@ from eai_common.process import BrokerResources, Service, ServiceDefinition
 from eai_common.store import (
     ActivityStore,
     LatencyStore,
-    Mailboxes,
     TaskStore,
 )
+from eai_common.turns.store import InboxStore
 from eai_ingress.acceptance import Acceptance
 from eai_ingress.acceptance_store import AcceptanceStore
 from eai_ingress.backpressure import Backpressure
@@ -69,7 +69,8 @@ def _acceptance(
             TaskStore(redis, settings.tasks),
             ActivityStore(redis, settings.tasks.last_activity_ttl),
             IdempotencyStore(redis, lease=lease, ttl=settings.ingress.idempotency_ttl),
-            Mailboxes(redis, settings.tasks.task_processing_ttl) if settings.ordering.ordering_enabled else None,
+            InboxStore(redis, settings.ordering.rules, settings.tasks.task_processing_ttl),
+            settings.ordering,
         ),
         backpressure=backpressure,
         estimator=estimator,

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from eai_common.outbound import OutboundPolicy
 from eai_common.process import CommonSettings
-from eai_common.settings import AllowedNetworks, Duration, Group, OrderingSettings, ProviderNames
+from eai_common.settings import AllowedNetworks, Duration, Group, ProviderNames
+from eai_common.turns.settings import OrderingSettings
 
 __all__ = ["IngressSettings", "Settings"]
 

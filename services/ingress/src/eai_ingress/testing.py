@@ -44,6 +44,11 @@ class Ingress:
         (message,) = self.broker.contents(queue)
         return message
 
+    async def open_messages(self) -> list[str]:
+        """The ids in the user's inbox, in their order."""
+        order = await self.redis.driver.hget("inbox:{+5521999990000}", "order")
+        return [one.decode() for one in order.split()] if isinstance(order, bytes) else []
+
 
 @dataclass(frozen=True, slots=True)
 class World:

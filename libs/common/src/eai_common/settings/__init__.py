@@ -4,7 +4,6 @@ from eai_common.settings.base import AllowedNetworks, Duration, Group, GroupSet,
 from eai_common.settings.describe import SettingDescription, describe
 from eai_common.settings.groups import (
     BrokerSettings,
-    OrderingSettings,
     ProcessSettings,
     RedisSettings,
     SandboxHost,
@@ -24,7 +23,6 @@ __all__ = [
     "HttpSettings",
     "Items",
     "JwtSettings",
-    "OrderingSettings",
     "ProcessSettings",
     "SecuritySettings",
     "ProviderName",

@@ -14,7 +14,6 @@ from eai_common.topology import Topology
 
 __all__ = [
     "BrokerSettings",
-    "OrderingSettings",
     "ProcessSettings",
     "RedisSettings",
     "SandboxHost",
@@ -178,20 +177,6 @@ class WorkerSettings(Group):
         ge=1,
         le=40,
         description="How often a message may come back unsettled before it counts as poison and is dead-lettered.",
-    )
-
-
-class OrderingSettings(Group):
-    """The order of one user's messages; the same in all services."""
-
-    ordering_enabled: bool = Field(
-        default=True,
-        description="Answer each user's messages one after the other, in the order in which they were accepted.",
-    )
-    ordering_max_wait: Duration = Field(
-        default=timedelta(seconds=60),
-        description="How long a user's messages wait for an earlier one that is not in work and makes no progress; "
-        "then it is passed.",
     )
 
 

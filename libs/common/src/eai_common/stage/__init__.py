@@ -1,25 +1,51 @@
 """The runtime that turns a plain async handler into a service."""
 
-from eai_common.stage.delivery import Work
+from eai_common.stage.delivery import (
+    Defer,
+    Done,
+    Failed,
+    HandBack,
+    Postpone,
+    Process,
+    RoutineWait,
+    Verdict,
+    Work,
+    attempt_headers,
+    journey_headers,
+)
 from eai_common.stage.handler import Attempt, EventHandler, ProgressLog, StageContext, handler_for
-from eai_common.stage.ordering import EndObserver, MailboxEndObserver, OutOfOrder, UserOrdering, park, unpark
-from eai_common.stage.runtime import Stage, StageResources
-from eai_common.stage.steps import run_stage
+from eai_common.stage.runtime import Runtime, Stage, StageResources, Worker, run_best_effort, run_shielded
+from eai_common.stage.settling import failure_of, reason_of
+from eai_common.stage.steps import PoisonMessage, StageTimeout, UnexpectedError, decode_delivery, run_stage
 
 __all__ = [
     "Attempt",
-    "EndObserver",
+    "Defer",
+    "Done",
     "EventHandler",
-    "MailboxEndObserver",
-    "OutOfOrder",
+    "Failed",
+    "HandBack",
+    "PoisonMessage",
+    "Postpone",
+    "Process",
     "ProgressLog",
+    "RoutineWait",
+    "Runtime",
     "Stage",
     "StageContext",
     "StageResources",
-    "UserOrdering",
+    "StageTimeout",
+    "UnexpectedError",
+    "Verdict",
     "Work",
+    "Worker",
+    "attempt_headers",
+    "decode_delivery",
+    "failure_of",
     "handler_for",
-    "park",
+    "journey_headers",
+    "reason_of",
+    "run_best_effort",
+    "run_shielded",
     "run_stage",
-    "unpark",
 ]

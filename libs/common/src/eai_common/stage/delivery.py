@@ -19,7 +19,6 @@ from eai_common.messages import Event, rfc3339
 from eai_common.stage.handler import Attempt
 
 __all__ = [
-    "COPY",
     "Defer",
     "Failed",
     "HandBack",
@@ -32,6 +31,7 @@ __all__ = [
     "StillWaiting",
     "Verdict",
     "Work",
+    "attempt_headers",
     "headers_after_deferral",
     "headers_after_failure",
     "journey_headers",
@@ -40,18 +40,14 @@ __all__ = [
     "read_wait_left",
     "with_journey",
     "with_wait_left",
-    "without_copy",
 ]
 
 EventT = TypeVar("EventT", bound=Event)
 
-COPY = "x-eai-copy"
 _ATTEMPT = "x-eai-attempt"
 _WAITED_MS = "x-eai-waited-ms"
-_BEHIND_MS = "x-eai-behind-ms"
 _ERRORS = "x-eai-errors"
 _WAIT_LEFT_MS = "x-eai-wait-left-ms"
-_WAITING = "waiting"
 _JOURNEY = {
     "x-eai-replay": "replay",
     "x-eai-outcome-number": "outcome_number",
@@ -84,10 +80,6 @@ class Work:
     attempt: Attempt
     owner: str  # unique to this delivery: the owner of its lease
     event: Event | None = None  # None until it is decoded
-    lead_id: str | None = None  # of several messages that are handled as one `event`: the delivery's own
-    along: tuple[Event, ...] = ()  # emitted before the outcome of `event`: the outcomes of the others of them
-    will_wait: bool = False  # behind another message of its user, where a second copy of it is kept
-    is_spare: bool = False  # another copy ends the message, and this one only has to be acked
     is_repeated: bool = False  # its outcome was on record
 
     @property
@@ -110,21 +102,6 @@ class Work:
     @property
     def message_id(self) -> str | None:
         return self.event.message_id if self.event is not None else self.delivery.message_id
-
-    @property
-    def copy(self) -> str:
-        """Which of the message's copies in the broker this is; empty for one that never had to wait."""
-        return str(self.delivery.headers.get(COPY, ""))
-
-    @property
-    def waited_behind(self) -> timedelta:
-        """How long it has waited for other messages of its user."""
-        return _read_duration(self.delivery.headers, _BEHIND_MS)
-
-    @property
-    def is_unworked_copy(self) -> bool:
-        """Whether it is one of several copies, and nobody has worked on this one."""
-        return bool(self.copy) and self.delivery.redeliveries == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +189,13 @@ def headers_after_failure(work: Work, error: StageError, *, stage: str, at: date
 
 
 def headers_after_deferral(work: Work, delay: timedelta) -> Headers:
-    """The headers after a wait that was no attempt. A wait for other messages is counted apart."""
-    if work.will_wait:
-        behind_ms = _milliseconds(work.waited_behind + delay)
-        return {**work.delivery.headers, COPY: work.copy or _WAITING, _BEHIND_MS: behind_ms}
+    """The headers after a wait that was no attempt."""
     return {**work.delivery.headers, _WAITED_MS: _milliseconds(work.attempt.waited + delay)}
 
 
-def without_copy(headers: Headers) -> Headers:
-    """The headers for a dead letter: when it is replayed one day, its other copies are long gone."""
-    return {name: value for name, value in headers.items() if name != COPY}
+def attempt_headers(number: int, errors: str) -> Headers:
+    """The headers of a dead letter whose attempts were not counted in headers; `errors` is JSON."""
+    return {_ATTEMPT: number, _ERRORS: errors}
 
 
 def with_journey(event: EventT, headers: Headers) -> EventT:

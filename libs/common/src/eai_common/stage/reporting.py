@@ -74,7 +74,8 @@ def _fields(work: Work, verdict: Verdict | None) -> dict[str, object]:
     if work.is_repeated:
         fields["is_repeated"] = True
     if isinstance(verdict, Done):
-        fields["emitted"] = None if verdict.emit is None else verdict.emit.name
+        if verdict.emit is not None:
+            fields["emitted"] = verdict.emit.name
     elif verdict is not None and not isinstance(verdict, HandBack):
         fields["error_code"], fields["error"] = verdict.error.error_code, str(verdict.error)
     if isinstance(verdict, Retry | Postpone | Defer):

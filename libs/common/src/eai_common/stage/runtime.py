@@ -17,7 +17,6 @@ from eai_common.retry import Backoff, RetryPolicy
 from eai_common.settings.groups import BrokerSettings, ProcessSettings, TaskSettings, WorkerSettings
 from eai_common.stage.delivery import Process
 from eai_common.stage.handler import EventHandler, ProgressLog
-from eai_common.stage.ordering import EndObserver, UserOrdering
 from eai_common.stage.reporting import StageReporter
 from eai_common.store import Checkpoints, RedisClient, StoreUnavailable, TaskStore
 from eai_common.telemetry import Metrics, Tracing, get_logger
@@ -43,11 +42,9 @@ class Worker(Protocol):
 class Stage:
     """One consumer: a name of the registry, its handlers or its worker, and where it differs from the settings.
 
-    `failure` is the event that says that the stage has given up a message.
-    `parallel` is how many deliveries it handles at the same time. `progress_log` is where it writes its attempts, the
-    task's status by default. `ordering` decides which message of a user goes next; `end_observer` learns which
-    messages the stage gives up, and is only for a stage without ordering. `redis` is the client for its checkpoints
-    and its progress, by default the process's.
+    `failure` is the event that says that the stage has given up a message. `parallel` is how many deliveries it takes
+    at the same time. `progress_log` is where it writes its attempts, the task's status by default. `redis` is the
+    client for its checkpoints and its progress, by default the process's.
     """
 
     name: str
@@ -57,8 +54,6 @@ class Stage:
     retry: RetryPolicy | None = None
     parallel: int | None = None
     progress_log: ProgressLog | None = None
-    ordering: UserOrdering | None = None
-    end_observer: EndObserver | None = None
     redis: RedisClient | None = None
 
 
@@ -106,8 +101,6 @@ class Runtime:
         self.grace = resources.process_settings.shutdown_grace
         self.tracing = resources.tracing
         self.reporter = StageReporter(resources.metrics, stage.name, self.queue)
-        self.ordering = stage.ordering
-        self.end_observer: EndObserver | None = stage.ordering or stage.end_observer
 
 
 async def run_best_effort(effect: Awaitable[None]) -> None:

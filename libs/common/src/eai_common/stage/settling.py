@@ -25,14 +25,12 @@ from eai_common.stage.delivery import (
     headers_after_failure,
     next_hop,
     with_wait_left,
-    without_copy,
 )
-from eai_common.stage.ordering import EndObserver
 from eai_common.stage.runtime import Runtime, run_best_effort
 from eai_common.store import FailedAttempt
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
-__all__ = ["carry_out", "decode_outcome", "encode_outcome", "record_failure"]
+__all__ = ["carry_out", "decode_outcome", "encode_outcome", "failure_of", "reason_of", "record_failure"]
 
 log = get_logger("eai.stage")
 
@@ -83,17 +81,12 @@ async def carry_out(runtime: Runtime, work: Work, verdict: Verdict) -> Verdict:
 
 
 async def _settle_done(runtime: Runtime, work: Work, emit: Event | None) -> Verdict:
-    if work.is_spare:
-        await work.delivery.ack()
-        return Done(None)
     try:
         # Confirm before ack: the other way round, a crash here would lose what follows.
-        await _emit_all(runtime, work, emit)
+        await _emit(runtime, emit)
     except Unroutable as error:
         await _settle_dead_letter(runtime, work, error)
         return record_failure(runtime, GiveUp(error))
-    if runtime.ordering is not None and work.event is not None:
-        await run_best_effort(_record_done(runtime, work, work.event, runtime.ordering, encode_outcome(emit)))
     await work.delivery.ack()
     return Done(emit)
 
@@ -112,38 +105,35 @@ async def _settle_deferral(runtime: Runtime, work: Work, delay: timedelta) -> No
 
 async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -> None:
     failure = _failure(runtime, work, error)
-    await _emit_all(runtime, work, failure)
-    if failure is not None and (observer := runtime.end_observer):
-        await run_best_effort(_record_given_up(runtime, work, observer, failure))
-    reason = DeadLetterReason(error.error_code, str(error)[:_LONGEST_ERROR], runtime.stage, _evidence(error))
+    await _emit(runtime, failure)
+    reason = reason_of(runtime, error)
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
-    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, without_copy(headers)))
+    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, headers))
     await _note_error(runtime, work, error, next_in=None)
 
 
-async def _record_done(runtime: Runtime, work: Work, event: Event, observer: EndObserver, outcome: bytes) -> None:
-    await _record_others(runtime, work)
-    if work.lead_id is not None:
-        await runtime.checkpoints.record(event.message_id, outcome)
-    await _record_end(work, observer, event)
+def reason_of(runtime: Runtime, error: StageError) -> DeadLetterReason:
+    """Why the dead letter of this error was given up."""
+    return DeadLetterReason(error.error_code, _text_of(error), runtime.stage, _evidence(error))
 
 
-async def _record_given_up(runtime: Runtime, work: Work, observer: EndObserver, failure: Event) -> None:
-    await _record_others(runtime, work)
-    # Its other copies must not try it again.
-    for message_id in dict.fromkeys((failure.message_id, work.lead_id or failure.message_id)):
-        await runtime.checkpoints.give_up(message_id)
-    await _record_end(work, observer, failure)
+def failure_of(runtime: Runtime, event: Event, error: StageError) -> MessageFailed:
+    """The event that says of the message that the stage gave it up."""
+    retry_after_s = None
+    if isinstance(error, Retriable):
+        retry_after_s = round((error.retry_after or _USER_RETRY_AFTER).total_seconds())
+    return runtime.failure.after(
+        event,
+        error_code=error.error_code,
+        error=_text_of(error),
+        failed_stage=runtime.stage,
+        retry_after_s=retry_after_s,
+    )
 
 
-async def _record_others(runtime: Runtime, work: Work) -> None:
-    for event in work.along:
-        if event.message_id != work.lead_id:  # the lead's outcome is that of the whole turn
-            await runtime.checkpoints.record(event.message_id, encode_outcome(event))
-
-
-async def _record_end(work: Work, observer: EndObserver, last: Event) -> None:
-    await observer.record_end(last.user_number, [event.message_id for event in (*work.along, last)])
+def _text_of(error: StageError) -> str:
+    """Of what an outside service said, all that can be encoded."""
+    return str(error)[:_LONGEST_ERROR].encode(errors="replace").decode()
 
 
 def _evidence(error: StageError) -> str:
@@ -161,22 +151,12 @@ def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed |
         event = salvage(work.delivery.body)
     if event is None or not event.fails_task:
         return None
-    retry_after_s = None
-    if isinstance(error, Retriable):
-        retry_after_s = round((error.retry_after or _USER_RETRY_AFTER).total_seconds())
-    return runtime.failure.after(
-        event,
-        error_code=error.error_code,
-        error=str(error)[:_LONGEST_ERROR],
-        failed_stage=runtime.stage,
-        retry_after_s=retry_after_s,
-    )
+    return failure_of(runtime, event, error)
 
 
-async def _emit_all(runtime: Runtime, work: Work, last: Event | None) -> None:
-    for event in (*work.along, last):
-        if event is not None:
-            await _until_confirmed(runtime, partial(_publish, runtime, event))
+async def _emit(runtime: Runtime, event: Event | None) -> None:
+    if event is not None:
+        await _until_confirmed(runtime, partial(_publish, runtime, event))
 
 
 async def _publish(runtime: Runtime, event: Event) -> None:

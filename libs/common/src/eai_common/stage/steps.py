@@ -133,8 +133,7 @@ async def _open_process(runtime: Runtime, stop: asyncio.Event) -> AsyncIterator[
 def _compose(runtime: Runtime, steps: Sequence[Step], innermost: Process) -> Process:
     process = innermost
     for step in reversed(steps):
-        if step is not enforce_order or runtime.ordering is not None:
-            process = partial(step, runtime, process)
+        process = partial(step, runtime, process)
     return process
 
 
@@ -221,32 +220,13 @@ def decode_delivery(runtime: Runtime, delivery: Delivery) -> Event:
     return with_journey(event, delivery.headers)
 
 
-async def enforce_order(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
-    """Let the user's earlier messages end first. Raises OutOfOrder, StoreUnavailable."""
-    ordering = runtime.ordering
-    if ordering is None:
-        raise AssertionError("`_compose` leaves this step out of a stage without ordering")
-    await ordering.admit(work)
-    if work.is_spare:
-        return Done(None)
-    try:
-        return await proceed(work)
-    except Deferred as error:
-        await run_best_effort(ordering.hold(work, error.delay))
-        raise
-
-
 async def deduplicate(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
     """Do the work once for each message and stage; a redelivery gets the record.
 
     Raises StoreUnavailable, and AlreadyInWork while another delivery of the message has the lease.
     """
-    message_id = work.lead_id or _run_of(work.decoded)
+    message_id = _run_of(work.decoded)
     match await _claim(runtime, work, message_id):
-        case Completed() | Abandoned() if work.is_unworked_copy:
-            # The copy that was worked on emits it: if its replica died before that, that copy comes again.
-            work.is_spare = True
-            return Done(None)
         case Completed(outcome):
             work.is_repeated = True
             return Done(decode_outcome(outcome))
@@ -269,7 +249,7 @@ async def limit_time(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
         raise StageTimeout(f"not done within {timeout_s:g} s") from error
 
 
-STEPS: tuple[Step, ...] = (trace, measure, settle, classify, wait_out, read, enforce_order, deduplicate, limit_time)
+STEPS: tuple[Step, ...] = (trace, measure, settle, classify, wait_out, read, deduplicate, limit_time)
 """Settling is outside of the time limit, which could cut an ack short, and inside the trace, which it emits into."""
 
 WORKER_STEPS = STEPS[: STEPS.index(read)]
@@ -289,7 +269,7 @@ def _run_of(event: Event) -> str:
 
 async def _claim(runtime: Runtime, work: Work, message_id: str) -> Claim:
     claim = await runtime.checkpoints.claim(message_id, work.owner)
-    if isinstance(claim, Abandoned) and not work.is_unworked_copy:
+    if isinstance(claim, Abandoned):
         return await runtime.checkpoints.claim_again(message_id, work.owner)
     return claim
 

@@ -5,11 +5,10 @@
 | `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
 | `task:status:{id}` | hash: status, stage, attempts, times, tries | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
 | `checkpoint:{id}:<stage>` | `lease:<owner>`, `done:<outcome>`, `gone:` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
-| `attempt:{id}:<provider>` | who asked the provider, until it is certain that nothing came of it | CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count, counted | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
-| `mailbox:{+phone}` | sorted set: ids of the user's messages that have not ended, in order | TASK_PROCESSING_TTL |
-| `mailbox:notes:{+phone}` | hash: what is known about them, see `mailboxes` | TASK_PROCESSING_TTL |
+| `inbox:{+phone}` | hash: a user's messages that have not ended, see `eai_common.turns` | TASK_PROCESSING_TTL |
+| `ended:{+phone}:<id>` | which run of the message was the last that has ended | TASK_PROCESSING_TTL |
 | `agent:id:{+phone}` | the user's agent at the EAI Agent Service | AGENT_ID_CACHE_TTL |
 | `ratelimit:{<subject>}` | sorted set: microseconds at which each place was taken | the longest window, and a second |
 | `user:last_activity:{+phone}` | when the user last wrote, RFC 3339 | LAST_ACTIVITY_TTL |
@@ -56,7 +55,6 @@ from eai_common.store.commands import (
 from eai_common.store.errors import StoreUnavailable
 from eai_common.store.keys import message_key, user_key
 from eai_common.store.latency import Completion, LatencyStore
-from eai_common.store.mailboxes import Mailboxes
 from eai_common.store.sliding_window import SlidingWindow
 from eai_common.store.tasks import FailedAttempt, TaskStatus, TaskStore, TaskView, status_key
 from eai_common.store.wakeups import Subscription, Wakeups, open_wakeups
@@ -75,7 +73,6 @@ __all__ = [
     "FailedAttempt",
     "LatencyStore",
     "Locked",
-    "Mailboxes",
     "PoolUse",
     "Progress",
     "Redis",

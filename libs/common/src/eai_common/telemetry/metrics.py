@@ -114,9 +114,6 @@ class Metrics:
         self.agent_asked_again = self._counter(
             "agent_asked_again_total", "Questions that an agent may have received before, without a record.", "provider"
         )
-        self.ordering_passed = self._counter(
-            "ordering_passed_total", "Stuck messages that the next message of their user passed."
-        )
         self.ordering_waited = self._counter("ordering_waits_total", "Deliveries that came before their turn.")
         self.messages_merged = self._counter("messages_merged_total", "Messages that were answered with a later one.")
 

@@ -28,9 +28,11 @@ from eai_common.guards import (
     TimeLimit,
     calls_per_minute,
 )
-from eai_common.telemetry import Metrics
+from eai_common.telemetry import Metrics, get_logger
 
 __all__ = ["GuardResources", "GuardedAgent", "guard_agent", "provider_guards"]
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +48,49 @@ class GuardResources:
 
 
 class GuardedAgent(Agent):
-    """Calls the agent inside of all guards, and counts the questions that reach it."""
+    """Calls the agent inside of all guards, and counts the questions that reach it. The last guard measures."""
 
     def __init__(
-        self, agent: Agent, guards: Sequence[Guard], *, target_of: TargetOf, count_question: Callable[[], None]
+        self, agent: Agent, provider: str, guards: Sequence[Guard], *, target_of: TargetOf, metrics: Metrics
     ) -> None:
         self._agent = agent
-        self._guards = guards
+        *self._guards, self._measure = guards
         self._target_of = target_of
-        self._count_question = count_question
+        self._count_question = metrics.ai_service_calls.labels(provider).inc
+        self._count_repetition = metrics.agent_asked_again.labels(provider).inc
 
     async def ask(self, turn: Turn, *, deadline: Deadline) -> Answer:
         """Raises ProviderWait where a guard defers the turn, StoreUnavailable, and what the agent raises."""
         async with GuardChain(self._guards, self._call(turn, deadline)) as call:
-            self._count_question()
-            return await self._agent.ask(turn, deadline=call.deadline)
+            await turn.before_asking()
+            self._count(turn)
+            async with self._measure.enter(call):
+                return await self._agent.ask(turn, deadline=call.deadline)
 
     async def stream(self, turn: Turn, *, deadline: Deadline) -> AsyncGenerator[PartialReply | Answer, None]:
         """Raises what `ask` raises. The turn is under way, for all guards, until the stream ends."""
         async with GuardChain(self._guards, self._call(turn, deadline)) as call:
-            self._count_question()
-            async with aclosing(self._agent.stream(turn, deadline=call.deadline)) as parts:
+            await turn.before_asking()
+            self._count(turn)
+            async with (
+                self._measure.enter(call),
+                aclosing(self._agent.stream(turn, deadline=call.deadline)) as parts,
+            ):
                 async for part in parts:
                     yield part
 
     async def remember(self, history: History, *, deadline: Deadline) -> JsonValue:
         """Raises ProviderWait where a guard defers the history, StoreUnavailable, and what the agent raises."""
         async with GuardChain(self._guards, self._call(history, deadline)) as call:
-            return await self._agent.remember(history, deadline=call.deadline)
+            await history.before_asking()
+            async with self._measure.enter(call):
+                return await self._agent.remember(history, deadline=call.deadline)
+
+    def _count(self, turn: Turn) -> None:
+        self._count_question()
+        if turn.is_repeated:
+            self._count_repetition()
+            log.warning("agent_asked_again")
 
     def _call(self, asked: Turn | History, deadline: Deadline) -> Call:
         return Call(deadline, self._target_of(asked.reasoning_engine_id), asked.attempt)
@@ -83,9 +100,8 @@ def guard_agent(
     agent: Agent, provider: str, target_of: TargetOf, resources: GuardResources, *, calls_a_minute: int
 ) -> Agent:
     """Return the agent behind all guards of its provider. `calls_a_minute` is of all replicas, 0 for no limit."""
-    count = resources.metrics.ai_service_calls.labels(provider).inc
     guards = provider_guards(provider, resources, calls_a_minute=calls_a_minute)
-    return GuardedAgent(agent, guards, target_of=target_of, count_question=count)
+    return GuardedAgent(agent, provider, guards, target_of=target_of, metrics=resources.metrics)
 
 
 def provider_guards(provider: str, resources: GuardResources, *, calls_a_minute: int) -> Sequence[Guard]:
