@@ -82,7 +82,7 @@ MAY_BLOCK = [
     ("google/auth/_agent_identity_utils.py", {"get_agent_identity_certificate_path", "_is_certificate_file_ready"}),
     ("google/auth/transport/mtls.py", {"should_use_client_cert"}),
     ("eai_common/version.py", {"gateway_version"}),
-    ("eai_common/settings/base.py", {"_with_files"}),
+    ("eai_common/settings/base.py", {"_read_files"}),
     ("concurrent/futures/thread.py", {"shutdown"}),
     # A line of the log goes where the operator sends it; it must be out before a crash.
     ("logging/__init__.py", {"emit", "flush"}),

@@ -26,11 +26,11 @@ from eai_common.health import (
     HealthSettings,
     Status,
     bind_pool_gauges,
-    broker_dependency,
-    gateway_dependency,
-    provider_dependencies,
+    make_broker_dependency,
+    make_gateway_dependency,
+    make_provider_dependencies,
+    make_redis_dependency,
     record_broker_gauges,
-    redis_dependency,
     select_dependencies,
 )
 from eai_common.process import BrokerResources, CommonSettings, Service, ServiceDefinition
@@ -156,14 +156,14 @@ def test_a_dependency_that_is_none_is_a_mistake() -> None:
 async def test_redis_is_told_with_its_pool(redis_server: Any) -> None:
     settings = RedisSettings.read({"REDIS_URL": redis_server.url, "REDIS_POOL_SIZE": "7"})
     async with open_redis(settings) as redis:
-        found = await redis_dependency(redis, is_needed=True).check()
+        found = await make_redis_dependency(redis, is_needed=True).check()
         most = redis.driver.connection_pool.max_connections
     assert (found, most >= 7) == (Finding("healthy", {"pool": {"active": 1, "idle": 0, "max": most}}), True)
 
 
 async def test_a_redis_that_is_gone_is_unhealthy() -> None:
     async with open_redis(RedisSettings.read({"REDIS_URL": "redis://127.0.0.1:1/0"})) as redis:
-        found = await redis_dependency(redis, is_needed=True).check()
+        found = await make_redis_dependency(redis, is_needed=True).check()
     assert (found.status, found.details["error"]) == ("unhealthy", "Redis: ConnectionError")
 
 
@@ -171,7 +171,7 @@ async def test_the_broker_is_told_with_the_depth_of_each_queue() -> None:
     topology = load(CommonSettings, {}).broker.topology
     async with MemoryBroker(topology, SystemClock()) as broker:
         queues = [queue.name for queue in topology.stage_queues]
-        check = broker_dependency(broker, queues, is_needed=True).check
+        check = make_broker_dependency(broker, queues, is_needed=True).check
         up = await check()
         broker.go_down()
         down = await check()
@@ -189,7 +189,7 @@ async def test_a_provider_is_as_its_breaker_finds_it(failures: int, status: Stat
         random=random.random,
         metrics=metrics,
     )
-    (dependency,) = provider_dependencies(metrics)
+    (dependency,) = make_provider_dependencies(metrics)
     for _ in range(failures):
         with pytest.raises(ConnectionError):
             async with breaker.enter(Call(Deadline.after(timedelta(seconds=1)))):
@@ -224,7 +224,7 @@ async def test_the_reports_of_all_processes_are_combined(redis: RedisClient, clo
         report("transcriber", "c", "healthy", rabbitmq="healthy", google_speech="healthy"),
     ]
     async with reports_with(redis, *written) as reports:
-        found = await gateway_dependency(reports, clock, ["ingress", "transcriber", "formatter"]).check()
+        found = await make_gateway_dependency(reports, clock, ["ingress", "transcriber", "formatter"]).check()
     assert found.status == "unhealthy"
     assert found.details == {
         "services": {
@@ -252,7 +252,7 @@ async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: RedisCl
         checked = dependencies(
             clock,
             Dependency("redis", Thing().check, is_needed=True),
-            gateway_dependency(reports, clock, ["ingress", "transcriber"]),
+            make_gateway_dependency(reports, clock, ["ingress", "transcriber"]),
         )
         writing = asyncio.create_task(HealthReporter(reports, ["poller"], "b", checked, clock, TTL).run())
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message
 
 from eai_common.clock import SystemClock
 from eai_common.credentials import parse_api_tokens
-from eai_common.health import Health, probe_routes
+from eai_common.health import Health, make_probe_routes
 from eai_common.http import (
     Access,
     ErrorBody,
@@ -26,7 +26,7 @@ from eai_common.http import (
     HttpResources,
     Role,
     SecurityPolicy,
-    bound_socket,
+    bind_socket,
     build_app,
     json_response,
     require,
@@ -99,7 +99,7 @@ def app(metrics: Metrics, health: Health) -> ASGIApp:
         telemetry_settings=telemetry,
         policy=SecurityPolicy(Access(parse_api_tokens(TOKENS)), SecuritySettings.read({})),
     )
-    return build_app([*ROUTES, *probe_routes(health, metrics, "/metrics")], resources)
+    return build_app([*ROUTES, *make_probe_routes(health, metrics, "/metrics")], resources)
 
 
 @pytest.fixture()
@@ -447,7 +447,7 @@ async def test_metrics_are_in_prometheus_text_format(client: httpx.AsyncClient) 
 
 
 def test_without_a_path_there_are_no_metrics(metrics: Metrics, health: Health) -> None:
-    assert [route.path for route in probe_routes(health, metrics, None)] == [
+    assert [route.path for route in make_probe_routes(health, metrics, None)] == [
         "/live",
         "/ready",
         "/health",
@@ -463,7 +463,7 @@ async def served(app: ASGIApp, *, grace_s: float = 5) -> AsyncIterator[tuple[htt
     """The app on a port of its own, a client of it, and what stops it; stopped at the end."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        listener = bound_socket("127.0.0.1", 0)
+        listener = bind_socket("127.0.0.1", 0)
         serving = group.create_task(serve(app, listener, stop, grace_s=grace_s))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
@@ -545,17 +545,17 @@ def app_with(route: Route) -> ASGIApp:
         telemetry,
         SecurityPolicy(Access(), SecuritySettings.read({})),
     )
-    return build_app([route, *probe_routes(Health("test"), resources.metrics, None)], resources)
+    return build_app([route, *make_probe_routes(Health("test"), resources.metrics, None)], resources)
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    with bound_socket("127.0.0.1", 0) as first:
+    with bind_socket("127.0.0.1", 0) as first:
         first.listen()
         port = first.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            bound_socket("127.0.0.1", port)
+            bind_socket("127.0.0.1", port)
 
 
 def test_an_address_that_is_not_ours_is_named() -> None:
     with pytest.raises(OSError, match="cannot listen on 192.0.2.1:0"):
-        bound_socket("192.0.2.1", 0)
+        bind_socket("192.0.2.1", 0)

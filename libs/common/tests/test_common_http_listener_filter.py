@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from eai_common.http.server import bound_socket, serve
+from eai_common.http.server import bind_socket, serve
 from eai_common.testing import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -62,7 +62,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_a_server_that_stops_under_load_breaks_no_connection_that_was_made() -> None:
     answered = broken = 0
     for _ in range(3):
-        listener, stop = bound_socket("127.0.0.1", 0), asyncio.Event()
+        listener, stop = bind_socket("127.0.0.1", 0), asyncio.Event()
         listener.listen(1024)
         async with asyncio.TaskGroup() as group:
             group.create_task(serve(hello, listener, stop, grace_s=5))

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from eai_common.http import bound_socket, serve
+from eai_common.http import bind_socket, serve
 from eai_common.http.protocol import RequestLimits
 from eai_common.testing import pass_time
 
@@ -57,7 +57,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
         return PlainTextResponse(await request.body() or b"empty")
 
     app, stop = Starlette(routes=[Route("/", echo, methods=["GET", "POST"])]), asyncio.Event()
-    with contextlib.closing(bound_socket("127.0.0.1", 0)) as listener:
+    with contextlib.closing(bind_socket("127.0.0.1", 0)) as listener:
         listener.listen()
         async with asyncio.TaskGroup() as group:
             group.create_task(serve(app, listener, stop, grace_s=1, limits=LIMITS))

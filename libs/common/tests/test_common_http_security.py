@@ -21,20 +21,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from eai_common.clock import SystemClock
-from eai_common.health import Health, probe_routes
+from eai_common.health import Health, make_probe_routes
 from eai_common.http import (
     HttpResources,
     Role,
     SelfLimitedRoute,
     build_app,
     caller,
+    get_pending_limit,
     json_response,
     open_security_policy,
-    pending_limit,
     require,
 )
-from eai_common.http.addresses import client_address, subscriber
-from eai_common.http.limits import rate_windows
+from eai_common.http.addresses import find_client_address, name_subscriber
+from eai_common.http.limits import make_rate_windows
 from eai_common.http.testing import AUDIENCE, ISSUER, Issuer
 from eai_common.ids import Ids
 from eai_common.settings import (
@@ -87,7 +87,7 @@ async def open_replica(
         )
 
         async def counts_itself(request: Request) -> Response:
-            if (limit := pending_limit(request)) is not None:
+            if (limit := get_pending_limit(request)) is not None:
                 limit.admit(await limit.count)
             return json_response({})
 
@@ -104,7 +104,7 @@ async def open_replica(
             Route("/readers", for_readers),
             Route("/headers", with_own_headers),
             SelfLimitedRoute("/counts-itself", counts_itself),
-            *probe_routes(Health("test", is_started=True), metrics, "/metrics"),
+            *make_probe_routes(Health("test", is_started=True), metrics, "/metrics"),
         ]
         transport = httpx.ASGITransport(build_app(routes, resources), client=(address, 4321))
         yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
@@ -198,7 +198,7 @@ async def test_a_burst_is_limited_before_the_minute_is_used_up_and_its_headers_t
     ids=["by default", "a higher rate", "no burst limit", "bursts as large as the minute", "no limit"],
 )
 def test_a_burst_counts_above_the_even_rate(given: dict[str, str], windows: list[tuple[int, int]]) -> None:
-    found = rate_windows(SecuritySettings.read(given), is_open=False)
+    found = make_rate_windows(SecuritySettings.read(given), is_open=False)
     assert [(window.limit, window.period.total_seconds()) for window in found] == windows
 
 
@@ -334,7 +334,7 @@ def test_the_client_is_the_nearest_address_that_is_not_ours(
         "headers": [(b"x-forwarded-for", line.encode()) for line in forwarded],
         "client": None if peer is None else (peer, 4321),
     }
-    address = client_address(Request(scope), [ip_network("10.0.0.0/8")])
+    address = find_client_address(Request(scope), [ip_network("10.0.0.0/8")])
     assert address == (None if seen is None else ip_address(seen))
 
 
@@ -347,7 +347,7 @@ def test_the_client_is_the_nearest_address_that_is_not_ours(
     ],
 )
 def test_a_subscriber_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str, same: bool) -> None:
-    assert (subscriber(ip_address(one)) == subscriber(ip_address(other))) == same
+    assert (name_subscriber(ip_address(one)) == name_subscriber(ip_address(other))) == same
 
 
 @pytest.mark.parametrize(("address", "status"), [("203.0.113.7", 200), ("203.0.114.7", 403), ("2001:db8::1", 403)])

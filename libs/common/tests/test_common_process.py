@@ -20,8 +20,8 @@ from eai_common.broker import Broker, Consumer, TopologyMismatch
 from eai_common.broker.memory import MemoryBroker
 from eai_common.clock import SystemClock
 from eai_common.errors import Permanent
-from eai_common.health import Need, readiness_checks
-from eai_common.http import bound_socket, json_response
+from eai_common.health import Need, make_readiness_checks
+from eai_common.http import bind_socket, json_response
 from eai_common.messages import MessageText
 from eai_common.process import (
     BrokerResources,
@@ -279,7 +279,7 @@ class Running:
     stop: asyncio.Event
 
     async def run(self, on_started: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
-        with bound_socket("127.0.0.1", 0) as listener:
+        with bind_socket("127.0.0.1", 0) as listener:
             await run_process(self.process, listener, self.stop, on_started=lambda: on_started(listener.getsockname()))
 
 
@@ -338,7 +338,7 @@ async def test_a_stage_that_dies_takes_the_whole_process_down() -> None:
 async def test_readiness_follows_the_servers_that_a_process_needs_and_no_other(needs: set[Need]) -> None:
     settings = load(CommonSettings, {})
     async with open_memory_redis() as redis, MemoryBroker(settings.broker.topology, SystemClock()) as broker:
-        checks = readiness_checks(frozenset(needs), redis, broker)
+        checks = make_readiness_checks(frozenset(needs), redis, broker)
         before = {name: await check() for name, check in checks.items()}
         broker.go_down()
         after = {name: await check() for name, check in checks.items()}

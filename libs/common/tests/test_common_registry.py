@@ -6,7 +6,15 @@ import pytest
 
 from eai_common import registry
 from eai_common.messages import EVENTS
-from eai_common.registry import STAGES, StageEntry, bindings, provider_names, service_names, stage_of, stages_passed
+from eai_common.registry import (
+    STAGES,
+    StageEntry,
+    bindings,
+    find_stage,
+    list_provider_names,
+    list_service_names,
+    list_stages_passed,
+)
 from eai_common.topology import PERMIT
 
 
@@ -17,7 +25,7 @@ def _a_fifth_stage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_way_of_each_kind_of_message_is_that_of_the_architecture() -> None:
-    assert {event: stages_passed(event) for event in ("message.text", "message.audio", "history.update")} == {
+    assert {event: list_stages_passed(event) for event in ("message.text", "message.audio", "history.update")} == {
         "message.text": ("agent-router", "formatter"),
         "message.audio": ("transcriber", "agent-router", "formatter"),
         "history.update": ("agent-router", "formatter"),
@@ -26,14 +34,14 @@ def test_the_way_of_each_kind_of_message_is_that_of_the_architecture() -> None:
 
 @pytest.mark.usefixtures("_a_fifth_stage")
 def test_a_stage_after_the_answer_is_on_no_messages_way() -> None:
-    assert "counter" not in stages_passed("message.audio")
+    assert "counter" not in list_stages_passed("message.audio")
     assert bindings()["counter"] == ("task.completed",)
-    assert service_names()[-1] == "counter"
+    assert list_service_names()[-1] == "counter"
 
 
 def test_a_service_has_the_name_of_its_first_stage() -> None:
-    assert service_names()[:5] == ("ingress", "transcriber", "agent-router", "formatter", "poller")
-    assert "callbacks" not in service_names()
+    assert list_service_names()[:5] == ("ingress", "transcriber", "agent-router", "formatter", "poller")
+    assert "callbacks" not in list_service_names()
 
 
 def test_every_event_that_leads_to_an_answer_enters_one_stage() -> None:
@@ -47,14 +55,14 @@ def test_every_event_is_consumed_and_every_routing_key_is_an_event_or_a_permit()
 
 
 def test_an_event_that_is_emitted_is_consumed() -> None:
-    assert {stage_of(event) for stage in STAGES for event in stage.emits} <= {stage.name for stage in STAGES}
+    assert {find_stage(event) for stage in STAGES for event in stage.emits} <= {stage.name for stage in STAGES}
 
 
 def test_an_event_that_nobody_consumes_has_no_stage() -> None:
     with pytest.raises(KeyError, match=r"message\.nobody"):
-        stage_of("message.nobody")
+        find_stage("message.nobody")
 
 
 def test_no_name_is_used_twice() -> None:
-    assert len(set(provider_names())) == len(provider_names())
+    assert len(set(list_provider_names())) == len(list_provider_names())
     assert len({stage.name for stage in STAGES}) == len(STAGES)

@@ -39,7 +39,7 @@ class NoConversations:
         return None
 
 
-async def providers_of(environ: Mapping[str, str]) -> set[str]:
+async def load_provider_definitions(environ: Mapping[str, str]) -> set[str]:
     settings = load(AgentSettings, environ)
     async with open_agents(settings, ProviderResources(NoIds(), NoConversations(), SystemClock())) as agents:
         return set(agents)
@@ -156,13 +156,13 @@ def test_engines_may_be_named_in_full_in_the_settings() -> None:
     ids=str,
 )
 async def test_only_what_is_configured_is_built(environ: dict[str, str], providers: set[str]) -> None:
-    assert await providers_of(environ) == providers
+    assert await load_provider_definitions(environ) == providers
 
 
 @pytest.mark.parametrize("environ", [{}, {"OPENAI_MODEL": "m"}], ids=str)
 async def test_a_default_provider_that_is_not_configured_is_a_start_up_error(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="AGENT_PROVIDER: got"):
-        await providers_of(environ)
+        await load_provider_definitions(environ)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_credentials_that_cannot_be_read_are_a_start_up_error_without_them
 ) -> None:
     environ = {**ENGINE, "GOOGLE_APPLICATION_CREDENTIALS": credentials, "AGENT_ENGINE_TRANSPORT": transport}
     with pytest.raises(SettingsError, match="GOOGLE_APPLICATION_CREDENTIALS") as caught:
-        await providers_of(environ)
+        await load_provider_definitions(environ)
     assert "s3cret" not in str(caught.value)
 
 
@@ -221,7 +221,7 @@ def test_credentials_are_a_path_or_the_key_itself(form: str, tmp_path_factory: p
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
 async def test_an_engine_elsewhere_is_asked_with_tls_and_credentials(transport: str) -> None:
     environ = {**ENGINE, "GOOGLE_APPLICATION_CREDENTIALS": a_key(), "AGENT_ENGINE_TRANSPORT": transport}
-    assert await providers_of(environ) == {GOOGLE}
+    assert await load_provider_definitions(environ) == {GOOGLE}
 
 
 def test_googles_limit_is_a_hundred_a_minute_and_others_have_none() -> None:

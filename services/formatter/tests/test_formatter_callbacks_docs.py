@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eai_common.messages import AgentReplied, TaskCompleted
-from eai_common.settings.base import variable_name
+from eai_common.settings.base import name_variable
 from eai_formatter.callbacks import CallbackSettings
 from eai_formatter.callbacks.payload import build_payload
 from eai_formatter.callbacks.signing import Signer, parse_secrets
@@ -189,5 +189,5 @@ def test_the_schedule_is_the_one_that_is_kept() -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    names = [variable_name(CallbackSettings, name) for name in CallbackSettings.model_fields]
+    names = [name_variable(CallbackSettings, name) for name in CallbackSettings.model_fields]
     assert [name for name in names if f"`{name}`" not in DOC] == []

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from eai_common.errors import Permanent, Retriable, StageError
-from eai_common.settings.base import variable_name
+from eai_common.settings.base import name_variable
 from eai_transcriber import errors, google_speech
 from eai_transcriber.settings import AudioSettings, SpeechSettings
 
@@ -51,7 +51,7 @@ def test_every_grpc_code_is_in_the_table_of_its_error() -> None:
 
 
 def test_every_setting_that_the_page_names_exists() -> None:
-    known = {variable_name(group, name) for group in (AudioSettings, SpeechSettings) for name in group.model_fields}
+    known = {name_variable(group, name) for group in (AudioSettings, SpeechSettings) for name in group.model_fields}
     elsewhere = {"WORKER_TIMEOUT", "MAX_PARALLEL", "RABBITMQ_MAX_RETRIES", *(kind.error_code for kind in RAISED)}
     codes = {code.name for code in grpc.StatusCode}
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", DOC))

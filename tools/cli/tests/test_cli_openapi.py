@@ -12,8 +12,8 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from eai_common.http.api_docs import page
-from eai_common.http.openapi import Operation, document
+from eai_common.http.api_docs import render_page
+from eai_common.http.openapi import Operation, describe_api
 from eai_common.messages import AgentReplied, MessageFailed
 from eai_common.process import Service
 from eai_common.process.testing import open_in_memory
@@ -38,7 +38,7 @@ async def built(definition: Any, **environ: str) -> AsyncIterator[tuple[Service,
 
 
 def described(operations: Any, *, has_auth: bool = True) -> dict[str, Any]:
-    return document(operations, title="Gateway", version="1", description="", has_auth=has_auth)
+    return describe_api(operations, title="Gateway", version="1", description="", has_auth=has_auth)
 
 
 @BOTH
@@ -96,7 +96,7 @@ async def test_the_description_follows_the_switch_for_the_predecessors_clients(
 def test_a_page_shows_what_it_is_told_as_text() -> None:
     hostile = "<script>alert(1)</script>"
     operation = Operation("GET", f"/{hostile}", "x", hostile, f"`{hostile}`", {})
-    assert "<script" not in "".join(page(described([operation])))
+    assert "<script" not in "".join(render_page(described([operation])))
 
 
 # What the formatter stores is what the poller describes

@@ -18,12 +18,12 @@ __all__ = [
     "ProviderEntry",
     "StageEntry",
     "bindings",
-    "provider_names",
-    "providers_of",
-    "service_names",
+    "list_provider_names",
+    "load_provider_definitions",
+    "list_service_names",
     "services",
-    "stage_of",
-    "stages_passed",
+    "find_stage",
+    "list_stages_passed",
 ]
 
 _ANSWERED = "task.completed"
@@ -88,7 +88,7 @@ def bindings() -> Mapping[str, tuple[str, ...]]:
     return {stage.name: stage.consumes for stage in STAGES if stage.consumes}
 
 
-def stage_of(event: str) -> str:
+def find_stage(event: str) -> str:
     """The stage that an event enters. Raises KeyError for an event that no stage consumes."""
     for stage in STAGES:
         if event in stage.consumes:
@@ -96,7 +96,7 @@ def stage_of(event: str) -> str:
     raise KeyError(event)
 
 
-def stages_passed(event: str) -> tuple[str, ...]:
+def list_stages_passed(event: str) -> tuple[str, ...]:
     """The stages that a message passes from this event on, until its answer can be fetched."""
     passed: dict[str, None] = {}
     events = [event]
@@ -108,7 +108,7 @@ def stages_passed(event: str) -> tuple[str, ...]:
     return tuple(passed)
 
 
-def service_names() -> tuple[str, ...]:
+def list_service_names() -> tuple[str, ...]:
     """The services, in the order in which a message passes them."""
     return tuple(_definitions().values())
 
@@ -118,12 +118,12 @@ def services() -> tuple[object, ...]:
     return tuple(map(resolve_name, _definitions()))
 
 
-def provider_names(kind: ProviderKind | None = None) -> tuple[str, ...]:
+def list_provider_names(kind: ProviderKind | None = None) -> tuple[str, ...]:
     """The names of all providers, or of those of one kind."""
     return tuple(provider.name for provider in PROVIDERS if kind in (None, provider.kind))
 
 
-def providers_of(kind: ProviderKind) -> Mapping[str, object]:
+def load_provider_definitions(kind: ProviderKind) -> Mapping[str, object]:
     """The definition of each provider of a kind by its name, loaded now."""
     return {provider.name: resolve_name(provider.definition) for provider in PROVIDERS if provider.kind == kind}
 

@@ -14,7 +14,7 @@ from eai_agent_router.agent import Agent
 from eai_agent_router.guards import TargetOf
 from eai_agent_router.ports import AgentIds, Conversations
 from eai_common.clock import Clock
-from eai_common.registry import providers_of
+from eai_common.registry import load_provider_definitions
 from eai_common.settings import Group, GroupSet
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "ProviderResources",
     "ProviderSettings",
     "load_providers",
-    "one_target",
+    "use_one_target",
 ]
 
 
@@ -65,7 +65,7 @@ class ProviderResources:
     clock: Clock
 
 
-def one_target(name: str, settings: ProviderSettings) -> TargetOf:
+def use_one_target(name: str, settings: ProviderSettings) -> TargetOf:
     """Return one name for all turns, so that the provider has one breaker."""
     return lambda engine: name
 
@@ -77,7 +77,7 @@ class ProviderDefinition(Generic[SettingsT]):
     name: str
     settings: type[SettingsT]
     open: Callable[[SettingsT, ProviderResources], AbstractAsyncContextManager[Agent]]
-    targets: Callable[[str, SettingsT], TargetOf] = one_target
+    targets: Callable[[str, SettingsT], TargetOf] = use_one_target
 
 
 class ProviderGroups(GroupSet):
@@ -91,7 +91,7 @@ class ProviderGroups(GroupSet):
 def load_providers() -> Mapping[str, ProviderDefinition[Any]]:
     """Load the registered providers of agents. Raises TypeError for a line that names something else."""
     found = {}
-    for name, definition in providers_of("agent").items():
+    for name, definition in load_provider_definitions("agent").items():
         if not isinstance(definition, ProviderDefinition) or definition.name != name:
             raise TypeError(f"the registry's line for {name} names no ProviderDefinition of that name")
         found[name] = definition

@@ -13,7 +13,7 @@ from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.guards import Taken
 from eai_common.messages import Event, encode
-from eai_common.registry import stage_of
+from eai_common.registry import find_stage
 from eai_common.store import Request
 from eai_common.telemetry import Metrics, add_to_line, get_logger
 from eai_ingress.acceptance_store import AcceptanceStore, PendingMessage
@@ -171,7 +171,7 @@ class Acceptance:
     def _pending(self, event: Event, key: IdempotencyKey | None) -> PendingMessage:
         # The new message id is unique to this request, so it also identifies who holds the key.
         use = None if key is None else KeyUse(key.client, key.key, key.fingerprint, owner=event.message_id)
-        return PendingMessage(event, stage_of(event.name), self.estimator.estimate(event.message_type), use)
+        return PendingMessage(event, find_stage(event.name), self.estimator.estimate(event.message_type), use)
 
 
 def outgoing(event: Event) -> Outgoing:

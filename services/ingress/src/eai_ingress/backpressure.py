@@ -9,7 +9,7 @@ from typing import Protocol
 
 from eai_common.broker import BrokerUnavailable
 from eai_common.messages import MessageAudio, MessageText, MessageType
-from eai_common.registry import stages_passed
+from eai_common.registry import list_stages_passed
 from eai_common.telemetry import Metrics, get_logger
 from eai_common.topology import Topology
 
@@ -18,8 +18,8 @@ __all__ = ["Backpressure", "Overloaded", "QueueDepths"]
 log = get_logger("eai.ingress")
 
 _STAGES: Mapping[MessageType, tuple[str, ...]] = {
-    "text": stages_passed(MessageText.name),
-    "audio": stages_passed(MessageAudio.name),
+    "text": list_stages_passed(MessageText.name),
+    "audio": list_stages_passed(MessageAudio.name),
 }
 """The stages that a message of each type passes."""
 _RELIEF = 0.8  # of the limit, so that a queue near the limit does not change the answer with each refresh

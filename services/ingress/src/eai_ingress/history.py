@@ -15,7 +15,7 @@ from starlette.routing import Route
 from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.http import Role, json_response, require
-from eai_common.http.limits import SelfLimitedRoute, pending_limit
+from eai_common.http.limits import SelfLimitedRoute, get_pending_limit
 from eai_common.http.openapi import CLEAN_FIELDS, CLEAN_TEXT
 from eai_common.ids import Ids
 from eai_common.messages import HistoryMessage, HistoryUpdate
@@ -96,7 +96,7 @@ class HistoryWebhook:
 
     async def post_history(self, request: Request) -> Response:
         """Put messages into the thread. Answers 200 with the result, and 202 if there is none within `wait`."""
-        limit = pending_limit(request)
+        limit = get_pending_limit(request)
         async with count_refusals(self.acceptance, limit):
             require(request, Role.MESSAGE_SENDER)
             require_json(request)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from eai_common.broker import BrokerUnavailable
 from eai_common.http import ErrorBody, HttpError, Role, caller, json_response, require
 from eai_common.http.errors import FieldError
-from eai_common.http.limits import SelfLimitedRoute, pending_limit
+from eai_common.http.limits import SelfLimitedRoute, get_pending_limit
 from eai_common.messages import Event
 from eai_ingress.acceptance import Acceptance, Accepted, IdempotencyKey, KeyConflict, Limit
 from eai_ingress.channel import ChannelAdapter
@@ -40,7 +40,7 @@ class Webhook:
 
     async def post_user_message(self, request: Request) -> Response:
         """Accept one message. Answers 202, or 201 to clients of the predecessor."""
-        limit = pending_limit(request)
+        limit = get_pending_limit(request)
         async with count_refusals(self.acceptance, limit):
             event, key = await self._read(request)
         with acceptance_errors_as_http():

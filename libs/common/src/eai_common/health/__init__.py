@@ -4,12 +4,23 @@
 per-process reports in Redis, `gateway` what one process makes of all reports, `probes` the HTTP routes.
 """
 
-from eai_common.health.checks import broker_dependency, provider_dependencies, redis_dependency, select_dependencies
+from eai_common.health.checks import (
+    make_broker_dependency,
+    make_provider_dependencies,
+    make_redis_dependency,
+    select_dependencies,
+)
 from eai_common.health.dependencies import Check, Dependencies, Dependency, Finding, Status, worst
-from eai_common.health.gateway import GATEWAY, HealthReporter, gateway_dependency
+from eai_common.health.gateway import GATEWAY, HealthReporter, make_gateway_dependency
 from eai_common.health.gauges import bind_pool_gauges, record_broker_gauges
-from eai_common.health.probes import Health, ReadinessCheck, probe_routes
-from eai_common.health.process_health import HealthResources, Need, health_of, health_reporter, readiness_checks
+from eai_common.health.probes import Health, ReadinessCheck, make_probe_routes
+from eai_common.health.process_health import (
+    HealthResources,
+    Need,
+    build_health,
+    build_health_reporter,
+    make_readiness_checks,
+)
 from eai_common.health.reports import HealthReport, HealthReports
 from eai_common.health.settings import HealthSettings
 
@@ -29,15 +40,15 @@ __all__ = [
     "ReadinessCheck",
     "Status",
     "bind_pool_gauges",
-    "broker_dependency",
-    "gateway_dependency",
-    "health_of",
-    "health_reporter",
-    "probe_routes",
-    "provider_dependencies",
-    "readiness_checks",
+    "make_broker_dependency",
+    "make_gateway_dependency",
+    "build_health",
+    "build_health_reporter",
+    "make_probe_routes",
+    "make_provider_dependencies",
+    "make_readiness_checks",
     "record_broker_gauges",
-    "redis_dependency",
+    "make_redis_dependency",
     "select_dependencies",
     "worst",
 ]

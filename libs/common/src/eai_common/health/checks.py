@@ -12,15 +12,15 @@ from eai_common.clock import Clock
 from eai_common.health.dependencies import Check, Dependencies, Dependency, Finding, Status
 from eai_common.health.gateway import GATEWAY
 from eai_common.health.settings import HealthSettings
-from eai_common.registry import provider_names
+from eai_common.registry import list_provider_names
 from eai_common.store import RedisClient, StoreUnavailable, pool_use
 from eai_common.telemetry import Metrics
 
 __all__ = [
-    "broker_dependency",
-    "provider_dependencies",
+    "make_broker_dependency",
+    "make_provider_dependencies",
     "redis_answers",
-    "redis_dependency",
+    "make_redis_dependency",
     "select_dependencies",
 ]
 
@@ -38,20 +38,20 @@ async def redis_answers(redis: RedisClient) -> bool:
         return False
 
 
-def redis_dependency(redis: RedisClient, *, is_needed: bool) -> Dependency:
+def make_redis_dependency(redis: RedisClient, *, is_needed: bool) -> Dependency:
     """Whether Redis answers, and how much of the connection pool is in use."""
 
     async def check() -> Finding:
         try:
             await redis.ping()
         except StoreUnavailable as error:
-            return Finding("unhealthy", {"error": str(error), "pool": _pool(redis)})
-        return Finding("healthy", {"pool": _pool(redis)})
+            return Finding("unhealthy", {"error": str(error), "pool": _describe_pool(redis)})
+        return Finding("healthy", {"pool": _describe_pool(redis)})
 
     return Dependency("redis", check, is_needed)
 
 
-def broker_dependency(broker: Broker, queues: Sequence[str], *, is_needed: bool) -> Dependency:
+def make_broker_dependency(broker: Broker, queues: Sequence[str], *, is_needed: bool) -> Dependency:
     """Whether the broker takes messages, and how many wait in each queue."""
 
     async def check() -> Finding:
@@ -66,13 +66,13 @@ def broker_dependency(broker: Broker, queues: Sequence[str], *, is_needed: bool)
     return Dependency("rabbitmq", check, is_needed)
 
 
-def provider_dependencies(metrics: Metrics) -> list[Dependency]:
+def make_provider_dependencies(metrics: Metrics) -> list[Dependency]:
     """The providers that this process calls, by the state of their breakers. No call is made for a health check.
 
     A provider that is down never makes the process unready: its messages wait, and other replicas would fare no better.
     """
-    states = dict(_breaker_states(metrics))
-    return [Dependency(name, _breaker_check(metrics, name)) for name in provider_names() if name in states]
+    states = dict(_read_breaker_states(metrics))
+    return [Dependency(name, _make_breaker_check(metrics, name)) for name in list_provider_names() if name in states]
 
 
 def select_dependencies(dependencies: Sequence[Dependency], settings: HealthSettings, clock: Clock) -> Dependencies:
@@ -82,15 +82,15 @@ def select_dependencies(dependencies: Sequence[Dependency], settings: HealthSett
     return Dependencies(wanted, clock, ttl=settings.health_check_cache_ttl, timeout=settings.health_check_timeout)
 
 
-def _breaker_check(metrics: Metrics, name: str) -> Check:
+def _make_breaker_check(metrics: Metrics, name: str) -> Check:
     async def check() -> Finding:
-        state = dict(_breaker_states(metrics))[name]
+        state = dict(_read_breaker_states(metrics))[name]
         return Finding(_STATUS_BY_BREAKER[state], {"circuit": state})
 
     return check
 
 
-def _breaker_states(metrics: Metrics) -> Iterator[tuple[str, str]]:
+def _read_breaker_states(metrics: Metrics) -> Iterator[tuple[str, str]]:
     """Name and state of each breaker of this process, from the gauge that they keep."""
     for metric in metrics.breaker_state.collect():
         for sample in metric.samples:
@@ -98,6 +98,6 @@ def _breaker_states(metrics: Metrics) -> Iterator[tuple[str, str]]:
                 yield sample.labels["service"], sample.labels["state"]
 
 
-def _pool(redis: RedisClient) -> JsonValue:
+def _describe_pool(redis: RedisClient) -> JsonValue:
     use = pool_use(redis)
     return {"active": use.active, "idle": use.idle, "max": use.most}

@@ -16,7 +16,7 @@ from eai_common.health.dependencies import Dependencies, Dependency, Finding, St
 from eai_common.health.reports import HealthReport, HealthReports
 from eai_common.store import StoreUnavailable
 
-__all__ = ["GATEWAY", "HealthReporter", "gateway_dependency"]
+__all__ = ["GATEWAY", "HealthReporter", "make_gateway_dependency"]
 
 GATEWAY = "gateway"
 """The name of the dependency that stands for all services."""
@@ -55,7 +55,7 @@ class HealthReporter:
         return [HealthReport(service, self.instance, verdict, statuses, at) for service in self.services]
 
 
-def gateway_dependency(reports: HealthReports, clock: Clock, services: Sequence[str]) -> Dependency:
+def make_gateway_dependency(reports: HealthReports, clock: Clock, services: Sequence[str]) -> Dependency:
     """These services and their dependencies, by their reports. Without a report a service counts as unhealthy."""
 
     async def check() -> Finding:

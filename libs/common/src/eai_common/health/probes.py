@@ -26,7 +26,7 @@ from eai_common.http.security import ProbeRoute
 from eai_common.telemetry import Metrics
 from eai_common.version import gateway_version
 
-__all__ = ["Health", "ReadinessCheck", "probe_routes"]
+__all__ = ["Health", "ReadinessCheck", "make_probe_routes"]
 
 ReadinessCheck = Callable[[], Awaitable[bool]]
 """True when the dependency works. Raises nothing."""
@@ -61,7 +61,7 @@ class Health:
         return await self.dependencies.findings()
 
 
-def probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> list[Route]:
+def make_probe_routes(health: Health, metrics: Metrics, metrics_path: str | None) -> list[Route]:
     """The routes; without a `metrics_path` there are no metrics."""
 
     async def live(_: Request) -> Response:

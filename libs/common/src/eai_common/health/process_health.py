@@ -9,14 +9,14 @@ from typing import Literal, Protocol
 from eai_common.broker import Broker
 from eai_common.clock import Clock
 from eai_common.health.checks import (
-    broker_dependency,
-    provider_dependencies,
+    make_broker_dependency,
+    make_provider_dependencies,
+    make_redis_dependency,
     redis_answers,
-    redis_dependency,
     select_dependencies,
 )
 from eai_common.health.dependencies import Dependencies, Dependency
-from eai_common.health.gateway import HealthReporter, gateway_dependency
+from eai_common.health.gateway import HealthReporter, make_gateway_dependency
 from eai_common.health.probes import Health, ReadinessCheck
 from eai_common.health.reports import HealthReports
 from eai_common.health.settings import HealthSettings
@@ -24,7 +24,7 @@ from eai_common.ids import Ids
 from eai_common.store import RedisClient
 from eai_common.telemetry import Metrics
 
-__all__ = ["HealthResources", "Need", "health_of", "health_reporter", "readiness_checks"]
+__all__ = ["HealthResources", "Need", "build_health", "build_health_reporter", "make_readiness_checks"]
 
 Need = Literal["rabbitmq", "redis"]
 
@@ -42,7 +42,9 @@ class HealthResources(Protocol):
     def metrics(self) -> Metrics: ...
 
 
-def readiness_checks(needs: frozenset[Need], redis: RedisClient, broker: Broker | None) -> dict[str, ReadinessCheck]:
+def make_readiness_checks(
+    needs: frozenset[Need], redis: RedisClient, broker: Broker | None
+) -> dict[str, ReadinessCheck]:
     """The checks that decide readiness. A process without a broker is ready without one."""
     checks: dict[str, ReadinessCheck] = {"redis": partial(redis_answers, redis)} if "redis" in needs else {}
     if broker is not None and "rabbitmq" in needs:
@@ -50,7 +52,7 @@ def readiness_checks(needs: frozenset[Need], redis: RedisClient, broker: Broker 
     return checks
 
 
-def health_of(
+def build_health(
     name: str,
     needs: frozenset[Need],
     resources: HealthResources,
@@ -61,21 +63,21 @@ def health_of(
     reported_services: Sequence[str] = (),
 ) -> Health:
     """The health of a process that `needs` these; it also reports on `reported_services`, from their own reports."""
-    dependencies: list[Dependency] = [redis_dependency(resources.redis, is_needed="redis" in needs)]
+    dependencies: list[Dependency] = [make_redis_dependency(resources.redis, is_needed="redis" in needs)]
     if broker is not None:
-        dependencies.append(broker_dependency(broker, queues, is_needed="rabbitmq" in needs))
-    dependencies += provider_dependencies(resources.metrics)
+        dependencies.append(make_broker_dependency(broker, queues, is_needed="rabbitmq" in needs))
+    dependencies += make_provider_dependencies(resources.metrics)
     if reported_services:
-        dependencies.append(gateway_dependency(_reports(resources, settings), resources.clock, reported_services))
+        dependencies.append(make_gateway_dependency(_reports(resources, settings), resources.clock, reported_services))
     return Health(
         name,
-        readiness_checks(needs, resources.redis, broker),
+        make_readiness_checks(needs, resources.redis, broker),
         select_dependencies(dependencies, settings, resources.clock),
         is_detailed=settings.enable_detailed_health_checks,
     )
 
 
-def health_reporter(
+def build_health_reporter(
     services: Sequence[str], dependencies: Dependencies, resources: HealthResources, settings: HealthSettings
 ) -> HealthReporter:
     """What writes the reports of a process that runs these services."""

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from eai_common.registry import provider_names
+from eai_common.registry import list_provider_names
 from eai_common.settings.base import Duration, Group, Items
 
 __all__ = ["HealthSettings"]
 
 
-_KNOWN = ("redis", "rabbitmq", *provider_names())
+_KNOWN = ("redis", "rabbitmq", *list_provider_names())
 
 
 def _names(items: tuple[str, ...]) -> tuple[str, ...]:

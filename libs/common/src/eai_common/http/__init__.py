@@ -4,13 +4,13 @@ A route names the role that it requires with `require(request, Role.…)`. `secu
 """
 
 from eai_common.credentials import Role
-from eai_common.http.api_docs import api_docs_routes
+from eai_common.http.api_docs import make_api_docs_routes
 from eai_common.http.app import HttpResources, build_app
 from eai_common.http.callers import Access, Identity, caller, require
 from eai_common.http.errors import ErrorBody, HttpError, json_response
-from eai_common.http.limits import PendingLimit, SelfLimitedRoute, pending_limit
+from eai_common.http.limits import PendingLimit, SelfLimitedRoute, get_pending_limit
 from eai_common.http.security_policy import SecurityPolicy, open_security_policy
-from eai_common.http.server import bound_socket, serve
+from eai_common.http.server import bind_socket, serve
 
 __all__ = [
     "Access",
@@ -22,13 +22,13 @@ __all__ = [
     "SecurityPolicy",
     "Role",
     "SelfLimitedRoute",
-    "api_docs_routes",
-    "bound_socket",
+    "make_api_docs_routes",
+    "bind_socket",
     "build_app",
     "caller",
     "json_response",
     "open_security_policy",
-    "pending_limit",
+    "get_pending_limit",
     "require",
     "serve",
 ]

@@ -10,19 +10,19 @@ from starlette.requests import Request
 
 from eai_common.outbound.addresses import IPAddress, IPNetwork
 
-__all__ = ["client_address", "is_in", "subscriber"]
+__all__ = ["find_client_address", "is_in", "name_subscriber"]
 
 
-def client_address(request: Request, trusted: Sequence[IPNetwork]) -> IPAddress | None:
+def find_client_address(request: Request, trusted: Sequence[IPNetwork]) -> IPAddress | None:
     """The nearest address that is not a trusted proxy's; None when the server does not know one (a Unix socket).
 
     X-Forwarded-For is read from the right, because each proxy adds what it saw at the end: what stands further left was
     said by the client, and could be anything.
     """
-    address = _parsed(request.client.host) if request.client is not None else None
+    address = _parse(request.client.host) if request.client is not None else None
     hops = [hop for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
     while address is not None and is_in(address, trusted) and hops:
-        if (nearer := _parsed(hops.pop())) is None:
+        if (nearer := _parse(hops.pop())) is None:
             break
         address = nearer
     return address
@@ -33,7 +33,7 @@ def is_in(address: IPAddress, networks: Sequence[IPNetwork]) -> bool:
     return any(address in network for network in networks)
 
 
-def subscriber(address: IPAddress | None) -> str:
+def name_subscriber(address: IPAddress | None) -> str:
     """What one subscriber's requests have in common: an IPv4 address, or the /64 that an IPv6 host picks one from."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))
@@ -41,7 +41,7 @@ def subscriber(address: IPAddress | None) -> str:
 
 
 @lru_cache(4096)
-def _parsed(text: str) -> IPAddress | None:
+def _parse(text: str) -> IPAddress | None:
     """An address with or without a port; an IPv4 one inside an IPv6 one is taken out."""
     text = text.strip()
     if text.startswith("["):

@@ -14,10 +14,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from eai_common.http.errors import json_response
-from eai_common.http.openapi import Operation, Schema, document, phrase
+from eai_common.http.openapi import Operation, Schema, describe_api, format_status
 from eai_common.version import gateway_version
 
-__all__ = ["api_docs_routes", "page"]
+__all__ = ["make_api_docs_routes", "render_page"]
 
 _DESCRIPTION = (
     "Send a user's message with the webhook, then fetch the answer: by polling, by waiting (`wait`), as a stream of "
@@ -37,14 +37,14 @@ _PAGE_HEADERS = {
 }
 
 
-def api_docs_routes(operations: Sequence[Operation], *, title: str, has_auth: bool) -> list[Route]:
+def make_api_docs_routes(operations: Sequence[Operation], *, title: str, has_auth: bool) -> list[Route]:
     """Both routes, open to all; none for a service that serves no clients."""
     if not operations:
         return []
-    described = document(
+    described = describe_api(
         operations, title=title, version=gateway_version(), description=_DESCRIPTION, has_auth=has_auth
     )
-    as_json, as_page = orjson.dumps(described), "".join(page(described))
+    as_json, as_page = orjson.dumps(described), "".join(render_page(described))
 
     async def openapi(_: Request) -> Response:
         return json_response(as_json)
@@ -55,50 +55,56 @@ def api_docs_routes(operations: Sequence[Operation], *, title: str, has_auth: bo
     return [Route("/openapi.json", openapi), Route("/docs", docs)]
 
 
-def page(described: Schema) -> Iterator[str]:
+def render_page(described: Schema) -> Iterator[str]:
     """The document as HTML, piece by piece."""
     info = described["info"]
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(info["title"])}</title>'
     yield f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-    yield f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>{_words(info['description'])}"
+    yield f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
+    yield _render_words(info["description"])
     yield '<p>For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>'
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
-            yield from _operation(path, method, operation)
+            yield from _render_operation(path, method, operation)
     yield "<h2>Bodies</h2>"
     for name, schema in described["components"]["schemas"].items():
-        yield f'<h3 id="{escape(name)}">{escape(name)}</h3><pre>{escape(_as_json(schema))}</pre>'
+        yield f'<h3 id="{escape(name)}">{escape(name)}</h3><pre>{escape(_format_json(schema))}</pre>'
     yield "</body></html>"
 
 
-def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
+def _render_operation(path: str, method: str, operation: Schema) -> Iterator[str]:
     yield f'<h2><span class="method">{method.upper()}</span> <code>{escape(path)}</code></h2>'
-    yield f"<p><strong>{escape(operation['summary'])}</strong></p>{_words(operation['description'])}"
+    yield f"<p><strong>{escape(operation['summary'])}</strong></p>{_render_words(operation['description'])}"
     if operation["parameters"]:
         yield "<table><tr><th>Parameter</th><th>In</th><th>Takes</th><th></th></tr>"
         for parameter in operation["parameters"]:
             needed = "required" if parameter["required"] else ""
-            cells = (f"<code>{escape(parameter['name'])}</code>", parameter["in"], _schema(parameter["schema"]), needed)
+            cells = (
+                f"<code>{escape(parameter['name'])}</code>",
+                parameter["in"],
+                _render_schema(parameter["schema"]),
+                needed,
+            )
             yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{escape(parameter['description'])}</td></tr>"
         yield "</table>"
     if body := operation.get("requestBody"):
-        yield from _content("Body", body["content"])
+        yield from _render_content("Body", body["content"])
     yield "<table><tr><th>Answer</th><th></th></tr>"
     for code, response in operation["responses"].items():
-        yield f"<tr><td>{phrase(int(code))}</td><td>{_words(response['description'])}"
-        yield from _content("", response.get("content", {}))
+        yield f"<tr><td>{format_status(int(code))}</td><td>{_render_words(response['description'])}"
+        yield from _render_content("", response.get("content", {}))
         yield "</td></tr>"
     yield "</table>"
 
 
-def _content(title: str, content: Schema) -> Iterator[str]:
+def _render_content(title: str, content: Schema) -> Iterator[str]:
     for media_type, described in content.items():
-        yield f"<p>{title} <code>{escape(media_type)}</code>: {_schema(described['schema'])}</p>"
+        yield f"<p>{title} <code>{escape(media_type)}</code>: {_render_schema(described['schema'])}</p>"
         for name, example in described.get("examples", {}).items():
-            yield f"<p>{escape(name)}</p><pre>{escape(_as_json(example['value']))}</pre>"
+            yield f"<p>{escape(name)}</p><pre>{escape(_format_json(example['value']))}</pre>"
 
 
-def _schema(schema: Schema) -> str:
+def _render_schema(schema: Schema) -> str:
     if reference := schema.get("$ref"):
         name = escape(reference.rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -106,15 +112,15 @@ def _schema(schema: Schema) -> str:
     return f"<code>{escape(json.dumps(told, ensure_ascii=False))}</code>"
 
 
-def _words(text: str) -> str:
+def _render_words(text: str) -> str:
     """Paragraphs, with `code` in backticks."""
-    return "".join(f"<p>{_with_code(paragraph)}</p>" for paragraph in text.split("\n\n"))
+    return "".join(f"<p>{_mark_code(paragraph)}</p>" for paragraph in text.split("\n\n"))
 
 
-def _with_code(text: str) -> str:
+def _mark_code(text: str) -> str:
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 
 
-def _as_json(value: object) -> str:
+def _format_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)

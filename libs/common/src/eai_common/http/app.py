@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eai_common.http.errors import ErrorBody, HttpError, error_handlers, error_response
-from eai_common.http.security import ProbeRoute, SecurityMiddleware, with_cors
+from eai_common.http.security import ProbeRoute, SecurityMiddleware, add_cors
 from eai_common.http.security_policy import SecurityPolicy
 from eai_common.ids import Ids
 from eai_common.settings import HttpSettings, TelemetrySettings
@@ -53,7 +53,7 @@ def build_app(routes: Sequence[BaseRoute], resources: HttpResources) -> ASGIApp:
     )
     # Around all of Starlette, not one of its middlewares: those are inside of what answers 500.
     return _ObservingMiddleware(
-        with_cors(SecurityMiddleware(app, resources.policy), resources.policy.settings), resources, routes
+        add_cors(SecurityMiddleware(app, resources.policy), resources.policy.settings), resources, routes
     )
 
 

@@ -69,10 +69,10 @@ class Access:
         """Who this is; one that is not known goes by its address. A bad credential is for the route to refuse."""
         if self.is_open:
             return Identity(f"ip:{address}", "anonymous", Role.ADMIN)
-        if not (token := _presented(request)):
+        if not (token := _read_token(request)):
             return Identity.unknown(address)
         try:
-            identity = self._holder(token) or await self._verified(token)
+            identity = self._find_holder(token) or await self._verify(token)
         except InvalidToken as invalid:
             if self.is_audited:
                 log.info("credential_refused", reason=str(invalid), address=address)
@@ -82,13 +82,13 @@ class Access:
             log.info("credential_accepted", caller=identity.name, role=role, address=address)
         return identity
 
-    def _holder(self, token: bytes) -> Identity | None:
+    def _find_holder(self, token: bytes) -> Identity | None:
         digest = hashlib.sha256(token).digest()
         # Every one is compared, so that the time taken does not tell which was close.
         found = [known for known in self.tokens if hmac.compare_digest(digest, known.digest)]
         return Identity(f"token:{found[0].name}", found[0].name, found[0].role) if found else None
 
-    async def _verified(self, token: bytes) -> Identity:
+    async def _verify(self, token: bytes) -> Identity:
         if self.verifier is None:
             raise InvalidToken("unknown")
         return await self.verifier.verify(token)
@@ -111,7 +111,7 @@ def require(request: Request, role: Role) -> Identity:
     return identity
 
 
-def _presented(request: Request) -> bytes:
+def _read_token(request: Request) -> bytes:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         token = request.headers.get("x-api-key", "")

@@ -51,14 +51,14 @@ class JwksKeys:
 
         Raises JwksUnavailable while no keys were ever had.
         """
-        if (found := self._known(algorithm, key_id)) is not None:
+        if (found := self._find(algorithm, key_id)) is not None:
             return found
         async with self._refreshing:  # those who came meanwhile find what the first one brought
-            if self._known(algorithm, key_id) is None and self._may_refresh():
+            if self._find(algorithm, key_id) is None and self._may_refresh():
                 await self.refresh()
         if not self._keys:
             raise JwksUnavailable("no keys were ever fetched")
-        return self._known(algorithm, key_id)
+        return self._find(algorithm, key_id)
 
     async def refresh(self) -> None:
         """Fetch the keys; what is known stays when that fails or brings none."""
@@ -80,7 +80,7 @@ class JwksKeys:
             pause = self._interval if self._keys else _SHORTEST_INTERVAL
             await asyncio.sleep(pause.total_seconds())
 
-    def _known(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
+    def _find(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
         if key_id is not None:
             return self._keys.get((algorithm, key_id))
         fitting = [key for (of, _), key in self._keys.items() if of == algorithm]
@@ -122,7 +122,7 @@ async def fetch_jwks(client: httpx.AsyncClient, url: str) -> bytes:
 def _parse(body: bytes) -> Mapping[tuple[str, str | None], jwt.PyJWK]:
     try:
         found = orjson.loads(body)["keys"]
-        keys = dict(pair for entry in found if (pair := _usable(entry)) is not None)
+        keys = dict(pair for entry in found if (pair := _parse_key(entry)) is not None)
     except (ValueError, KeyError, TypeError) as error:
         raise JwksUnavailable(f"is no key set ({type(error).__name__})") from error
     if not keys:
@@ -130,7 +130,7 @@ def _parse(body: bytes) -> Mapping[tuple[str, str | None], jwt.PyJWK]:
     return keys
 
 
-def _usable(entry: Any) -> tuple[tuple[str, str | None], jwt.PyJWK] | None:
+def _parse_key(entry: Any) -> tuple[tuple[str, str | None], jwt.PyJWK] | None:
     """A public key to check signatures with. The algorithm is the key's kind, never what a token says."""
     if not isinstance(entry, dict):
         return None

@@ -3,7 +3,7 @@
 The app counts each request before its route is reached. A route that goes to Redis anyway can let the count ride along
 instead: make it a `SelfLimitedRoute`, and
 
-    limit = pending_limit(request)          # None where there is no limit
+    limit = get_pending_limit(request)          # None where there is no limit
     taken, other = await together(limit.count, another_request)
     limit.admit(taken)                      # raises HttpError 429; else the answer gets its headers
 
@@ -30,7 +30,7 @@ from eai_common.settings.http import SecuritySettings
 from eai_common.store import Request, SlidingWindow, StoreUnavailable
 from eai_common.telemetry import Metrics
 
-__all__ = ["PendingLimit", "RateLimits", "SelfLimitedRoute", "pending_limit", "rate_windows"]
+__all__ = ["PendingLimit", "RateLimits", "SelfLimitedRoute", "get_pending_limit", "make_rate_windows"]
 
 _MINUTE = timedelta(minutes=1)
 _DEFAULT_PER_MINUTE = 1000
@@ -53,13 +53,13 @@ class PendingLimit:
     def admit(self, taken: Taken) -> None:
         """Raises HttpError 429 when the client has no place left."""
         self.was_tried = True
-        state = binding(taken)
-        self.headers = self._told(state)
+        state = choose_window(taken)
+        self.headers = self._make_headers(state)
         self.metrics.rate_limited.labels("allowed" if taken.is_allowed else "refused").inc()
         if not taken.is_allowed:
-            raise _refused(state, taken.retry_after)
+            raise _make_refusal(state, taken.retry_after)
 
-    def _told(self, state: WindowState) -> list[tuple[bytes, bytes]]:
+    def _make_headers(self, state: WindowState) -> list[tuple[bytes, bytes]]:
         reset = math.ceil(self.clock.now().timestamp() + state.frees_in.total_seconds())
         numbers = {"limit": state.window.limit, "remaining": state.remaining, "reset": reset}
         return [(f"x-ratelimit-{name}".encode(), str(number).encode()) for name, number in numbers.items()]
@@ -90,14 +90,14 @@ class RateLimits:
         pending.admit(taken)
 
 
-def pending_limit(request: HttpRequest) -> PendingLimit | None:
+def get_pending_limit(request: HttpRequest) -> PendingLimit | None:
     """What a SelfLimitedRoute has to count; None where there is no limit."""
     found = getattr(request.state, "limit", None)
     assert found is None or isinstance(found, PendingLimit)
     return found
 
 
-def rate_windows(settings: SecuritySettings, *, is_open: bool) -> tuple[Window, ...]:
+def make_rate_windows(settings: SecuritySettings, *, is_open: bool) -> tuple[Window, ...]:
     """The windows that the settings ask for, the longest first; none are no limit."""
     per_minute = settings.rate_limit_requests_per_minute
     if per_minute is None:
@@ -112,15 +112,15 @@ def rate_windows(settings: SecuritySettings, *, is_open: bool) -> tuple[Window, 
     return (minute, Window(at_once, period))
 
 
-def binding(taken: Taken) -> WindowState:
+def choose_window(taken: Taken) -> WindowState:
     """The window to tell of: the full one that opens last, else the longest. So with 0 left the next is refused."""
     full = [state for state in taken.states if state.remaining == 0]
     return max(full, key=lambda state: state.frees_in, default=taken.states[0])
 
 
-def _refused(state: WindowState, wait: timedelta) -> HttpError:
+def _make_refusal(state: WindowState, wait: timedelta) -> HttpError:
     retry_after = max(1, math.ceil(wait.total_seconds()))
-    period = _in_words(state.window.period)
+    period = _describe_period(state.window.period)
     body = ErrorBody(
         "Rate limit exceeded",
         f"More than {state.window.limit} requests in {period}. Try again in {retry_after} s.",
@@ -129,7 +129,7 @@ def _refused(state: WindowState, wait: timedelta) -> HttpError:
     return HttpError(429, body, headers={"Retry-After": str(retry_after)})
 
 
-def _in_words(period: timedelta) -> str:
+def _describe_period(period: timedelta) -> str:
     seconds = period.total_seconds()
     number, unit = (seconds / 60, "minute") if seconds % 60 == 0 else (seconds, "second")
     return f"{number:g} {unit}" if number == 1 else f"{number:g} {unit}s"

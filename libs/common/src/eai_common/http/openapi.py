@@ -26,8 +26,8 @@ __all__ = [
     "Operation",
     "RateLimitAnswer",
     "Schema",
-    "document",
-    "phrase",
+    "describe_api",
+    "format_status",
 ]
 
 Schema = dict[str, Any]
@@ -154,7 +154,9 @@ COMMON_ERRORS: Mapping[int, Answer] = {
 """What an operation can name by its code."""
 
 
-def document(operations: Sequence[Operation], *, title: str, version: str, description: str, has_auth: bool) -> Schema:
+def describe_api(
+    operations: Sequence[Operation], *, title: str, version: str, description: str, has_auth: bool
+) -> Schema:
     """The OpenAPI 3.1 document of the operations."""
     paths: dict[str, Schema] = {}
     for operation in operations:
@@ -266,6 +268,6 @@ def _by_name(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
     return sorted(models, key=lambda model: model.__name__)
 
 
-def phrase(code: int) -> str:
+def format_status(code: int) -> str:
     """A status code with its words."""
     return f"{code} {HTTPStatus(code).phrase}"

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["RequestLimits", "guarded_protocol"]
+__all__ = ["RequestLimits", "make_protocol"]
 
 _MESSAGES = {
     400: "Invalid HTTP request.",
@@ -35,7 +35,7 @@ class RequestLimits:
     body_timeout: timedelta = timedelta(seconds=60)
 
 
-def guarded_protocol(limits: RequestLimits) -> type[asyncio.Protocol]:
+def make_protocol(limits: RequestLimits) -> type[asyncio.Protocol]:
     """The protocol for `uvicorn.Config(http=…)`, with these limits."""
 
     class Guarded(_GuardedProtocol):
@@ -107,7 +107,7 @@ class _GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            self.transport.write(_answer(status))
+            self.transport.write(_make_answer(status))
         self._clear_deadline()
         self.transport.close()
 
@@ -126,7 +126,7 @@ class _GuardedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def _answer(status: int) -> bytes:
+def _make_answer(status: int) -> bytes:
     phrase = HTTPStatus(status).phrase
     body = orjson.dumps({"error": phrase, "message": _MESSAGES[status]})
     head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"

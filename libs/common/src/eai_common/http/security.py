@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eai_common.http.addresses import client_address, is_in, subscriber
+from eai_common.http.addresses import find_client_address, is_in, name_subscriber
 from eai_common.http.callers import Identity
 from eai_common.http.errors import ErrorBody, HttpError, error_response, internal_error
 from eai_common.http.limits import PendingLimit, SelfLimitedRoute
@@ -17,7 +17,7 @@ from eai_common.http.security_policy import SecurityPolicy
 from eai_common.settings.http import SecuritySettings
 from eai_common.telemetry import get_logger
 
-__all__ = ["ProbeRoute", "SecurityMiddleware", "with_cors"]
+__all__ = ["ProbeRoute", "SecurityMiddleware", "add_cors"]
 
 log = get_logger("eai.http")
 
@@ -45,7 +45,7 @@ class SecurityMiddleware:
         self._access = policy.access
         self._limits = policy.limits
         self._settings = policy.settings
-        self._headers = security_headers(policy.settings)
+        self._headers = make_security_headers(policy.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,12 +75,12 @@ class SecurityMiddleware:
 
     async def _check(self, request: Request) -> None:
         route = getattr(request.state, "route", None)
-        address = client_address(request, self._settings.trusted_proxies)
+        address = find_client_address(request, self._settings.trusted_proxies)
         allowlist = self._settings.ip_allowlist
         is_probe = isinstance(route, ProbeRoute)
         if allowlist and not is_probe and (address is None or not is_in(address, allowlist)):
             raise HttpError(403, ErrorBody("Forbidden", "Client address is not allowed."))
-        identity = await self._identity(request, subscriber(address), is_probe=is_probe)
+        identity = await self._identity(request, name_subscriber(address), is_probe=is_probe)
         request.state.identity = identity
         if self._limits is None or is_probe:
             return
@@ -107,7 +107,7 @@ class SecurityMiddleware:
             raise
 
 
-def with_cors(app: ASGIApp, settings: SecuritySettings) -> ASGIApp:
+def add_cors(app: ASGIApp, settings: SecuritySettings) -> ASGIApp:
     """The app, open to pages of the allowed origins. Tokens are sent in headers, so no cookies are allowed."""
     if not settings.cors_allowed_origins:
         return app
@@ -120,7 +120,7 @@ def with_cors(app: ASGIApp, settings: SecuritySettings) -> ASGIApp:
     )
 
 
-def security_headers(settings: SecuritySettings) -> list[tuple[bytes, bytes]]:
+def make_security_headers(settings: SecuritySettings) -> list[tuple[bytes, bytes]]:
     """The headers of each answer; a route's own header of that name wins. Source: OWASP REST Security Cheat Sheet."""
     if not settings.enable_security_headers:
         return []

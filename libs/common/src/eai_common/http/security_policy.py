@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from eai_common.background import run_alongside
 from eai_common.clock import Clock
 from eai_common.http.callers import Access
-from eai_common.http.limits import RateLimits, rate_windows
+from eai_common.http.limits import RateLimits, make_rate_windows
 from eai_common.http.token_store import TokenStore
 from eai_common.settings.http import HttpSettings, JwtSettings, SecuritySettings
 from eai_common.store import RedisClient, SlidingWindow
@@ -62,7 +62,7 @@ async def open_security_policy(
             await stack.enter_async_context(run_alongside({"api-tokens": keep_fresh}))
         access = Access(tokens, verifier, settings.security.enable_credential_audit)
         limits = None
-        if windows := rate_windows(settings.security, is_open=access.is_open):
+        if windows := make_rate_windows(settings.security, is_open=access.is_open):
             limits = RateLimits(windows, SlidingWindow(redis.with_timeout(_REDIS_TIMEOUT)), clock, metrics)
         yield SecurityPolicy(access, settings.security, limits)
 

@@ -11,9 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from eai_common.http.listener_filter import reject_new_connections
-from eai_common.http.protocol import RequestLimits, guarded_protocol
+from eai_common.http.protocol import RequestLimits, make_protocol
 
-__all__ = ["bound_socket", "serve"]
+__all__ = ["bind_socket", "serve"]
 
 _SETTLES_S = 0.2  # connections that were made are accepted by then, and their requests read
 
@@ -27,7 +27,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+def bind_socket(host: str, port: int) -> socket.socket:
     """A socket to `serve` on; port 0 takes a free one. Raises OSError with the address in its text."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say they are TCP: without it, each
@@ -59,7 +59,7 @@ async def serve(
         server_header=False,
         proxy_headers=False,  # whom to believe about a client's address is TRUSTED_PROXIES' to say
         lifespan="off",
-        http=guarded_protocol(limits),
+        http=make_protocol(limits),
         ws="none",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, int(grace_s)),

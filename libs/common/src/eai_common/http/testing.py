@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from eai_common.http.server import bound_socket, serve
+from eai_common.http.server import bind_socket, serve
 
 __all__ = ["AUDIENCE", "ISSUER", "SECRET", "Issuer", "open_issuer"]
 
@@ -81,7 +81,7 @@ class Issuer:
 async def open_issuer(issuer: Issuer | None = None) -> AsyncIterator[Issuer]:
     """An issuer that publishes its keys on a port of its own."""
     issuer, stop = issuer or Issuer(), asyncio.Event()
-    listener = bound_socket("127.0.0.1", 0)
+    listener = bind_socket("127.0.0.1", 0)
     listener.listen()
     host, port = listener.getsockname()
     issuer.url = f"http://{host}:{port}/jwks.json"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from eai_common.health import Health, Need, bind_pool_gauges, health_of, probe_routes
-from eai_common.http import HttpResources, SecurityPolicy, api_docs_routes, build_app, open_security_policy
+from eai_common.health import Health, Need, bind_pool_gauges, build_health, make_probe_routes
+from eai_common.http import HttpResources, SecurityPolicy, build_app, make_api_docs_routes, open_security_policy
 from eai_common.process.definition import BrokerResources, ConfiguredService, MissingResource, Resources, Service
 from eai_common.process.settings import CommonSettings
-from eai_common.registry import bindings, service_names
+from eai_common.registry import bindings, list_service_names
 from eai_common.stage import Stage, StageResources
 
 __all__ = ["Process", "open_process"]
@@ -98,14 +98,14 @@ def _health(name: str, configured: Sequence[ConfiguredService], resources: Resou
     settings = configured[0].settings
     needs: frozenset[Need] = frozenset().union(*(one.definition.needs for one in configured))
     own = [one.definition.name for one in configured if one.definition.reports_all_services]
-    return health_of(
+    return build_health(
         name,
         needs,
         resources,
         settings.health,
         broker=resources.broker if isinstance(resources, BrokerResources) else None,
         queues=[name for queue in settings.broker.topology.stage_queues for name in queue.names],
-        reported_services=[service for service in service_names() if service not in own] if own else (),
+        reported_services=[service for service in list_service_names() if service not in own] if own else (),
     )
 
 
@@ -119,11 +119,11 @@ def _routes(
 ) -> list[BaseRoute]:
     """The services' own routes, the API description and the probes."""
     telemetry = services[0][0].settings.telemetry
-    docs = api_docs_routes(
+    docs = make_api_docs_routes(
         [operation for _, service in services for operation in service.operations],
         title="EAI gateway" if len(services) > 1 else f"EAI gateway: {name}",
         has_auth=has_auth,
     )
     metrics_path = telemetry.metrics_path if telemetry.prometheus_enabled else None
     own = [route for _, service in services for route in service.routes]
-    return [*own, *docs, *probe_routes(health, resources.metrics, metrics_path)]
+    return [*own, *docs, *make_probe_routes(health, resources.metrics, metrics_path)]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from eai_common.process.definition import ConfiguredService, Resources, ServiceDefinition
 from eai_common.process.settings import CommonSettings
-from eai_common.registry import service_names, services
+from eai_common.registry import list_service_names, services
 from eai_common.settings import SettingsError, load
 
 __all__ = ["load_all", "load_services", "load_settings"]
@@ -19,7 +19,7 @@ ResourcesT = TypeVar("ResourcesT", bound=Resources)
 def load_services() -> tuple[ServiceDefinition[Any, Any], ...]:
     """The services of the registry, in its order. Raises TypeError for a line that names something else."""
     loaded = services()
-    for definition, name in zip(loaded, service_names(), strict=True):
+    for definition, name in zip(loaded, list_service_names(), strict=True):
         if not isinstance(definition, ServiceDefinition) or definition.name != name:
             raise TypeError(f"the registry's line for {name} names no ServiceDefinition of that name")
     return tuple(definition for definition in loaded if isinstance(definition, ServiceDefinition))

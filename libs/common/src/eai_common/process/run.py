@@ -16,8 +16,8 @@ import uvloop
 from eai_common.background import run_alongside
 from eai_common.broker import TopologyMismatch
 from eai_common.errors import StageError
-from eai_common.health import health_reporter, record_broker_gauges
-from eai_common.http import bound_socket, serve
+from eai_common.health import build_health_reporter, record_broker_gauges
+from eai_common.http import bind_socket, serve
 from eai_common.http.protocol import RequestLimits
 from eai_common.process.composition import Process, open_process
 from eai_common.process.definition import BrokerResources, ConfiguredService, Resources, ServiceDefinition
@@ -65,7 +65,7 @@ async def serve_until_signal(
     stop = _stop_on_signals()
     settings = configured[0].settings
     uses_broker = any(one.definition.uses_broker for one in configured)
-    with bound_socket(settings.http.host, settings.http.port) as listener:
+    with bind_socket(settings.http.host, settings.http.port) as listener:
         host, port = listener.getsockname()[:2]
         async with (
             open_resources(name, settings, clients, uses_broker=uses_broker) as resources,
@@ -153,7 +153,7 @@ def _recorders(process: Process, stop: asyncio.Event) -> dict[str, Coroutine[obj
     """What keeps the process's health reports and the gauges of its queues current."""
     settings, resources = process.settings, process.resources
     names = [one.definition.name for one, _ in process.services]
-    reporter = health_reporter(names, process.health.dependencies, resources, settings.health)
+    reporter = build_health_reporter(names, process.health.dependencies, resources, settings.health)
     recorders: dict[str, Coroutine[object, object, object]] = {"report-health": reporter.run()}
     if isinstance(resources, BrokerResources) and process.stages:
         consumed = {stage.name for stage, _ in process.stages}

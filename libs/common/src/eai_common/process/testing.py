@@ -13,7 +13,7 @@ import httpx
 
 from eai_common.broker import Broker
 from eai_common.clock import Clock
-from eai_common.http import bound_socket
+from eai_common.http import bind_socket
 from eai_common.process.composition import Process, open_process
 from eai_common.process.definition import ServiceDefinition
 from eai_common.process.in_memory import in_memory
@@ -66,7 +66,7 @@ async def open_in_memory(
 async def _running(process: Process) -> AsyncIterator[str]:
     """The address of the process's server, as long as it runs."""
     stop, started = asyncio.Event(), asyncio.Event()
-    with contextlib.closing(bound_socket("127.0.0.1", 0)) as listener:
+    with contextlib.closing(bind_socket("127.0.0.1", 0)) as listener:
         async with asyncio.TaskGroup() as group:
             group.create_task(run_process(process, listener, stop, on_started=started.set), name="process")
             try:

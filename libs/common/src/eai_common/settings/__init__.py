@@ -1,4 +1,4 @@
-"""Settings: read once at start, typed, validated, documented. No other module reads the environment."""
+"""Settings: typed groups, read once when a process starts, validated and documented."""
 
 from eai_common.settings.base import AllowedNetworks, Duration, Group, GroupSet, Items, SettingsError, load
 from eai_common.settings.describe import SettingDescription, describe

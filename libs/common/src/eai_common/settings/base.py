@@ -24,9 +24,9 @@ __all__ = [
     "GroupSet",
     "Items",
     "SettingsError",
-    "fields_of",
+    "list_groups",
     "load",
-    "variable_name",
+    "name_variable",
 ]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.IGNORECASE | re.ASCII)
@@ -44,7 +44,7 @@ class SettingsError(Exception):
         self.mistakes = mistakes
 
 
-def _duration(value: object) -> object:
+def _parse_duration(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _DURATION.fullmatch(value)
@@ -56,7 +56,7 @@ def _duration(value: object) -> object:
         raise ValueError("longer than a duration can be") from error
 
 
-def _items(value: object) -> object:
+def _parse_items(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(item.strip() for item in value.split(",") if item.strip())
@@ -64,7 +64,7 @@ def _items(value: object) -> object:
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration),
+    BeforeValidator(_parse_duration),
     WithJsonSchema({"type": "string", "takes": 'a duration such as 300, "30s", "5m" or "24h"'}),
 ]
 """A timedelta; a bare number counts seconds."""
@@ -72,14 +72,14 @@ Duration = Annotated[
 Items = Annotated[
     tuple[str, ...],
     NoDecode,
-    BeforeValidator(_items),
+    BeforeValidator(_parse_items),
     WithJsonSchema({"type": "array", "takes": "a list separated by commas"}),
 ]
 """Several strings, separated by commas."""
 
 
-def _networks(value: object) -> object:
-    parts = _items(value)
+def _parse_networks(value: object) -> object:
+    parts = _parse_items(value)
     if not isinstance(parts, Sequence):
         raise ValueError("not a list")  # pydantic reports ValueError, and lets TypeError through
     return tuple(ip_network(part) if isinstance(part, str) else part for part in parts)
@@ -88,7 +88,7 @@ def _networks(value: object) -> object:
 AllowedNetworks = Annotated[
     tuple[IPv4Network | IPv6Network, ...],
     NoDecode,
-    BeforeValidator(_networks),
+    BeforeValidator(_parse_networks),
     WithJsonSchema({"type": "array", "takes": "networks such as 127.0.0.0/8, separated by commas"}),
 ]
 """Networks of IP addresses, separated by commas."""
@@ -104,12 +104,12 @@ class Group(BaseSettings):
         """Read the group. Raises SettingsError."""
         mistakes: list[str] = []
         values: dict[str, Any] = {}
-        source = _Source(cls, _with_files(cls, environ, mistakes))
+        source = _Source(cls, _read_files(cls, environ, mistakes))
         try:
             values = source()
             group = cls.model_validate(values)
         except ValidationError as error:
-            mistakes += [_mistake(cls, detail) for detail in error.errors()]
+            mistakes += [_describe_mistake(cls, detail) for detail in error.errors()]
         if mistakes:
             raise SettingsError(mistakes)
         return group
@@ -164,10 +164,10 @@ class _Source(EnvSettingsSource):
 
 def load(settings: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
     """Read every group of a frozen dataclass of groups. Raises SettingsError with all mistakes of all groups."""
-    return settings(**_read_all(fields_of(settings), environ))
+    return settings(**_read_all(list_groups(settings), environ))
 
 
-def fields_of(settings: type[object]) -> Mapping[str, type[Readable]]:
+def list_groups(settings: type[object]) -> Mapping[str, type[Readable]]:
     """The groups of a frozen dataclass of groups, by their fields."""
     hints = get_type_hints(settings)
     return {field.name: hints[field.name] for field in fields(settings)}  # type: ignore[arg-type]  # a dataclass
@@ -186,7 +186,7 @@ def _read_all(kinds: Mapping[str, type[Readable]], environ: Mapping[str, str]) -
     return groups
 
 
-def variable_name(group: type[Group], field_name: str) -> str:
+def name_variable(group: type[Group], field_name: str) -> str:
     """The environment variable that a field is read from."""
     alias = group.model_fields[field_name].validation_alias
     if isinstance(alias, str):
@@ -199,17 +199,17 @@ def is_secret(field: FieldInfo) -> bool:
     return "SecretStr" in str(field.annotation)
 
 
-def takes(group: type[Group], field_name: str) -> str:
+def describe_values(group: type[Group], field_name: str) -> str:
     """What the variable takes, in words."""
     schema = group.model_json_schema(by_alias=False)["properties"][field_name]
-    return _in_words(schema)
+    return _describe_schema(schema)
 
 
-def _in_words(schema: dict[str, Any]) -> str:
+def _describe_schema(schema: dict[str, Any]) -> str:
     if "takes" in schema:
         return str(schema["takes"])
     if "anyOf" in schema:
-        return " or ".join(_in_words(option) for option in schema["anyOf"] if option.get("type") != "null")
+        return " or ".join(_describe_schema(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema:
         return "one of " + ", ".join(str(option) for option in schema["enum"])
     if "const" in schema:
@@ -217,14 +217,14 @@ def _in_words(schema: dict[str, Any]) -> str:
     kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(
         schema.get("type", ""), "text"
     )
-    if bounds := _bounds_in_words(schema):
+    if bounds := _describe_bounds(schema):
         return f"{kind} {bounds}"
     if schema.get("pattern"):
         return f"text that matches {schema['pattern']}"
     return kind
 
 
-def _bounds_in_words(schema: dict[str, Any]) -> str:
+def _describe_bounds(schema: dict[str, Any]) -> str:
     low, above, high = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
     if above is not None:
         return f"above {above}" if high is None else f"above {above}, up to {high}"
@@ -233,11 +233,11 @@ def _bounds_in_words(schema: dict[str, Any]) -> str:
     return "" if high is None else f"of at most {high}"
 
 
-def _with_files(group: type[Group], environ: Mapping[str, str], mistakes: list[str]) -> Mapping[str, str]:
+def _read_files(group: type[Group], environ: Mapping[str, str], mistakes: list[str]) -> Mapping[str, str]:
     """The environment with each `NAME_FILE` of a secret replaced by the file's content."""
     found = dict(environ)
     for field_name, field in group.model_fields.items():
-        name = variable_name(group, field_name)
+        name = name_variable(group, field_name)
         path = environ.get(f"{name}_FILE", "")
         if not path or not is_secret(field):
             continue
@@ -250,19 +250,19 @@ def _with_files(group: type[Group], environ: Mapping[str, str], mistakes: list[s
     return found
 
 
-def _mistake(group: type[Group], detail: Any) -> str:
+def _describe_mistake(group: type[Group], detail: Any) -> str:
     if not detail["loc"]:
         return str(detail["msg"]).removeprefix("Value error, ")
-    field_name = _field_of(group, str(detail["loc"][0]))
-    name = variable_name(group, field_name)
+    field_name = _find_field(group, str(detail["loc"][0]))
+    name = name_variable(group, field_name)
     if detail["type"] == "missing":
-        return f"{name}: is required, takes {takes(group, field_name)}"
+        return f"{name}: is required, takes {describe_values(group, field_name)}"
     got = "a value that is not shown" if is_secret(group.model_fields[field_name]) else f'"{detail["input"]}"'
-    return f"{name}: got {got}, takes {takes(group, field_name)}"
+    return f"{name}: got {got}, takes {describe_values(group, field_name)}"
 
 
-def _field_of(group: type[Group], located: str) -> str:
+def _find_field(group: type[Group], located: str) -> str:
     for field_name in group.model_fields:
-        if located.lower() in (field_name.lower(), variable_name(group, field_name).lower()):
+        if located.lower() in (field_name.lower(), name_variable(group, field_name).lower()):
             return field_name
     raise KeyError(located)

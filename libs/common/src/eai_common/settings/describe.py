@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
-from eai_common.settings.base import Group, GroupSet, fields_of, is_secret, takes, variable_name
+from eai_common.settings.base import Group, GroupSet, describe_values, is_secret, list_groups, name_variable
 
 __all__ = ["SettingDescription", "describe"]
 
@@ -28,7 +28,7 @@ def describe(settings: type[object]) -> list[SettingDescription]:
     """Every variable of a service's settings, in the order of its groups."""
     return [
         description
-        for field in fields_of(settings).values()
+        for field in list_groups(settings).values()
         for group in (field.members().values() if issubclass(field, GroupSet) else [field])
         for description in _describe_group(group)
     ]
@@ -37,10 +37,10 @@ def describe(settings: type[object]) -> list[SettingDescription]:
 def _describe_group(group: type[Group]) -> list[SettingDescription]:
     return [
         SettingDescription(
-            variable=variable_name(group, name),
+            variable=name_variable(group, name),
             group=group.__name__.removesuffix("Settings"),
-            takes=takes(group, name),
-            default=None if field.is_required() else _shown(field.get_default(call_default_factory=True)),
+            takes=describe_values(group, name),
+            default=None if field.is_required() else _format_default(field.get_default(call_default_factory=True)),
             description=field.description or "",
             is_secret=is_secret(field),
         )
@@ -48,7 +48,7 @@ def _describe_group(group: type[Group]) -> list[SettingDescription]:
     ]
 
 
-def _shown(value: object) -> str:
+def _format_default(value: object) -> str:
     if value is None or value == ():
         return ""
     if isinstance(value, bool):

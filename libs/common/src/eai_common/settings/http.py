@@ -16,13 +16,13 @@ from eai_common.settings.base import AllowedNetworks, Duration, Group, Items
 __all__ = ["HttpSettings", "JwtSettings", "SecuritySettings"]
 
 
-def _readable(tokens: SecretStr) -> SecretStr:
+def _check_tokens(tokens: SecretStr) -> SecretStr:
     parse_api_tokens(tokens.get_secret_value())
     return tokens
 
 
 ApiTokens = Annotated[
-    SecretStr, AfterValidator(_readable), WithJsonSchema({"type": "string", "takes": TOKENS_IN_WORDS})
+    SecretStr, AfterValidator(_check_tokens), WithJsonSchema({"type": "string", "takes": TOKENS_IN_WORDS})
 ]
 ReadablePath = Annotated[Path, WithJsonSchema({"type": "string", "takes": "the path of a readable file"})]
 
@@ -102,7 +102,7 @@ class JwtSettings(Group):
         return bool(self.secret.get_secret_value() or self.jwks_url)
 
     @model_validator(mode="after")
-    def _whole(self) -> JwtSettings:
+    def _check_together(self) -> JwtSettings:
         if self.is_used and not (self.issuer and self.audience):
             raise ValueError("JWT_ISSUER and JWT_AUDIENCE: are required with JWT_SECRET or JWT_JWKS_URL")
         if 0 < len(self.secret.get_secret_value().encode()) < 32:
