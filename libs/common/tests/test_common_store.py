@@ -14,7 +14,6 @@ import pytest
 import redis.exceptions
 from fakeredis import FakeServer
 
-from eai_common.clock import SystemClock
 from eai_common.messages import Outcome
 from eai_common.settings import RedisSettings, TaskSettings
 from eai_common.store import (
@@ -82,7 +81,6 @@ class StoreContract:
             stage=stage,
             lease=lease,
             ttl=timedelta(hours=24),
-            clock=SystemClock(),
         )
 
     async def finish(self, tasks: TaskStore, message_id: str, outcome: Outcome, result: bytes = b"{}") -> Outcome:

@@ -88,9 +88,7 @@ class Runtime:
         self.failure = stage.failure
         self.parallel = stage.parallel or worker.max_parallel or broker.prefetch_count
         self.broker = resources.broker
-        self.checkpoints = Checkpoints(
-            redis, stage=stage.name, lease=worker.checkpoint_lease, ttl=tasks.checkpoint_ttl, clock=clock
-        )
+        self.checkpoints = Checkpoints(redis, stage=stage.name, lease=worker.checkpoint_lease, ttl=tasks.checkpoint_ttl)
         self.progress_log: ProgressLog = stage.progress_log or TaskStore(redis, tasks)
         self.retry = stage.retry or Backoff(broker.max_retries, broker.retry_delay)
         self.timeout = worker.worker_timeout

@@ -31,7 +31,7 @@ from eai_common.stage.delivery import (
 from eai_common.stage.handler import StageContext
 from eai_common.stage.runtime import Runtime, Stage, StageResources, run_best_effort, run_shielded
 from eai_common.stage.settling import carry_out, decode_outcome, encode_outcome, record_failure
-from eai_common.store import Abandoned, Acquired, Claim, Completed, Locked
+from eai_common.store import Acquired, Completed, Locked
 from eai_common.telemetry import CORRELATION_ID, collect_line, get_logger, log_context, trace_ids
 
 __all__ = [
@@ -226,7 +226,7 @@ async def deduplicate(runtime: Runtime, proceed: Process, work: Work) -> Verdict
     Raises StoreUnavailable, and AlreadyInWork while another delivery of the message has the lease.
     """
     message_id = _run_of(work.decoded)
-    match await _claim(runtime, work, message_id):
+    match await runtime.checkpoints.claim(message_id, work.owner):
         case Completed(outcome):
             work.is_repeated = True
             return Done(decode_outcome(outcome))
@@ -234,7 +234,6 @@ async def deduplicate(runtime: Runtime, proceed: Process, work: Work) -> Verdict
             return await _work_once(runtime, proceed, work, message_id)
         case Locked(remaining):
             raise AlreadyInWork("another delivery of this message is in work", delay=max(remaining, _SHORTEST_DEFERRAL))
-    raise AlreadyInWork("another delivery of this message was given up just now", delay=_SHORTEST_DEFERRAL)
 
 
 async def limit_time(runtime: Runtime, proceed: Process, work: Work) -> Verdict:
@@ -265,13 +264,6 @@ async def _call_handler(runtime: Runtime, work: Work) -> Verdict:
 def _run_of(event: Event) -> str:
     """What the checkpoint is of: an operator's replay is to be done again."""
     return f"{event.message_id}/{event.replay}" if event.replay else event.message_id
-
-
-async def _claim(runtime: Runtime, work: Work, message_id: str) -> Claim:
-    claim = await runtime.checkpoints.claim(message_id, work.owner)
-    if isinstance(claim, Abandoned):
-        return await runtime.checkpoints.claim_again(message_id, work.owner)
-    return claim
 
 
 async def _work_once(runtime: Runtime, proceed: Process, work: Work, message_id: str) -> Verdict:

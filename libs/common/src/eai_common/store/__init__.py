@@ -4,7 +4,7 @@
 |---|---|---|
 | `task:{id}` | result, JSON as the poller returns it | TASK_RESULT_TTL |
 | `task:status:{id}` | hash: status, stage, attempts, times, tries | TASK_PROCESSING_TTL, then TASK_STATUS_TTL |
-| `checkpoint:{id}:<stage>` | `lease:<owner>`, `done:<outcome>`, `gone:` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
+| `checkpoint:{id}:<stage>` | `lease:<owner>`, `done:<outcome>` | CHECKPOINT_LEASE, then CHECKPOINT_TTL |
 | `thread:{+phone}` | hash: thread_id, user_id, created_at, last_used, message_count, counted | AGENT_ID_CACHE_TTL |
 | `conversation:{+phone}` | list: the last turns with a model that has no memory | AGENT_ID_CACHE_TTL |
 | `inbox:{+phone}` | hash: a user's messages that have not ended, see `eai_common.turns` | TASK_PROCESSING_TTL |
@@ -28,7 +28,7 @@ Redis is out of reach or refuses what it should take. A store that one service a
 """
 
 from eai_common.store.activity import Activity, ActivityStore
-from eai_common.store.checkpoints import Abandoned, Acquired, Checkpoints, Claim, Completed, Locked, Progress
+from eai_common.store.checkpoints import Acquired, Checkpoints, Claim, Completed, Locked
 from eai_common.store.client import (
     PoolUse,
     Redis,
@@ -60,7 +60,6 @@ from eai_common.store.tasks import FailedAttempt, TaskStatus, TaskStore, TaskVie
 from eai_common.store.wakeups import Subscription, Wakeups, open_wakeups
 
 __all__ = [
-    "Abandoned",
     "Acquired",
     "Activity",
     "ActivityStore",
@@ -74,7 +73,6 @@ __all__ = [
     "LatencyStore",
     "Locked",
     "PoolUse",
-    "Progress",
     "Redis",
     "RedisClient",
     "Reply",

@@ -10,19 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from eai_common.clock import Clock
 from eai_common.store.client import RedisClient
 from eai_common.store.commands import Reply, Request, Script, command, milliseconds, together_all
 from eai_common.store.errors import StoreUnavailable
 from eai_common.store.keys import message_key
 
-__all__ = ["Abandoned", "Acquired", "Checkpoints", "Claim", "Completed", "Locked", "Progress"]
+__all__ = ["Acquired", "Checkpoints", "Claim", "Completed", "Locked"]
 
 _LEASE = b"lease:"
 _DONE = b"done:"
-_GIVEN_UP = b"gone:"
 
 # KEYS: checkpoint. ARGV: the lease's value, new ttl in ms. Extends (or, with ttl 0, ends) a lease that is still ours.
 _IF_OURS = Script("""
@@ -51,31 +49,17 @@ class Completed:
     outcome: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """Another delivery of it was given up, and its user was told."""
-
-
-Claim = Acquired | Locked | Completed | Abandoned
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a message is in a stage."""
-
-    is_in_work: bool = False
-    ended_at: datetime | None = None  # when its outcome was recorded or it was given up; None: neither
+Claim = Acquired | Locked | Completed
 
 
 class Checkpoints:
     """The checkpoints of one stage. Methods raise StoreUnavailable when Redis is out of reach."""
 
-    def __init__(self, redis: RedisClient, *, stage: str, lease: timedelta, ttl: timedelta, clock: Clock) -> None:
+    def __init__(self, redis: RedisClient, *, stage: str, lease: timedelta, ttl: timedelta) -> None:
         self._redis = redis
         self._stage = stage
         self._lease = lease
         self._ttl = ttl
-        self._clock = clock
         self._held: dict[str, str] = {}
 
     async def claim(self, message_id: str, owner: str) -> Claim:
@@ -91,27 +75,11 @@ class Checkpoints:
             self._held[message_id] = owner
         return claim
 
-    async def claim_again(self, message_id: str, owner: str) -> Claim:
-        """As `claim`, for a message that was given up and is replayed."""
-        await self._if_held(message_id, _GIVEN_UP, 0)
-        return await self.claim(message_id, owner)
-
-    def peek(self, message_id: str) -> Request[Progress]:
-        """How far the message is, without claiming anything."""
-        key = self._key(message_id)
-        return self._redis.request(
-            command("GETRANGE", key, 0, len(_DONE) - 1), command("PTTL", key), decode=self._progress
-        )
-
     async def record(self, message_id: str, outcome: bytes) -> None:
         """The work is done; from now on a redelivery gets `outcome`."""
         # First, and also if the record fails: a lease that is renewed for ever would hold up every redelivery.
         self._held.pop(message_id, None)
         await self._write(message_id, _DONE + outcome)
-
-    async def give_up(self, message_id: str) -> None:
-        """The work will not be done: what else of the message is in the broker is not to try it again."""
-        await self._write(message_id, _GIVEN_UP)
 
     async def release(self, message_id: str, owner: str) -> None:
         """The work was not done: the next delivery may claim at once."""
@@ -155,12 +123,6 @@ class Checkpoints:
     def _write(self, message_id: str, value: bytes) -> Request[None]:
         return self._redis.request(command("SET", self._key(message_id), value, "PX", milliseconds(self._ttl)))
 
-    def _progress(self, replies: Sequence[Reply]) -> Progress:
-        value, left_ms = replies
-        if value in (_DONE, _GIVEN_UP) and isinstance(left_ms, int):
-            return Progress(ended_at=self._clock.now() - self._ttl + timedelta(milliseconds=left_ms))
-        return Progress(is_in_work=bool(value))
-
     def _key(self, message_id: str) -> str:
         return f"{message_key('checkpoint', message_id)}:{self._stage}"
 
@@ -172,8 +134,6 @@ def _claim(replies: Sequence[Reply], lease: bytes) -> Claim:
             return Acquired()
         case [_, bytes(value), _] if value.startswith(_DONE):
             return Completed(value.removeprefix(_DONE))
-        case [_, bytes(value), _] if value == _GIVEN_UP:
-            return Abandoned()
         case [None, _, int(remaining_ms)]:
             return Locked(timedelta(milliseconds=max(0, remaining_ms)))
         case _:
