@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 
+from eai_common.registry import list_provider_names
 from eai_common.settings import SettingsError
-from eai_transcriber.settings import AudioSettings, SpeechSettings, build_limits
+from eai_transcriber.settings import AudioSettings, Provider, SpeechSettings, build_limits
 
 
 def audio(**environ: str) -> AudioSettings:
@@ -104,3 +106,7 @@ def test_googles_limit_is_on_unless_it_is_0_and_another_services_is_off() -> Non
     assert told.rate_limit("google") == 100
     assert told.rate_limit("openai") == 0
     assert speech(GOOGLE_PROJECT_ID="p", GOOGLE_API_RATE_LIMIT="0").rate_limit("google") == 0
+
+
+def test_every_recogniser_is_registered() -> None:
+    assert {f"{name}_speech" for name in get_args(Provider)} == set(list_provider_names("speech"))
