@@ -265,6 +265,27 @@ async def test_a_report_leaves_out_what_was_made_of_other_reports(redis: RedisCl
 
 
 @pytest.mark.virtual_time()
+async def test_a_deployment_is_healthy_as_soon_as_its_first_report_is_written(
+    redis: RedisClient, clock: LoopClock
+) -> None:
+    async with reports_with(redis) as reports:
+        checked = dependencies(
+            clock,
+            Dependency("redis", Thing().check, is_needed=True),
+            make_gateway_dependency(reports, clock, ["poller"]),
+        )
+        writing = asyncio.create_task(HealthReporter(reports, ["poller"], "b", checked, clock, TTL).run())
+
+        async def has_written() -> bool:
+            return bool(await reports.read(clock.now()))
+
+        await eventually(has_written)
+        assert (await checked.finding("gateway")).status == "healthy"
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+@pytest.mark.virtual_time()
 async def test_a_report_is_removed_when_its_process_ends(redis: RedisClient, clock: LoopClock) -> None:
     checked = dependencies(clock, Dependency("redis", Thing("degraded").check, is_needed=True))
     async with reports_with(redis) as reports:

@@ -73,10 +73,11 @@ class Dependencies:
                 cached.checked_s = asyncio.get_running_loop().time()
             return cached.finding
 
-    async def findings(self) -> dict[str, Finding]:
-        """The finding of each dependency."""
-        found = await asyncio.gather(*(self.finding(name) for name in self._cached))
-        return dict(zip(self._cached, found, strict=True))
+    async def findings(self, *, without: str = "") -> dict[str, Finding]:
+        """The finding of each dependency; the one `without` is neither checked nor in it."""
+        names = [name for name in self._cached if name != without]
+        found = await asyncio.gather(*(self.finding(name) for name in names))
+        return dict(zip(names, found, strict=True))
 
     def verdict(self, findings: Mapping[str, Finding]) -> Status:
         """The process's status: unhealthy if a needed dependency is, degraded if any other is not healthy."""
