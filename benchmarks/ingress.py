@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import socket
@@ -59,6 +60,7 @@ PATH = "/api/v1/message/webhook/user"
 QUEUE, EXCHANGE, KEY = "eai.agent-router", "eai_agent_exchange", "message.text"
 BODY = {"user_number": "5521999990000", "message": "Qual o horário do posto de saúde?"}
 _READY_WITHIN_S = 60.0
+_USERS = itertools.cycle(range(20_000))  # nobody answers them, and each keeps a few messages open, as people do
 
 
 def main() -> int:
@@ -208,7 +210,7 @@ class _Load(asyncio.Protocol):
     def __init__(self) -> None:
         body = orjson.dumps(BODY)
         head = f"POST {PATH} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        self._request = head.encode() + b"\r\n\r\n" + body
+        self._head, self._tail = (head.encode() + b"\r\n\r\n" + body).split(BODY["user_number"].encode())
         self._got = b""
         self._sent_at_s = 0.0
         self._transport: asyncio.Transport | None = None
@@ -229,7 +231,7 @@ class _Load(asyncio.Protocol):
     def send(self) -> None:
         assert self._transport is not None
         self._sent_at_s = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(self._head + b"55219%08d" % next(_USERS) + self._tail)
 
     def data_received(self, data: bytes) -> None:
         self._got += data
