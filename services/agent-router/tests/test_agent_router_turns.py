@@ -25,12 +25,11 @@ from eai_agent_router.inbox.testing import (
 )
 from eai_common.broker import Headers, Outgoing
 from eai_common.errors import StageError
-from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdated, MessageFailed, encode
+from eai_common.messages import AgentReplied, Event, HistoryUpdate, HistoryUpdated, MessageFailed, encode, encode_named
 from eai_common.stage import run_stage
 from eai_common.store import RedisClient, Reply
 from eai_common.store.commands import Command
 from eai_common.testing import eventually, pass_time
-from eai_common.turns.bodies import pack
 
 pytestmark = pytest.mark.virtual_time
 
@@ -501,7 +500,7 @@ async def test_a_delivery_works_on_a_few_turns_and_hands_over(world: World) -> N
 async def test_what_a_router_before_inboxes_recorded_is_not_asked_again(world: World, is_done: bool) -> None:
     message, next_one = says("um"), says("dois")
     reply = AgentReplied.after(message, messages=[], agent_id="antes")
-    value = b"done:" + pack(reply) if is_done else b"gone:"
+    value = b"done:" + encode_named(reply) if is_done else b"gone:"
     await world.redis.driver.set(f"checkpoint:{{{message.message_id}}}:agent-router", value)
     async with world.replica():
         await world.send(message, next_one)

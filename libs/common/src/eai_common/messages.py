@@ -45,7 +45,9 @@ __all__ = [
     "TaskCompleted",
     "TranscriptionFailed",
     "decode",
+    "decode_named",
     "encode",
+    "encode_named",
     "rfc3339",
     "salvage",
 ]
@@ -284,6 +286,18 @@ def decode(
         return chosen.model_validate(fields)
     except ValidationError as error:
         raise InvalidMessage(f"not a {chosen.name} of schema {SCHEMA_VERSION}: {_describe(error)}") from error
+
+
+def encode_named(event: Event) -> bytes:
+    """The event as it is stored where nothing else says its name: a line with the name, then the body."""
+    return event.name.encode() + b"\n" + encode(event)
+
+
+def decode_named(stored: bytes) -> Event:
+    """What `encode_named` was given. Raises InvalidMessage."""
+    name, _, body = stored.partition(b"\n")
+    kind = EVENTS[name.decode()]
+    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
 
 
 def salvage(body: bytes, codec: Codec = PLAIN) -> Event | None:

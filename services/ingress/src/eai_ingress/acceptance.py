@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from eai_common.broker import BrokerUnavailable, Outgoing, Publisher, Unconfirmed
+from eai_common.broker import BrokerUnavailable, Publisher, Unconfirmed
+from eai_common.broker.events import make_outgoing
 from eai_common.clock import Clock, Deadline
 from eai_common.errors import Unavailable
 from eai_common.guards import Taken
-from eai_common.messages import Event, encode
+from eai_common.messages import Event
 from eai_common.registry import find_stage
 from eai_common.store import Request
 from eai_common.telemetry import Metrics, add_to_line, get_logger
@@ -30,7 +31,7 @@ from eai_ingress.idempotency import (
     Resumed,
 )
 
-__all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit", "outgoing"]
+__all__ = ["Acceptance", "Accepted", "IdempotencyKey", "KeyConflict", "Limit"]
 
 log = get_logger("eai.ingress")
 
@@ -150,7 +151,7 @@ class Acceptance:
     async def _publish(self, message: PendingMessage, *, is_resumed: bool = False) -> Accepted:
         event = message.event
         try:
-            await self.publisher.publish(outgoing(event))
+            await self.publisher.publish(make_outgoing(event))
         except BrokerUnavailable as error:
             is_certain = not is_resumed and not isinstance(error, Unconfirmed)
             await self._best_effort(self.store.release_key(message, is_certain=is_certain))
@@ -172,18 +173,6 @@ class Acceptance:
         # The new message id is unique to this request, so it also identifies who holds the key.
         use = None if key is None else KeyUse(key.client, key.key, key.fingerprint, owner=event.message_id)
         return PendingMessage(event, find_stage(event.name), self.estimator.estimate(event.message_type), use)
-
-
-def outgoing(event: Event) -> Outgoing:
-    """The event as the broker gets it."""
-    return Outgoing(
-        routing_key=event.name,
-        body=encode(event),
-        message_id=event.message_id,
-        event=event.name,
-        timestamp=event.timestamp,
-        headers={"x-eai-schema": event.schema_version, **event.trace_headers},
-    )
 
 
 def _log(message: PendingMessage, outcome: str) -> None:

@@ -10,12 +10,13 @@ from eai_common.stage.delivery import (
     RoutineWait,
     Verdict,
     Work,
+    add_to_history,
     attempt_headers,
     journey_headers,
 )
 from eai_common.stage.handler import Attempt, EventHandler, ProgressLog, StageContext, handler_for
 from eai_common.stage.runtime import Runtime, Stage, StageResources, Worker, run_best_effort, run_shielded
-from eai_common.stage.settling import failure_of, reason_of
+from eai_common.stage.settling import failure_of, publish_until_confirmed, reason_of
 from eai_common.stage.steps import PoisonMessage, StageTimeout, UnexpectedError, decode_delivery, run_stage
 
 __all__ = [
@@ -39,11 +40,13 @@ __all__ = [
     "Verdict",
     "Work",
     "Worker",
+    "add_to_history",
     "attempt_headers",
     "decode_delivery",
     "failure_of",
     "handler_for",
     "journey_headers",
+    "publish_until_confirmed",
     "reason_of",
     "run_best_effort",
     "run_shielded",

@@ -31,6 +31,7 @@ __all__ = [
     "StillWaiting",
     "Verdict",
     "Work",
+    "add_to_history",
     "attempt_headers",
     "headers_after_deferral",
     "headers_after_failure",
@@ -55,6 +56,7 @@ _JOURNEY = {
 }
 """Headers that hold a field of the event: what is known only after the body was recorded, or by an operator."""
 _ERRORS_KEPT = 5
+_LONGEST_ERROR = 500
 
 _MILLISECOND = timedelta(milliseconds=1)
 _CLOSE_ENOUGH_RATIO = 0.1
@@ -170,21 +172,29 @@ def read_attempt(headers: Headers) -> Attempt:
     )
 
 
-def headers_after_failure(work: Work, error: StageError, *, stage: str, at: datetime, delay: timedelta) -> Headers:
-    """The headers for the next attempt, or the dead letter: the attempt counted, the error added to the history."""
+def add_to_history(
+    history: Sequence[object], error: StageError, *, attempt: int, stage: str, at: datetime
+) -> list[object]:
+    """The last errors of a message, with one more failed attempt."""
     entry = {
-        "attempt": work.attempt.number,
+        "attempt": attempt,
         "stage": stage,
         "at": rfc3339(at),
         "error_code": error.error_code,
-        "error": str(error)[:500],
+        "error": str(error)[:_LONGEST_ERROR],
     }
-    history = [*_read_errors(work.delivery.headers), entry]
+    return [*history, entry][-_ERRORS_KEPT:]
+
+
+def headers_after_failure(work: Work, error: StageError, *, stage: str, at: datetime, delay: timedelta) -> Headers:
+    """The headers for the next attempt, or the dead letter: the attempt counted, the error added to the history."""
+    known = _read_errors(work.delivery.headers)
+    history = add_to_history(known, error, attempt=work.attempt.number, stage=stage, at=at)
     return {
         **work.delivery.headers,
         _ATTEMPT: work.attempt.number + 1,
         _WAITED_MS: _milliseconds(work.attempt.waited + delay),
-        _ERRORS: json.dumps(history[-_ERRORS_KEPT:], ensure_ascii=False),
+        _ERRORS: json.dumps(history, ensure_ascii=False),
     }
 
 

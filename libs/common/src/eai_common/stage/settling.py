@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
-from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Outgoing, Unroutable
+from eai_common.broker import BrokerUnavailable, DeadLetterReason, Headers, Unroutable
+from eai_common.broker.events import make_outgoing
 from eai_common.errors import Retriable, StageError
-from eai_common.messages import EVENTS, Event, MessageFailed, decode, encode, salvage
+from eai_common.messages import Event, MessageFailed, decode_named, encode_named, salvage
 from eai_common.stage.delivery import (
     Defer,
     Done,
@@ -30,7 +31,15 @@ from eai_common.stage.runtime import Runtime, run_best_effort
 from eai_common.store import FailedAttempt
 from eai_common.telemetry import get_logger, note_error, redacted, trace_headers
 
-__all__ = ["carry_out", "decode_outcome", "encode_outcome", "failure_of", "reason_of", "record_failure"]
+__all__ = [
+    "carry_out",
+    "decode_outcome",
+    "encode_outcome",
+    "failure_of",
+    "publish_until_confirmed",
+    "reason_of",
+    "record_failure",
+]
 
 log = get_logger("eai.stage")
 
@@ -41,16 +50,12 @@ _LONGEST_ERROR = 1000
 
 def encode_outcome(emit: Event | None) -> bytes:
     """What a checkpoint keeps of a message that is done: the event that followed, if one did."""
-    return b"" if emit is None else emit.name.encode() + b"\n" + encode(emit)
+    return b"" if emit is None else encode_named(emit)
 
 
 def decode_outcome(outcome: bytes) -> Event | None:
     """What `encode_outcome` was given. Raises InvalidMessage."""
-    if not outcome:
-        return None
-    name, _, body = outcome.partition(b"\n")
-    kind = EVENTS[name.decode()]
-    return decode(body, event_name=kind.name, accepts=[kind], fallback_time=None)
+    return decode_named(outcome) if outcome else None
 
 
 def record_failure(runtime: Runtime, verdict: Retry | GiveUp) -> Verdict:
@@ -108,7 +113,7 @@ async def _settle_dead_letter(runtime: Runtime, work: Work, error: StageError) -
     await _emit(runtime, failure)
     reason = reason_of(runtime, error)
     headers = headers_after_failure(work, error, stage=runtime.stage, at=runtime.clock.now(), delay=timedelta())
-    await _until_confirmed(runtime, lambda: work.delivery.dead_letter(reason, headers))
+    await publish_until_confirmed(lambda: work.delivery.dead_letter(reason, headers))
     await _note_error(runtime, work, error, next_in=None)
 
 
@@ -156,29 +161,23 @@ def _failure(runtime: Runtime, work: Work, error: StageError) -> MessageFailed |
 
 async def _emit(runtime: Runtime, event: Event | None) -> None:
     if event is not None:
-        await _until_confirmed(runtime, partial(_publish, runtime, event))
+        await publish_until_confirmed(partial(_publish, runtime, event))
 
 
 async def _publish(runtime: Runtime, event: Event) -> None:
-    await runtime.broker.publish(
-        Outgoing(
-            routing_key=event.name,
-            body=encode(event),
-            message_id=event.message_id,
-            event=event.name,
-            timestamp=runtime.clock.now(),
-            headers={"x-eai-schema": event.schema_version, **trace_headers()},
-        )
-    )
+    await runtime.broker.publish(make_outgoing(event, timestamp=runtime.clock.now(), trace_headers=trace_headers()))
     runtime.reporter.published(event.name).inc()
 
 
 async def _wait(runtime: Runtime, work: Work, hop: timedelta, headers: Headers) -> None:
-    await _until_confirmed(runtime, lambda: work.delivery.retry_after(hop, headers))
+    await publish_until_confirmed(lambda: work.delivery.retry_after(hop, headers))
 
 
-async def _until_confirmed(runtime: Runtime, publish: Callable[[], Awaitable[None]]) -> None:
-    """Repeat until the broker confirms: the message has no other place, and left unsettled it comes again anyway."""
+async def publish_until_confirmed(publish: Callable[[], Awaitable[None]]) -> None:
+    """Repeat until the broker confirms: the message has no other place, and left unsettled it comes again anyway.
+
+    Raises Unroutable.
+    """
     while True:
         try:
             return await publish()

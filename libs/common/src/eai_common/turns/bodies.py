@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eai_common.broker import Outgoing
-from eai_common.messages import EVENTS, Event, MessageAudio, MessageText, MessageTranscribed, decode, encode
+from eai_common.broker.events import make_outgoing
+from eai_common.messages import (
+    Event,
+    MessageAudio,
+    MessageText,
+    MessageTranscribed,
+    decode_named,
+    encode_named,
+)
 from eai_common.topology import PERMIT
 from eai_common.turns.state import Message, Mode, Ref
 from eai_common.turns.store import unix_ms
 
-__all__ = ["inbox_message", "make_permit", "pack", "unpack"]
+__all__ = ["inbox_message", "make_permit"]
 
 
 def inbox_message(event: Event, *, mode: Mode = "queue") -> Message:
@@ -16,36 +26,16 @@ def inbox_message(event: Event, *, mode: Mode = "queue") -> Message:
     return Message(
         Ref(event.message_id, event.replay),
         accepted_at=unix_ms(event.timestamp),
-        body=pack(event),
+        body=encode_named(event),
         group=_group_of(event),
         mode=mode,
         is_heard=not isinstance(event, MessageAudio),
     )
 
 
-def pack(event: Event) -> bytes:
-    """The event as a body of the inbox: a line with its name, then what is published."""
-    return event.name.encode() + b"\n" + encode(event)
-
-
-def unpack(body: bytes) -> Event:
-    """The event that `pack` was given. Raises InvalidMessage."""
-    name, _, encoded = body.partition(b"\n")
-    kind = EVENTS[name.decode()]
-    return decode(encoded, event_name=kind.name, accepts=[kind], fallback_time=None)
-
-
 def make_permit(body: bytes) -> Outgoing:
     """One more delivery of the message with this body, for whoever works on its user's inbox."""
-    event = unpack(body)
-    return Outgoing(
-        routing_key=PERMIT,
-        body=body.partition(b"\n")[2],
-        message_id=event.message_id,
-        event=event.name,
-        timestamp=event.timestamp,
-        headers={"x-eai-schema": event.schema_version, **event.trace_headers},
-    )
+    return replace(make_outgoing(decode_named(body)), routing_key=PERMIT, body=body.partition(b"\n")[2])
 
 
 def _group_of(event: Event) -> str:

@@ -1,22 +1,19 @@
-"""Calls that must not stay without an answer: while Redis or RabbitMQ is away, they are made again."""
+"""Calls to the inbox that must not stay without an answer: while Redis is away, they are made again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from eai_common.broker import BrokerUnavailable
 from eai_common.store import Request, StoreUnavailable
 from eai_common.telemetry import get_logger
 
-__all__ = ["insist", "insist_on_confirm"]
+__all__ = ["insist"]
 
 log = get_logger(__name__)
 T = TypeVar("T")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_BROKER_PAUSE_S = 1.0
 
 
 async def insist(request: Request[T]) -> T:
@@ -29,13 +26,3 @@ async def insist(request: Request[T]) -> T:
             log.warning("store_unavailable", error=str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-async def insist_on_confirm(publish: Callable[[], Awaitable[None]]) -> None:
-    """Publish until the broker confirms."""
-    while True:
-        try:
-            return await publish()
-        except BrokerUnavailable as error:
-            log.warning("publish_not_confirmed", error=str(error))
-            await asyncio.sleep(_BROKER_PAUSE_S)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from eai_agent_router.inbox.calls import insist_on_confirm
 from eai_agent_router.inbox.notes import RecordedOutcome
 from eai_common.broker import DeadLetterReason, Headers, Outgoing, Unroutable
 from eai_common.errors import StageError
-from eai_common.messages import MessageFailed
-from eai_common.stage import Runtime, attempt_headers, journey_headers
+from eai_common.messages import SCHEMA_VERSION, MessageFailed, decode_named
+from eai_common.stage import Runtime, attempt_headers, journey_headers, publish_until_confirmed
 from eai_common.telemetry import get_logger, trace_headers
-from eai_common.turns.bodies import make_permit, unpack
+from eai_common.turns.bodies import make_permit
 from eai_common.turns.state import CANCELLED, Emission
 
 __all__ = ["Emitter", "RecordedFailure"]
 
 log = get_logger(__name__)
 
-_SCHEMA: Headers = {"x-eai-schema": 1}
+_SCHEMA: Headers = {"x-eai-schema": SCHEMA_VERSION}
 
 
 class RecordedFailure(StageError):
@@ -41,7 +40,7 @@ class Emitter:
         """Publish an outcome, until it is confirmed. Gives what was published."""
         outcome = _read(self._runtime.stage, emission)
         try:
-            await insist_on_confirm(partial(self._publish, emission, outcome))
+            await publish_until_confirmed(partial(self._publish, emission, outcome))
         except Unroutable as error:
             log.error("outcome_unroutable", event_name=outcome.event_name, error=str(error))
             reason = DeadLetterReason(error.error_code, str(error), self._runtime.stage)
@@ -53,7 +52,7 @@ class Emitter:
     async def send_permit(self, body: bytes) -> None:
         """Publish one more delivery of the message with this body."""
         permit = make_permit(body)
-        await insist_on_confirm(lambda: self._runtime.broker.publish(permit))
+        await publish_until_confirmed(lambda: self._runtime.broker.publish(permit))
 
     async def _publish(self, emission: Emission, outcome: RecordedOutcome) -> None:
         order = {"outcome_number": emission.number, "outcome_after": emission.after} if self._is_numbered else {}
@@ -70,7 +69,7 @@ class Emitter:
         self._runtime.reporter.published(outcome.event_name).inc()
 
     async def _dead_letter(self, emission: Emission, outcome: RecordedOutcome, reason: DeadLetterReason) -> None:
-        event = unpack(emission.body)
+        event = decode_named(emission.body)
         letter = Outgoing(
             routing_key=event.name,
             body=emission.body.partition(b"\n")[2],
@@ -83,13 +82,13 @@ class Emitter:
                 **attempt_headers(outcome.attempt, json.dumps(outcome.errors, ensure_ascii=False)),
             },
         )
-        await insist_on_confirm(lambda: self._runtime.broker.dead_letter(self._runtime.queue, letter, reason))
+        await publish_until_confirmed(lambda: self._runtime.broker.dead_letter(self._runtime.queue, letter, reason))
 
 
 def _read(stage: str, emission: Emission) -> RecordedOutcome:
     if emission.outcome != CANCELLED:
         return RecordedOutcome.decode(emission.outcome)
     cancelled = MessageFailed.after(
-        unpack(emission.body), error_code="CANCELLED", error="cancelled by its client", failed_stage=stage
+        decode_named(emission.body), error_code="CANCELLED", error="cancelled by its client", failed_stage=stage
     )
     return RecordedOutcome.of(cancelled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,12 +10,11 @@ import orjson
 
 from eai_common.broker import DeadLetterReason
 from eai_common.errors import StageError
-from eai_common.messages import Event, encode, rfc3339
+from eai_common.messages import Event, encode
+from eai_common.stage import add_to_history
 
 __all__ = ["RecordedOutcome", "TurnNotes"]
 
-_ERRORS_KEPT = 5
-_LONGEST_ERROR = 500
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -24,18 +23,11 @@ class TurnNotes:
     """How long a turn has waited, all attempts together, and its last errors."""
 
     waited: timedelta = timedelta()
-    errors: Sequence[Mapping[str, object]] = ()
+    errors: Sequence[object] = ()
 
     def after(self, error: StageError, *, attempt: int, stage: str, at: datetime) -> TurnNotes:
         """With one more attempt that failed."""
-        entry = {
-            "attempt": attempt,
-            "stage": stage,
-            "at": rfc3339(at),
-            "error_code": error.error_code,
-            "error": str(error)[:_LONGEST_ERROR],
-        }
-        return replace(self, errors=(*self.errors, entry)[-_ERRORS_KEPT:])
+        return replace(self, errors=add_to_history(self.errors, error, attempt=attempt, stage=stage, at=at))
 
     def waiting(self, delay: timedelta) -> TurnNotes:
         """With one more wait."""

@@ -11,12 +11,12 @@ from eai_agent_router.inbox.emission import Emitter, RecordedFailure
 from eai_agent_router.inbox.notes import RecordedOutcome
 from eai_agent_router.inbox.turn import BEGIN_AGAIN, BeginAgain, PutOff, TurnWork
 from eai_common.errors import StageError
-from eai_common.messages import MessageFailed, TranscriptionFailed
+from eai_common.messages import MessageFailed, TranscriptionFailed, encode_named
 from eai_common.stage import Defer, Done, Failed, HandBack, RoutineWait, Verdict, Work, decode_delivery
 from eai_common.store import Reply, Request, command, together
 from eai_common.telemetry import add_to_line
 from eai_common.turns import state
-from eai_common.turns.bodies import inbox_message, pack
+from eai_common.turns.bodies import inbox_message
 
 __all__ = ["OutOfTurn", "Permit"]
 
@@ -104,7 +104,7 @@ class Permit:
         if outcome:
             name, _, body = outcome.partition(b"\n")
             recorded = RecordedOutcome(name.decode(), body).encode()
-            await self._emitter.emit(state.Emission(self._own, recorded, pack(self._event), number=0, after=0))
+            await self._emitter.emit(state.Emission(self._own, recorded, encode_named(self._event), number=0, after=0))
         return await self._ended([self._own], owner)
 
     # -- the end

@@ -14,7 +14,7 @@ from eai_agent_router.inbox.calls import insist
 from eai_agent_router.inbox.notes import RecordedOutcome, TurnNotes
 from eai_agent_router.merging import merged_into
 from eai_common.errors import Deferred, Retriable, StageError
-from eai_common.messages import Event
+from eai_common.messages import Event, decode_named
 from eai_common.stage import (
     Defer,
     HandBack,
@@ -30,7 +30,6 @@ from eai_common.stage import (
 )
 from eai_common.store import FailedAttempt
 from eai_common.telemetry import get_logger, log_context, note_error
-from eai_common.turns.bodies import unpack
 from eai_common.turns.state import (
     Changed,
     Fail,
@@ -115,7 +114,7 @@ class TurnWork:
         return await self._record_failure(self._in_hand(fail), _FAILURES[fail.code])
 
     def _in_hand(self, turn: Turn | Fail) -> InHand:
-        return InHand(self._user, turn, [unpack(question.body) for question in turn.questions])
+        return InHand(self._user, turn, [decode_named(question.body) for question in turn.questions])
 
     async def _ask(self, turn: Turn, hand: InHand) -> Step | BeginAgain | PutOff:
         bench = self._bench
@@ -220,9 +219,10 @@ class TurnWork:
             return outcome if last is hand.last else RecordedOutcome.of(_moved(event, last))
 
         used = asyncio.ensure_future(self._bench.record_use(hand.last))
-        step = await self._record(hand, ending)
-        await used
-        return step
+        try:
+            return await self._record(hand, ending)
+        finally:
+            await used
 
     async def _record_failure(self, hand: InHand, error: StageError) -> Step | BeginAgain:
         attempt = hand.attempts + 1
